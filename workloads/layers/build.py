@@ -1,0 +1,91 @@
+"""From units of a layout (`dense`, `moe`, `mtp`, `head`) to layers with kernels and sizes."""
+
+from dataclasses import replace
+
+from hwmodels.errors import InfeasibleError
+from workloads.attention import MLASpec
+from workloads.layers import Layer, LayerInputs, Parameters, dense_ffn, embedding, mla, moe, mtp
+from workloads.layout import Layout, Unit
+
+
+def stage_layers(inputs: LayerInputs, layout: Layout) -> tuple[tuple[Layer, ...], ...]:
+    """Return the layers of every stage; the first layer of stage 0 carries the embedding.
+
+    Heads after the first share its matrix with it (arXiv 2412.19437 §3.2.3), and so hold none.
+
+    Raises:
+        InfeasibleError: the model's attention has no training kernels here yet.
+    """
+    attention = inputs.model.attention
+    if not isinstance(attention, MLASpec) or attention.q_lora_rank is None:
+        raise InfeasibleError(
+            f"model {inputs.model.name}: training steps are modelled for MLA with a query latent, "
+            f"got attention.kind = {attention.kind!r}"
+        )
+    stages = [[_layer(inputs, unit) for unit in stage] for stage in layout]
+    stages[0][0] = _with_embedding(inputs, stages[0][0])
+    _own_head_matrix(inputs, stages)
+    return tuple(tuple(stage) for stage in stages)
+
+
+def _layer(inputs: LayerInputs, unit: Unit) -> Layer:
+    if unit == "head":
+        return Layer("head", mlp=embedding.lm_head(inputs), logits_bytes=embedding.logits_bytes(inputs))
+    if unit == "dense":
+        return _dense_layer(inputs)
+    layer = _moe_layer(inputs)
+    if unit == "moe":
+        return layer
+    return replace(
+        layer,
+        kind="mtp",
+        attn=mtp.mtp_projection(inputs) + layer.attn,
+        parameters=layer.parameters + Parameters(dense=mtp.parameters(inputs.model.hidden)),
+    )
+
+
+def _dense_layer(inputs: LayerInputs) -> Layer:
+    model = inputs.model
+    residual = inputs.tokens * model.hidden * 2
+    return Layer(
+        "dense",
+        attn=mla.mla(inputs),
+        mlp=dense_ffn.dense_ffn(inputs),
+        parameters=Parameters(dense=model.layer_parameters("dense")),
+        saved_bytes=mla.saved_bytes(inputs)
+        + residual
+        + dense_ffn.saved_bytes(inputs.tokens, model.dense_ffn_width),
+    )
+
+
+def _moe_layer(inputs: LayerInputs) -> Layer:
+    model = inputs.model
+    assert model.moe is not None, "a layout with MoE layers passed the check against this model"
+    shared = model.layer_parameters("moe") - model.moe.routed_experts * model.expert_parameters
+    return Layer(
+        "moe",
+        attn=mla.mla(inputs) + moe.router(inputs),
+        mlp=moe.experts(inputs),
+        exchange=moe.exchange(inputs),
+        parameters=Parameters(
+            dense=shared, routed=inputs.local_experts * model.expert_parameters
+        ),
+        saved_bytes=mla.saved_bytes(inputs) + moe.saved_bytes(inputs),
+    )
+
+
+def _with_embedding(inputs: LayerInputs, layer: Layer) -> Layer:
+    return replace(
+        layer,
+        attn=embedding.embedding(inputs) + layer.attn,
+        parameters=layer.parameters + Parameters(embedding=inputs.model.embedding_parameters),
+    )
+
+
+def _own_head_matrix(inputs: LayerInputs, stages: list[list[Layer]]) -> None:
+    """Give a head matrix to the first head of each stage that has heads."""
+    matrix = Parameters(embedding=inputs.model.head_parameters)
+    for stage in stages:
+        heads = [index for index, layer in enumerate(stage) if layer.kind == "head"]
+        for index in heads[:1]:
+            stage[index] = replace(stage[index], parameters=matrix)

@@ -1,0 +1,171 @@
+"""What a GPU is asked to do: shapes, formats, FLOPs and bytes, and no chip in sight.
+
+An op is one kernel or a fused run of like kernels. `routed=True` marks work on routed tokens:
+its row count is the balanced one here and scales with the expert load of the rank that runs it
+(`m` of a forward or dgrad GEMM, `k` of a wgrad GEMM, the bytes of a memory op).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hwmodels.formats import FORMATS, NumberFormat
+
+GemmRole = Literal["fprop", "dgrad", "wgrad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """`C (m, n) = A (m, k) @ B (k, n)`, the rows (wgrad: the depth k) shared by `groups` experts.
+
+    For fprop and dgrad, `m` counts the rows of all groups together and each group has its own
+    (k, n) weight; for wgrad, `m x n` is one group's weight and `k` counts all groups' rows.
+    A wgrad accumulates into FP32, so it reads and writes its output.
+    """
+
+    name: str
+    m: int
+    n: int
+    k: int
+    format: NumberFormat
+    role: GemmRole = "fprop"
+    groups: int = 1
+    routed: bool = False
+
+    @property
+    def family(self) -> str:
+        """Family of the kernel profile that prices it: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`."""
+        if self.format.family != "fp8":
+            return self.format.family
+        if self.role == "wgrad":
+            return "fp8_wgrad"
+        return "fp8_grouped" if self.groups > 1 else "fp8"
+
+    @property
+    def flops(self) -> float:
+        """Multiply-adds count two."""
+        return 2.0 * self.m * self.n * self.k
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes moved per element of C: written in BF16; a weight gradient is written in FP32, and
+        with FP8 operands read first, to accumulate over micro-batches.
+        """
+        if self.role != "wgrad":
+            return 2
+        return 8 if self.format.family == "fp8" else 4
+
+    @property
+    def bytes(self) -> float:
+        """Operands read once, result moved once; scales excluded."""
+        element = self.format.element_bytes
+        if self.role == "wgrad":
+            result = self.groups * self.m * self.n * self.output_bytes
+            return (self.m + self.n) * self.k * element + result
+        operands = (self.m + self.groups * self.n) * self.k * element
+        return operands + self.m * self.n * self.output_bytes
+
+    @property
+    def launches(self) -> int:
+        """One kernel, whatever the groups."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Softmax attention core on BF16 tensors (FlashAttention form), causal or full.
+
+    FLOPs of a causal pass count the lower triangle. The backward pass does five matrix products
+    to the forward's two: 3 of depth `d_qk` and 2 of depth `d_v`.
+    """
+
+    name: str
+    sequences: int
+    length: int
+    heads: int
+    kv_heads: int
+    d_qk: int
+    d_v: int
+    causal: bool = True
+    backward: bool = False
+    routed: bool = False
+
+    @property
+    def family(self) -> str:
+        """`attention_forward` or `attention_backward`."""
+        return "attention_backward" if self.backward else "attention_forward"
+
+    @property
+    def flops(self) -> float:
+        """Multiply-adds count two; a causal pass counts half of the square."""
+        depth = 3 * self.d_qk + 2 * self.d_v if self.backward else self.d_qk + self.d_v
+        pairs = self.sequences * self.heads * float(self.length) ** 2
+        return 2.0 * pairs * depth * (0.5 if self.causal else 1.0)
+
+    @property
+    def bytes(self) -> float:
+        """q, k, v read and o written in BF16; backward twice that (their gradients)."""
+        tokens = float(self.sequences * self.length)
+        q_and_o = self.heads * (self.d_qk + self.d_v)
+        k_and_v = self.kv_heads * (self.d_qk + self.d_v)
+        return tokens * (q_and_o + k_and_v) * 2 * (2 if self.backward else 1)
+
+    @property
+    def launches(self) -> int:
+        """One fused kernel."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryOp:
+    """A kernel bound by memory or by its launch: casts, norms, copies, permutes, small kernels.
+
+    `family` groups kernels with one efficiency in the profile; `bytes` counts reads and writes;
+    `launches` counts kernels, each paying the launch gap and the family's fixed time.
+    """
+
+    name: str
+    family: str
+    bytes: float
+    launches: int = 1
+    routed: bool = False
+
+    @property
+    def flops(self) -> float:
+        """Counted as zero: no tensor-core work."""
+        return 0.0
+
+
+Op = Gemm | Attention | MemoryOp
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The MoE all-to-all around an expert layer: dispatch sends tokens out, combine brings them home.
+
+    Attributes:
+        tokens: tokens of one rank.
+        hidden: elements of one token.
+        top_k: routed experts a token goes to.
+        dispatch, combine: number formats on the wire, forward pass. Backward mirrors them: the
+            gradient of combine is a dispatch, the gradient of dispatch is a combine.
+        dispatch_glue, combine_backward_glue: kernels the communication stream runs before the
+            dispatch of F and before the combine of B.
+    """
+
+    tokens: int
+    hidden: int
+    top_k: int
+    dispatch: NumberFormat = FORMATS["fp8_1x128"]
+    combine: NumberFormat = FORMATS["bf16"]
+    dispatch_glue: tuple[MemoryOp, ...] = ()
+    combine_backward_glue: tuple[MemoryOp, ...] = ()
+
+    @property
+    def dispatch_bytes_per_token(self) -> float:
+        """Bytes of one copy of one token on the way out."""
+        return self.dispatch.bytes_of(self.hidden)
+
+    @property
+    def combine_bytes_per_token(self) -> float:
+        """Bytes of one copy of one token on the way home."""
+        return self.combine.bytes_of(self.hidden)
