@@ -1,0 +1,1 @@
+"""Hardware: facts about chips, nodes and networks, and what kernels cost on them."""

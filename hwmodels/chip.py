@@ -1,0 +1,81 @@
+"""One accelerator: datasheet facts only. What is achieved of them belongs in a kernel profile."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hwmodels.errors import SpecError, suggestion
+from hwmodels.spec import Catalogue, Spec
+from hwmodels.units import Bytes, BytesPerSecond, FlopsPerSecond, Hertz, Watts
+
+Generation = Literal["ampere", "hopper", "blackwell"]
+
+
+class Fp8Unit(Spec):
+    """Abilities of the FP8 tensor cores that decide what block scaling costs (ISCA'25 §3.1).
+
+    Attributes:
+        accumulation_mantissa_bits: fraction bits of the accumulator.
+        block_scaling: True where the tensor core applies block scales itself; otherwise CUDA
+            cores promote partial sums.
+    """
+
+    accumulation_mantissa_bits: Annotated[int, Field(ge=1, le=52)]
+    block_scaling: bool
+
+
+class ChipSpec(Spec):
+    """A GPU.
+
+    Attributes:
+        sms: streaming multiprocessors enabled.
+        peak_clock_hz: the clock at which the datasheet peaks hold:
+            `peak = sms * clock * FLOPs per clock per SM`.
+        tensor: dense peak FLOP/s by format family (`bf16`, `fp8`, `tf32`), sparsity off.
+        vector_flops_per_s: FP32 CUDA-core peak.
+        hbm_capacity_bytes, hbm_bytes_per_s, l2_bytes: memory.
+        shared_memory_bytes_per_clock: shared-memory bandwidth of one SM.
+        mma_rows: rows of one tensor-core instruction (16 Ampere, 64 Hopper, 128 Blackwell).
+        nvlink_bytes_per_s: scale-up bandwidth of one GPU, one direction.
+    """
+
+    name: str
+    generation: Generation
+    sms: Annotated[int, Field(ge=1, le=4096)]
+    peak_clock_hz: Hertz
+    tensor: dict[str, FlopsPerSecond]
+    vector_flops_per_s: FlopsPerSecond
+    hbm_capacity_bytes: Bytes
+    hbm_bytes_per_s: BytesPerSecond
+    l2_bytes: Bytes
+    shared_memory_bytes_per_clock: Annotated[float, Field(gt=0)] = 128.0
+    mma_rows: Literal[16, 64, 128]
+    nvlink_bytes_per_s: BytesPerSecond
+    tdp_w: Watts
+    fp8_unit: Fp8Unit | None = None
+
+    @model_validator(mode="after")
+    def _bf16_is_the_yardstick(self) -> "ChipSpec":
+        if "bf16" not in self.tensor:
+            raise ValueError("tensor: needs a 'bf16' peak, the yardstick of MFU")
+        return self
+
+    def tensor_flops_per_s(self, family: str, sms: int | None = None) -> float:
+        """Dense peak of `family` on `sms` of the chip's SMs (all of them by default).
+
+        Raises:
+            SpecError: the chip has no such tensor rate.
+        """
+        if family not in self.tensor:
+            raise SpecError(
+                f"chip {self.name}: no {family!r} tensor rate{suggestion(family, self.tensor)}"
+            )
+        return self.tensor[family] * ((self.sms if sms is None else sms) / self.sms)
+
+    def flops_per_clock_per_sm(self, family: str) -> float:
+        """Tensor FLOPs of one SM in one clock."""
+        return self.tensor_flops_per_s(family) / (self.sms * self.peak_clock_hz)
+
+
+CHIPS = Catalogue("chip", Path(__file__).parent / "presets" / "chips", ChipSpec)

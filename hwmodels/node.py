@@ -1,0 +1,94 @@
+"""One node: GPUs joined by a scale-up fabric, the NICs that leave it, and the host beside them.
+
+Bandwidths are one direction. Not modelled: PCIe switch trees and NUMA distance; a GPU is assumed
+to reach its own NIC without crossing another GPU's path.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hwmodels.chip import ChipSpec
+from hwmodels.errors import InfeasibleError
+from hwmodels.spec import Catalogue, Spec
+from hwmodels.units import Bytes, BytesPerSecond, Seconds
+
+
+class ScaleUpSpec(Spec):
+    """The network inside a node; each GPU's bandwidth into it is `ChipSpec.nvlink_bytes_per_s`.
+
+    Attributes:
+        kind: how the GPUs are joined.
+        switched: True where any pair of GPUs reaches the full bandwidth of a GPU.
+        latency_s: a small message from GPU to GPU, software included; not a load/store latency.
+    """
+
+    kind: Literal["nvlink"]
+    switched: bool
+    latency_s: Seconds
+
+
+class NicSpec(Spec):
+    """One network card.
+
+    Attributes:
+        ports: links that may go to different switches, each to a plane of its own.
+        link_bytes_per_s: one direction of one port.
+    """
+
+    ports: Annotated[int, Field(ge=1, le=64)] = 1
+    link_bytes_per_s: BytesPerSecond
+
+
+class HostSpec(Spec):
+    """The CPU side of a node, all sockets together."""
+
+    cores: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    dram_capacity_bytes: Bytes | None = None
+    dram_bytes_per_s: BytesPerSecond
+
+
+class NodeSpec(Spec):
+    """GPUs that share a scale-up fabric, whether in one chassis or in a rack.
+
+    Attributes:
+        gpus: GPUs of the scale-up domain.
+        nics: compute-network NICs; storage and management NICs are not counted.
+        pcie_bytes_per_s: one GPU to its NIC or the host, one direction.
+    """
+
+    name: str
+    gpus: Annotated[int, Field(ge=1, le=4096)]
+    chip: ChipSpec
+    scale_up: ScaleUpSpec
+    nics: Annotated[int, Field(ge=1, le=4096)]
+    nic: NicSpec
+    pcie_bytes_per_s: BytesPerSecond
+    host: HostSpec
+
+    @model_validator(mode="after")
+    def _nics_are_shared_evenly(self) -> "NodeSpec":
+        if self.gpus % self.nics and self.nics % self.gpus:
+            raise InfeasibleError(
+                f"nics: must divide or be a multiple of gpus ({self.gpus}), got {self.nics}"
+            )
+        return self
+
+    @property
+    def ports(self) -> int:
+        """Links that leave the node for the scale-out fabric."""
+        return self.nics * self.nic.ports
+
+    @property
+    def scale_out_bytes_per_s(self) -> float:
+        """All NICs together, one direction."""
+        return self.ports * self.nic.link_bytes_per_s
+
+    @property
+    def scale_out_bytes_per_s_per_gpu(self) -> float:
+        """One GPU's even share of the NICs, one direction."""
+        return self.scale_out_bytes_per_s / self.gpus
+
+
+NODES = Catalogue("node", Path(__file__).parent / "presets" / "nodes", NodeSpec)

@@ -1,0 +1,148 @@
+"""Quantities: read once at the door, plain SI floats inside.
+
+A number in a document may be a bare number (already in the base unit) or a string with a
+unit: `"3.35 TB/s"`, `"400 Gb/s"` (bits, divided by 8), `"80 GB"` (10^9), `"80 GiB"` (2^30),
+`"2.8 us"`. Decimal and binary prefixes never mix: GB is 10^9 bytes, GiB is 2^30, always.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from hwmodels.errors import UnitError
+
+_DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A kind of quantity: its base unit, the units it accepts, one example to show."""
+
+    base: str
+    scales: dict[str, float]
+    example: str
+
+
+def _prefixed(unit: str, scale: float = 1.0, *, binary: bool = False) -> dict[str, float]:
+    prefixes = _DECIMAL | (_BINARY if binary else {})
+    return {prefix + unit: factor * scale for prefix, factor in prefixes.items()}
+
+
+_BYTES = _prefixed("B", binary=True)
+_BITS = _prefixed("b", 1 / 8)
+_FLOPS = _prefixed("FLOP") | _prefixed("FLOPS")
+
+BYTES = Dimension("B", _BYTES, "80 GB")
+BYTES_PER_S = Dimension(
+    "B/s",
+    {f"{u}/s": f for u, f in (_BYTES | _BITS).items()} | _prefixed("bps", 1 / 8),
+    "400 Gb/s",
+)
+SECONDS = Dimension(
+    "s",
+    {
+        "s": 1.0,
+        "ms": 1e-3,
+        "us": 1e-6,
+        "µs": 1e-6,
+        "ns": 1e-9,
+        "min": 60.0,
+        "h": 3600.0,
+        "d": 86400.0,
+    },
+    "2.8 us",
+)
+FLOPS_PER_S = Dimension(
+    "FLOP/s", {f"{u}/s": f for u, f in _FLOPS.items()} | _prefixed("FLOPS"), "989.5 TFLOPS"
+)
+HERTZ = Dimension("Hz", _prefixed("Hz"), "1.83 GHz")
+WATTS = Dimension("W", _prefixed("W"), "700 W")
+USD = Dimension("USD", _prefixed("USD") | _prefixed("$"), "2 USD")
+
+_DIMENSIONS = (BYTES, BYTES_PER_S, SECONDS, FLOPS_PER_S, HERTZ, WATTS, USD)
+
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([^\s\d].*?)?\s*\Z")
+
+
+def parse_quantity(value: Any, dimension: Dimension) -> float:
+    """Return `value` in the base unit of `dimension`.
+
+    Raises:
+        UnitError: not a number or a number with a unit of this dimension.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _as_float(value, dimension.example)
+    match = _QUANTITY.match(value) if isinstance(value, str) else None
+    if not match:
+        raise UnitError(f"expected a quantity such as {dimension.example!r}, got {value!r}")
+    number, unit = float(match[1].replace("_", "")), match[2]
+    if unit is None:
+        return number
+    if unit not in dimension.scales:
+        raise UnitError(
+            f"expected a unit of {dimension.base} such as {dimension.example!r}, got {value!r}"
+        )
+    return number * dimension.scales[unit]
+
+
+def read_number(value: Any) -> float:
+    """Return `value` in its base unit, whatever its dimension; no unit belongs to two.
+
+    Raises:
+        UnitError: not a number or a number with a known unit.
+    """
+    match = _QUANTITY.match(value) if isinstance(value, str) else None
+    unit = match[2] if match else None
+    known = (d for d in _DIMENSIONS if unit is None or unit in d.scales)
+    return parse_quantity(value, next(known, BYTES))
+
+
+def _as_float(number: float, example: str) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        raise UnitError(
+            f"expected a quantity such as {example!r}, got a number too large"
+        ) from None
+
+
+def _reader(dimension: Dimension) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        return parse_quantity(value, dimension)
+
+    return read
+
+
+Bytes = Annotated[float, BeforeValidator(_reader(BYTES)), Field(gt=0)]
+BytesPerSecond = Annotated[float, BeforeValidator(_reader(BYTES_PER_S)), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(_reader(SECONDS)), Field(ge=0)]
+FlopsPerSecond = Annotated[float, BeforeValidator(_reader(FLOPS_PER_S)), Field(gt=0)]
+Hertz = Annotated[float, BeforeValidator(_reader(HERTZ)), Field(gt=0)]
+Watts = Annotated[float, BeforeValidator(_reader(WATTS)), Field(gt=0)]
+Usd = Annotated[float, BeforeValidator(_reader(USD)), Field(ge=0)]
+
+
+def format_quantity(value: float, unit: str, digits: int = 4) -> str:
+    """Return `value` with the decimal prefix that reads best: `format_quantity(3.35e12, "B/s")`
+    is `"3.35 TB/s"`; seconds go down to nanoseconds.
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} {unit}"
+    prefixes = [
+        (1e18, "E"),
+        (1e15, "P"),
+        (1e12, "T"),
+        (1e9, "G"),
+        (1e6, "M"),
+        (1e3, "k"),
+        (1.0, ""),
+    ]
+    if unit == "s":
+        prefixes = [(1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n")]
+    scale, prefix = next((p for p in prefixes if abs(value) >= p[0]), prefixes[-1])
+    return f"{value / scale:.{digits}g} {prefix}{unit}"
