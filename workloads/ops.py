@@ -33,7 +33,7 @@ class Gemm:
 
     @property
     def family(self) -> str:
-        """Family of the kernel profile that prices it: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`."""
+        """Family in a kernel profile: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`."""
         if self.format.family != "fp8":
             return self.format.family
         if self.role == "wgrad":
@@ -140,7 +140,7 @@ Op = Gemm | Attention | MemoryOp
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """The MoE all-to-all around an expert layer: dispatch sends tokens out, combine brings them home.
+    """The all-to-all around an expert layer: dispatch sends tokens out, combine brings them home.
 
     Attributes:
         tokens: tokens of one rank.

@@ -24,13 +24,15 @@ def stage_layers(inputs: LayerInputs, layout: Layout) -> tuple[tuple[Layer, ...]
         )
     stages = [[_layer(inputs, unit) for unit in stage] for stage in layout]
     stages[0][0] = _with_embedding(inputs, stages[0][0])
-    _own_head_matrix(inputs, stages)
+    _own_head_weights(inputs, stages)
     return tuple(tuple(stage) for stage in stages)
 
 
 def _layer(inputs: LayerInputs, unit: Unit) -> Layer:
     if unit == "head":
-        return Layer("head", mlp=embedding.lm_head(inputs), logits_bytes=embedding.logits_bytes(inputs))
+        return Layer(
+            "head", mlp=embedding.lm_head(inputs), logits_bytes=embedding.logits_bytes(inputs)
+        )
     if unit == "dense":
         return _dense_layer(inputs)
     layer = _moe_layer(inputs)
@@ -67,9 +69,7 @@ def _moe_layer(inputs: LayerInputs) -> Layer:
         attn=mla.mla(inputs) + moe.router(inputs),
         mlp=moe.experts(inputs),
         exchange=moe.exchange(inputs),
-        parameters=Parameters(
-            dense=shared, routed=inputs.local_experts * model.expert_parameters
-        ),
+        parameters=Parameters(dense=shared, routed=inputs.local_experts * model.expert_parameters),
         saved_bytes=mla.saved_bytes(inputs) + moe.saved_bytes(inputs),
     )
 
@@ -82,10 +82,15 @@ def _with_embedding(inputs: LayerInputs, layer: Layer) -> Layer:
     )
 
 
-def _own_head_matrix(inputs: LayerInputs, stages: list[list[Layer]]) -> None:
-    """Give a head matrix to the first head of each stage that has heads."""
+def _own_head_weights(inputs: LayerInputs, stages: list[list[Layer]]) -> None:
+    """Give a matrix to the first head of each stage that has heads; the very first holds the norm.
+
+    The norm in front of an MTP module's head is counted with the module.
+    """
     matrix = Parameters(embedding=inputs.model.head_parameters)
+    held = matrix + Parameters(dense=inputs.model.hidden)
     for stage in stages:
         heads = [index for index, layer in enumerate(stage) if layer.kind == "head"]
         for index in heads[:1]:
-            stage[index] = replace(stage[index], parameters=matrix)
+            stage[index] = replace(stage[index], parameters=held)
+            held = matrix

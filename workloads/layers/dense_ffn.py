@@ -37,7 +37,10 @@ def gated_ffn(tokens: int, hidden: int, width: int, label: str) -> PhaseOps:
         MemoryOp(f"cast d(swiglu in) ({label})", "cast", t * w2 * 3),
         Gemm(f"{label} up dgrad", t, h, w2, FP8, "dgrad"),
         MemoryOp(
-            f"per-channel cast+transpose ({label} x2)", "transpose", t * (w2 * 3 + h * 2), launches=2
+            f"per-channel cast+transpose ({label} x2)",
+            "transpose",
+            t * (w2 * 3 + h * 2),
+            launches=2,
         ),
     )
     weight = (

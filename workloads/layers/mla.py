@@ -59,13 +59,19 @@ def mla(inputs: LayerInputs) -> PhaseOps:
 
 
 def saved_bytes(inputs: LayerInputs) -> float:
-    """Activations of the block kept for the backward pass: residual, latents, output, softmax sums."""
+    """Activations kept for the backward pass: residual, latents, output, softmax sums."""
     w = _widths(inputs)
     residual = w.tokens * w.hidden * 2
     latents = w.tokens * (w.q_rank + w.kv_latent) * 2
     scales = w.tokens * w.value / 128 * 4
     softmax_sums = w.tokens * inputs.model.attention.heads * 4
-    return residual + latents + inputs.saved_attention.bytes_of(w.tokens * w.value) + scales + softmax_sums
+    return (
+        residual
+        + latents
+        + inputs.saved_attention.bytes_of(w.tokens * w.value)
+        + scales
+        + softmax_sums
+    )
 
 
 def _core(inputs: LayerInputs, name: str, *, backward: bool) -> Attention:
@@ -102,7 +108,10 @@ def _forward(inputs: LayerInputs, w: _Widths) -> tuple[Op, ...]:
         Gemm("kv_a_proj", t, w.kv_latent, h, FP8),
         MemoryOp("rmsnorm q_lora", "low_rank", t * w.q_rank * 4),
         MemoryOp(
-            "rmsnorm kv_lora + slice copies", "low_rank", t * (w.kv_rank + w.kv_latent) * 4, launches=3
+            "rmsnorm kv_lora + slice copies",
+            "low_rank",
+            t * (w.kv_rank + w.kv_latent) * 4,
+            launches=3,
         ),
         MemoryOp("cast q_lora", "low_rank", t * w.q_rank * 3),
         MemoryOp("cast kv_lora", "low_rank", t * w.kv_rank * 3),
@@ -122,7 +131,9 @@ def _forward(inputs: LayerInputs, w: _Widths) -> tuple[Op, ...]:
 def _backward(inputs: LayerInputs, w: _Widths) -> tuple[Op, ...]:
     t, h = w.tokens, w.hidden
     saved = inputs.saved_attention.element_bytes
-    weights = w.value * h + w.query * w.q_rank + w.key_value * w.kv_rank + (w.kv_latent + w.q_rank) * h
+    weights = (
+        w.value * h + w.query * w.q_rank + w.key_value * w.kv_rank + (w.kv_latent + w.q_rank) * h
+    )
     latents = w.q_rank + w.kv_rank
     output = (
         MemoryOp("scale hidden (elementwise)", "elementwise", t * h * 4),
@@ -166,10 +177,16 @@ def _backward_projections(w: _Widths) -> tuple[Op, ...]:
         MemoryOp("cast dKV 1x128", "cast", t * w.key_value * 3),
         Gemm("kv_b dgrad", t, w.kv_rank, w.key_value, FP8, "dgrad"),
         MemoryOp(
-            "per-channel cast+transpose dKV,dQ", "transpose", t * (w.key_value + w.query) * 3, launches=2
+            "per-channel cast+transpose dKV,dQ",
+            "transpose",
+            t * (w.key_value + w.query) * 3,
+            launches=2,
         ),
         MemoryOp(
-            "per-channel cast+transpose small (kv,q lora, kv_a,q_a)", "low_rank", t * small * 3, launches=4
+            "per-channel cast+transpose small (kv,q lora, kv_a,q_a)",
+            "low_rank",
+            t * small * 3,
+            launches=4,
         ),
         MemoryOp("lora norm bwd + slice fill/copy", "small", 0, launches=11),
         MemoryOp("rmsnorm recompute hidden", "add_norm", t * h * 8),

@@ -75,7 +75,9 @@ def _routed(inputs: LayerInputs) -> PhaseOps:
         return MemoryOp(name, family, size, routed=True)
 
     def transpose(name: str, columns: int) -> MemoryOp:
-        return MemoryOp(f"weight transpose {name} ({groups} experts)", "transpose", groups * columns * h * 2)
+        return MemoryOp(
+            f"weight transpose {name} ({groups} experts)", "transpose", groups * columns * h * 2
+        )
 
     forward = (
         memory("expand_to_fused (permute, FP8)", "permute", rows * h * 2),
@@ -102,8 +104,26 @@ def _routed(inputs: LayerInputs) -> PhaseOps:
     weight = (
         memory("per-channel recast+transpose dY (routed)", "recast_transpose", rows * h * 2),
         memory("per-channel recast+transpose X (routed)", "recast_transpose", rows * h * 2),
-        Gemm(f"routed down wgrad ({groups} experts, 2 streams)", h, w, rows, FP8, "wgrad", groups, routed=True),
-        Gemm(f"routed up wgrad ({groups} experts, 2 streams)", h, w2, rows, FP8, "wgrad", groups, routed=True),
+        Gemm(
+            f"routed down wgrad ({groups} experts, 2 streams)",
+            h,
+            w,
+            rows,
+            FP8,
+            "wgrad",
+            groups,
+            routed=True,
+        ),
+        Gemm(
+            f"routed up wgrad ({groups} experts, 2 streams)",
+            h,
+            w2,
+            rows,
+            FP8,
+            "wgrad",
+            groups,
+            routed=True,
+        ),
     )
     return PhaseOps(forward, backward, weight)
 
@@ -119,13 +139,17 @@ def exchange(inputs: LayerInputs) -> Exchange:
         combine=inputs.combine,
         dispatch_glue=(MemoryOp("layout count", "expert_map", 0),),
         combine_backward_glue=(
-            MemoryOp("cast 1x128 before cached dispatch", "cast", t * h * (2 + inputs.dispatch.element_bytes)),
+            MemoryOp(
+                "cast 1x128 before cached dispatch",
+                "cast",
+                t * h * (2 + inputs.dispatch.element_bytes),
+            ),
         ),
     )
 
 
 def saved_bytes(inputs: LayerInputs) -> float:
-    """Residual, received FP8 tokens, SwiGLU inputs of shared and routed experts, routing metadata."""
+    """Residual, received FP8 tokens, SwiGLU inputs of all experts, routing metadata."""
     moe, t, h = _moe(inputs), inputs.tokens, inputs.model.hidden
     residual = t * h * 2
     received = FP8.bytes_of(t * inputs.gpus_per_token * h)

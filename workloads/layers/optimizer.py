@@ -17,7 +17,7 @@ SWEEP_BYTES = (GRADIENT_BYTES + STATE_BYTES) + (STATE_BYTES + WEIGHT_BYTES)  # r
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """How often a parameter exists: `members` ranks hold it, `members_per_node` of them in one node."""
+    """Ranks that hold a parameter: `members`, `members_per_node` of them in one node."""
 
     members: int
     members_per_node: int
@@ -68,7 +68,9 @@ def optimizer_step(
             ),
         ),
         gather=tuple(
-            GradientSync(f"all-gather {name} {'weights' if zero else 'gradients'}", size * gathered, who)
+            GradientSync(
+                f"all-gather {name} {'weights' if zero else 'gradients'}", size * gathered, who
+            )
             for name, size, who in groups
         ),
     )

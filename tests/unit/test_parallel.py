@@ -1,0 +1,114 @@
+"""Parallel plans: group sizes, places of ranks, and plans that cannot be."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwmodels.errors import InfeasibleError, SpecError
+from hwmodels.spec import validate
+from workloads.batch import BatchSpec
+from workloads.model import MODELS
+from workloads.parallel import Coordinates, ParallelPlan, RankMesh
+
+V3 = MODELS.load("deepseek-v3")
+LLAMA = MODELS.load("llama3.1-405b")
+PLAN = ParallelPlan(pp=16, ep=64, schedule="dualpipe", layout="3d+1m, 14*4m, 1m+mtp+2heads")
+
+
+def test_v3_plan_has_128_pipelines_and_two_homes_for_every_stage():
+    """2,048 GPUs, PP 16, EP 64 (arXiv 2412.19437v2 §3.2): replicas 256 of dense, 4 of experts."""
+    PLAN.check(V3, 2048)
+    mesh = PLAN.mesh(2048)
+    assert (mesh.dp, mesh.edp, mesh.ranks) == (128, 2, 2048)
+    assert PLAN.dense_replicas(2048) == 256
+    assert PLAN.expert_replicas(2048) == 4
+    assert PLAN.stages_of_rank(3) == (3, 12)
+    assert PLAN.homes_of_stage(12) == (3, 12)
+    assert PLAN.microbatches(BatchSpec(sequences=15360, sequence_length=4096), 2048) == 120
+
+
+def test_a_single_home_halves_the_replicas():
+    plan = PLAN.model_copy(update={"schedule": "1f1b"})
+    assert (plan.dense_replicas(2048), plan.expert_replicas(2048)) == (128, 2)
+    assert plan.homes_of_stage(12) == (12,)
+
+
+def test_nodes_hold_data_parallel_ranks_of_one_pipeline_rank():
+    mesh = PLAN.mesh(2048)
+    node = [mesh.coordinates(rank) for rank in range(8, 16)]
+    assert {(at.pp, at.edp) for at in node} == {(0, 0)}
+    assert [at.dp for at in node] == [at.ep for at in node] == list(range(8, 16))
+    assert mesh.coordinates(200) == Coordinates(pp=1, dp=72, cp=0, tp=0, edp=1, ep=8)
+
+
+def test_groups_are_those_of_the_coordinates():
+    mesh = PLAN.mesh(2048)
+    assert mesh.expert_group(200) == range(192, 256)
+    assert list(mesh.pipeline(200))[:3] == [72, 200, 328]
+
+
+MESHES = st.builds(
+    lambda pp, edp, ep, cp, tp: RankMesh(pp=pp, dp=edp * ep, ep=ep, cp=cp, tp=tp),
+    pp=st.integers(1, 8),
+    edp=st.integers(1, 4),
+    ep=st.integers(1, 8),
+    cp=st.sampled_from([1, 2]),
+    tp=st.sampled_from([1, 2, 4]),
+)
+
+
+@given(MESHES, st.data())
+def test_coordinates_and_ranks_are_inverse_in_both_meshes(mesh, data):
+    rank = data.draw(st.integers(0, mesh.ranks - 1))
+    at = mesh.coordinates(rank)
+    assert mesh.rank(at.pp, at.dp, at.cp, at.tp) == rank
+    assert mesh.expert_rank(at.pp, at.edp, at.ep) == rank
+    assert rank in mesh.expert_group(rank)
+    assert rank in mesh.pipeline(rank)
+    assert len(mesh.expert_group(rank)) == mesh.ep
+    assert len(mesh.pipeline(rank)) == mesh.pp
+
+
+@pytest.mark.parametrize(
+    ("changes", "gpus", "message"),
+    [
+        ({"ep": 48}, 2048, "plan.ep: must divide the 256 routed experts of deepseek-v3, got 48"),
+        ({"dp": 64}, 2048, "must equal the 2048 GPUs of the cluster, got 1 x 1 x 16 x 64 = 1024"),
+        ({}, 2040, "tp x cp x pp = 16, which does not divide them"),
+        ({}, 8, "tp x cp x pp = 16"),
+        ({"ep": 256}, 2048, "plan.ep: must divide the dp x cp x tp = 128 ranks"),
+        ({"tp": 2}, 2048, "plan.tp: not modelled yet, must be 1, got 2"),
+        ({"cp": 2}, 2048, "plan.cp: not modelled yet, must be 1, got 2"),
+        ({"layout": "16*4m"}, 2048, "plan.layout: misses a unit"),
+        ({"pp": 15, "layout": None}, 1920, "dualpipe needs an even number of ranks, got 15"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused_in_one_line(changes, gpus, message):
+    with pytest.raises(InfeasibleError) as error:
+        PLAN.model_copy(update=changes).check(V3, gpus)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_expert_parallelism_of_a_dense_model_is_refused():
+    with pytest.raises(InfeasibleError, match=r"llama3\.1-405b has no experts, must be 1, got 8"):
+        ParallelPlan(pp=16, ep=8).check(LLAMA, 128)
+    ParallelPlan(pp=16).check(LLAMA, 128)
+
+
+def test_too_few_microbatches_for_the_schedule_are_refused():
+    batch = BatchSpec(sequences=128 * 30, sequence_length=4096)
+    with pytest.raises(InfeasibleError, match="dualpipe needs at least 2 pp = 32 micro-batches"):
+        PLAN.microbatches(batch, 2048)
+
+
+def test_an_unknown_schedule_names_the_nearest():
+    plan = PLAN.model_copy(update={"schedule": "dualpip"})
+    with pytest.raises(SpecError, match="did you mean 'dualpipe'"):
+        plan.check(V3, 2048)
+
+
+@pytest.mark.parametrize("values", [{"zero": 2}, {"pp": 0}, {"pipeline": 2}])
+def test_a_plan_out_of_bounds_is_refused(values):
+    with pytest.raises(SpecError, match=next(iter(values))):
+        validate(ParallelPlan, values)

@@ -1,0 +1,73 @@
+"""Bytes one rank needs, term by term.
+
+Sizes of parameters and states follow DeepSeek-V3's training recipe (arXiv 2412.19437 §3.2.3,
+§3.3.3): BF16 weights and their FP8 copies, FP32 gradients, FP32 master weights and BF16 moments
+sharded over the replicas under ZeRO-1. Activations are those of the chunks in flight at the worst
+moment of the program. Not modelled: operands held by weight gradients that were put off, allocator
+fragmentation, and uneven expert load.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from hwmodels.errors import InfeasibleError
+from hwmodels.units import format_quantity
+from workloads.layers import Layer, Parameters
+from workloads.layers.optimizer import (
+    FP8_WEIGHT_BYTES,
+    GRADIENT_BYTES,
+    STATE_BYTES,
+    WEIGHT_BYTES,
+    Replicas,
+)
+from workloads.schedules.replay import peak_in_flight
+from workloads.schedules.step import Step
+
+RESERVED_BYTES = 6e9
+"""Expert-exchange and NCCL buffers, workspaces, CUDA context: an estimate (`table4` study §5)."""
+
+
+def rank_parameters(stages: Sequence[Sequence[Layer]], held: Sequence[int]) -> Parameters:
+    """Return the parameters of a rank that holds stages `held`."""
+    return sum((layer.parameters for stage in held for layer in stages[stage]), Parameters())
+
+
+def memory_terms(
+    stages: Sequence[Sequence[Layer]],
+    held: Sequence[int],
+    program: Sequence[Step],
+    dense: Replicas,
+    experts: Replicas,
+    zero: int,
+) -> dict[str, float]:
+    """Return bytes by term for a rank that holds stages `held` and runs `program`."""
+    parameters = rank_parameters(stages, held)
+    saved = [sum(layer.saved_bytes for layer in stage) for stage in stages]
+    logits = [sum(layer.logits_bytes for layer in stage) for stage in stages]
+    shards = (dense.members, experts.members) if zero else (1, 1)
+    states = parameters.replicated / shards[0] + parameters.routed / shards[1]
+    return {
+        "weights": parameters.total * WEIGHT_BYTES,
+        "fp8_weights": (parameters.dense + parameters.routed) * FP8_WEIGHT_BYTES,
+        "gradients": parameters.total * GRADIENT_BYTES,
+        "optimizer_states": states * STATE_BYTES,
+        "activations": peak_in_flight(program, lambda stage: saved[stage]),
+        "logits": max(logits[stage] for stage in held),
+        "buffers": RESERVED_BYTES,
+    }
+
+
+def check_memory(terms: Mapping[str, float], capacity_bytes: float, rank: int) -> None:
+    """Refuse a rank whose terms exceed the memory of its GPU.
+
+    Raises:
+        InfeasibleError: names the largest terms.
+    """
+    total = sum(terms.values())
+    if total <= capacity_bytes:
+        return
+    largest = sorted(terms.items(), key=lambda term: -term[1])[:3]
+    named = ", ".join(f"{name} {format_quantity(size, 'B', 3)}" for name, size in largest)
+    raise InfeasibleError(
+        f"memory of pipeline rank {rank}: needs {format_quantity(total, 'B', 3)} "
+        f"({named} ...), the GPU has {format_quantity(capacity_bytes, 'B', 3)}"
+    )

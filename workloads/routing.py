@@ -1,0 +1,180 @@
+"""Where tokens go: copies each token costs in dispatch and combine, and how uneven ranks are.
+
+Experts lie in order over the ranks of an expert group, ranks in order over nodes. A token scores
+all experts, keeps its best groups (node-limited routing, DeepSeek-V3 §2.1.2), and takes its top-k
+experts there. Dispatch sends one copy per distinct node over the network and one per distinct GPU
+over NVLink, so the two expected counts below size all its traffic.
+
+Scores are drawn independent and alike, which is what balanced training tends to; real tokens
+prefer experts that go together, and that is not modelled. Where groups do not limit the choice the
+counts have a closed form, N (1 - C(E - E/N, k) / C(E, k)) for N bins of E experts; else a seeded
+Monte-Carlo over 4,096 tokens gives them to about 0.1 %.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.errors import InfeasibleError, SpecError
+from workloads.model import MoESpec
+
+LoadKind = Literal["balanced", "lognormal"]
+
+_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingStatistics:
+    """Expected copies of one token.
+
+    Attributes:
+        nodes, gpus: nodes and GPUs of the expert group.
+        nodes_per_token: distinct nodes its experts are on, its own node counted if chosen.
+        gpus_per_token: distinct GPUs its experts are on, its own counted if chosen.
+    """
+
+    nodes: int
+    gpus: int
+    nodes_per_token: float
+    gpus_per_token: float
+
+    @property
+    def remote_nodes_per_token(self) -> float:
+        """Distinct nodes other than its own: what crosses a NIC, `(n - 1) / n` by symmetry."""
+        return self.nodes_per_token * (self.nodes - 1) / self.nodes
+
+    @property
+    def remote_gpus_per_token(self) -> float:
+        """Distinct GPUs other than its own: what leaves a GPU or is forwarded."""
+        return self.gpus_per_token * (self.gpus - 1) / self.gpus
+
+
+@lru_cache(maxsize=256)
+def expected_copies(
+    moe: MoESpec,
+    ep: int,
+    gpus_per_node: int,
+    routed_nodes_max: int | None = None,
+    seed: int = 0,
+) -> RoutingStatistics:
+    """Return the expected copies of one token in an expert group of `ep` GPUs.
+
+    Args:
+        moe: the expert layer; its own groups limit the choice unless `routed_nodes_max` is given.
+        ep: GPUs of the expert group.
+        gpus_per_node: GPUs that share a node.
+        routed_nodes_max: take the nodes themselves as groups and at most this many per token (the
+            rule of DeepEP's benchmarks, and what V3's groups amount to on 8 nodes).
+        seed: of the Monte-Carlo, where one is needed.
+
+    Raises:
+        InfeasibleError: experts, GPUs and nodes do not divide.
+    """
+    nodes = _node_count(moe, ep, gpus_per_node)
+    groups, limit = moe.groups, moe.groups_per_token
+    if routed_nodes_max is not None:
+        groups, limit = nodes, min(routed_nodes_max, nodes)
+        if limit * (moe.routed_experts // nodes) < moe.top_k:
+            raise InfeasibleError(
+                f"communication.routed_nodes_max: {limit} of {nodes} nodes hold fewer than "
+                f"top_k = {moe.top_k} experts"
+            )
+    if limit == groups:
+        per_node = _bins_hit(moe.routed_experts, nodes, moe.top_k)
+        return RoutingStatistics(nodes, ep, per_node, _bins_hit(moe.routed_experts, ep, moe.top_k))
+    chosen = draw_experts(moe, groups, limit, _TOKENS, np.random.default_rng(seed))
+    gpu = chosen // (moe.routed_experts // ep)
+    return RoutingStatistics(
+        nodes=nodes,
+        gpus=ep,
+        nodes_per_token=_distinct_per_row(gpu // gpus_per_node, nodes),
+        gpus_per_token=_distinct_per_row(gpu, ep),
+    )
+
+
+def _node_count(moe: MoESpec, ep: int, gpus_per_node: int) -> int:
+    if ep < 1 or moe.routed_experts % ep:
+        raise InfeasibleError(
+            f"plan.ep: must divide the {moe.routed_experts} routed experts, got {ep}"
+        )
+    if ep > gpus_per_node and ep % gpus_per_node:
+        raise InfeasibleError(
+            f"plan.ep: beyond one node it must fill whole nodes of {gpus_per_node} GPUs, got {ep}"
+        )
+    return max(1, ep // gpus_per_node)
+
+
+def _bins_hit(experts: int, bins: int, top_k: int) -> float:
+    """Expected bins holding one of `top_k` experts, every choice of experts alike."""
+    missed = math.comb(experts - experts // bins, top_k) / math.comb(experts, top_k)
+    return bins * (1.0 - missed)
+
+
+def draw_experts(
+    moe: MoESpec, groups: int, groups_per_token: int, tokens: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Return the experts of `tokens` tokens, shape [tokens, top_k], by the rule of `moe`.
+
+    A group's score is its best or the sum of its two best expert scores, as `moe.group_score` says.
+    """
+    scores = rng.random((tokens, groups, moe.routed_experts // groups), dtype=np.float32)
+    best = 2 if moe.group_score == "top2" and scores.shape[2] > 1 else 1
+    group_score = np.partition(scores, -best, axis=2)[:, :, -best:].sum(axis=2)
+    kept = np.argpartition(group_score, -groups_per_token, axis=1)[:, -groups_per_token:]
+    kept_scores = np.take_along_axis(scores, kept[:, :, None], axis=1).reshape(tokens, -1)
+    top = np.argpartition(kept_scores, -moe.top_k, axis=1)[:, -moe.top_k :]
+    size = scores.shape[2]
+    experts: NDArray[np.intp] = np.take_along_axis(kept, top // size, axis=1) * size + top % size
+    return experts
+
+
+def _distinct_per_row(values: NDArray[np.intp], bins: int) -> float:
+    """Mean number of distinct values in a row."""
+    hit = np.zeros((len(values), bins), dtype=bool)
+    np.put_along_axis(hit, values, True, axis=1)
+    return float(hit.sum() / len(values))
+
+
+def expert_load(
+    kind: LoadKind,
+    sigma: float,
+    correlation: float,
+    ranks: int,
+    layers: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Draw how loaded each rank's experts are, as multiples of the mean, shape [layers, ranks].
+
+    `lognormal`: load = exp(s z) with s^2 = ln(1 + sigma^2), so that sigma is the coefficient of
+    variation; z = sqrt(c) z_rank + sqrt(1 - c) z_layer,rank, so that two layers of one rank
+    correlate by c. Each layer is then scaled to mean 1: tokens are moved, not made.
+
+    Args:
+        kind: `balanced` (all ones) or `lognormal`.
+        sigma: relative spread over ranks; 0.08 in the H800 trace of DeepSeek's profile data.
+        correlation: from 0 (every layer drawn afresh) to 1 (the same ranks always loaded).
+        ranks: GPUs of the expert group.
+        layers: MoE layers.
+        rng: source of the draws.
+
+    Raises:
+        SpecError: an unknown kind, a negative sigma, or a correlation outside 0 to 1.
+    """
+    if kind not in ("balanced", "lognormal"):
+        raise SpecError(f"expert_load.kind: balanced or lognormal, got {kind!r}")
+    if not 0 <= sigma < math.inf:
+        raise SpecError(f"expert_load.sigma: at least 0, got {sigma}")
+    if not 0 <= correlation <= 1:
+        raise SpecError(f"expert_load.correlation: from 0 to 1, got {correlation}")
+    if kind == "balanced" or sigma == 0:
+        return np.ones((layers, ranks))
+    persistent = rng.standard_normal(ranks)
+    fresh = rng.standard_normal((layers, ranks))
+    z = math.sqrt(correlation) * persistent + math.sqrt(1 - correlation) * fresh
+    load = np.exp(math.sqrt(math.log1p(sigma**2)) * z)
+    scaled: NDArray[np.float64] = load / load.mean(axis=1, keepdims=True)
+    return scaled

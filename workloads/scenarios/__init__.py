@@ -1,0 +1,1 @@
+"""Scenarios: what a whole job asks of its ranks. Model x plan x batch -> per-rank programs."""

@@ -1,0 +1,152 @@
+"""DualPipe: micro-batches enter at both ends, and a forward overlaps with another's backward.
+
+DeepSeek-V3 technical report (arXiv 2412.19437v2) §3.2.1 and Table 2; the order of steps is that of
+repository deepseek-ai/DualPipe @ bb214e8 (step counts as in 3da1bbe).
+
+Rank r holds stages r and PP - 1 - r, so each stage has two homes. The first half of the
+micro-batches (0 to M/2 - 1) enters at rank 0 and runs up the ranks, the second half enters at rank
+PP - 1 and runs down. Seen from a rank at distance h = min(r, PP - 1 - r) from its nearer end:
+
+    0   the near direction, entered at the nearer end: its chunks run on stage h
+    1   the far direction, entered at the other end: its chunks run on stage PP - 1 - h
+
+With H = PP / 2, a rank runs eight loops: F0 is the next forward of direction 0, B1 the next full
+backward of direction 1, b a backward that puts its weight gradient off, W the oldest one put off,
+F0B1 an overlapped pair:
+
+    1   2 (H - h - 1)           F0
+    2   h + 1                   F0 F1
+    3   H - h - 1               b1 W F1
+    4   M / 2 - PP + h + 1      F0B1 F1B0
+    5   H - h - 1               B1 F1B0
+    6   h + 1                   B1 B0, the last h + 1 of these 2 (h + 1) as b
+    7   H - h - 1               W b0
+    8   h + 1                   W
+
+The two middle ranks (h = H - 1) run the very first pair of loop 4 as F0 then B1, not overlapped:
+the neighbour waits for that forward. The backward inside a pair is always full.
+"""
+
+from collections import deque
+
+from hwmodels.errors import InfeasibleError
+from workloads.schedules.step import Chunk, Program, Step
+
+NAME = "dualpipe"
+PARAMETER_COPIES = 2
+
+
+def steps(pp: int, microbatches: int) -> Program:
+    """Steps of every rank; see `Schedule.steps`."""
+    check(pp, microbatches)
+    return tuple(_rank_steps(pp, microbatches, rank) for rank in range(pp))
+
+
+class _Rank:
+    """One rank's program while it is written: the next chunk of each direction and phase."""
+
+    def __init__(self, pp: int, microbatches: int, rank: int) -> None:
+        near = min(rank, pp - 1 - rank)
+        first_half = rank < pp // 2
+        half = microbatches // 2
+        self.stage = (near, pp - 1 - near)
+        self.next_forward = [0, half] if first_half else [half, 0]
+        self.next_backward = list(self.next_forward)
+        self.put_off: deque[Chunk] = deque()
+        self.program: list[Step] = []
+
+    def forward(self, direction: int) -> None:
+        self.program.append(Step("F", forward=self._take(self.next_forward, direction)))
+
+    def backward(self, direction: int, *, put_off_weights: bool = False) -> None:
+        chunk = self._take(self.next_backward, direction)
+        if put_off_weights:
+            self.put_off.append(chunk)
+        self.program.append(Step("Bi" if put_off_weights else "B", backward=chunk))
+
+    def pair(self, forward: int, backward: int) -> None:
+        f, b = self._take(self.next_forward, forward), self._take(self.next_backward, backward)
+        self.program.append(Step("FB", forward=f, backward=b))
+
+    def weight(self) -> None:
+        self.program.append(Step("W", backward=self.put_off.popleft()))
+
+    def _take(self, counters: list[int], direction: int) -> Chunk:
+        counters[direction] += 1
+        return Chunk(self.stage[direction], counters[direction] - 1)
+
+
+def _rank_steps(pp: int, microbatches: int, rank: int) -> tuple[Step, ...]:
+    half, near = pp // 2, min(rank, pp - 1 - rank)
+    is_middle = near == half - 1
+    out = _Rank(pp, microbatches, rank)
+
+    for _ in range(2 * (half - near - 1)):  # 1: F0
+        out.forward(0)
+    for _ in range(near + 1):  # 2: F0 F1
+        out.forward(0)
+        out.forward(1)
+    for _ in range(half - near - 1):  # 3: b1 W F1
+        out.backward(1, put_off_weights=True)
+        out.weight()
+        out.forward(1)
+    for i in range(microbatches // 2 - pp + near + 1):  # 4: F0B1 F1B0
+        if i == 0 and is_middle:
+            out.forward(0)
+            out.backward(1)
+        else:
+            out.pair(forward=0, backward=1)
+        out.pair(forward=1, backward=0)
+    for _ in range(half - near - 1):  # 5: B1 F1B0
+        out.backward(1)
+        out.pair(forward=1, backward=0)
+    for i in range(2 * (near + 1)):  # 6: B1 B0, the second half zero-bubble
+        out.backward(1 - i % 2, put_off_weights=i > near)
+    for _ in range(half - near - 1):  # 7: W b0
+        out.weight()
+        out.backward(0, put_off_weights=True)
+    for _ in range(near + 1):  # 8: W
+        out.weight()
+    return tuple(out.program)
+
+
+def stages_of_rank(pp: int, rank: int) -> tuple[int, ...]:
+    """Rank r holds stages r and PP - 1 - r, in that order."""
+    if not 0 <= rank < pp:
+        raise InfeasibleError(f"rank: from 0 to pp - 1 = {pp - 1}, got {rank}")
+    return (rank, pp - 1 - rank)
+
+
+def bubble_s(pp: int, forward_s: float, backward_s: float, weight_s: float, pair_s: float) -> float:
+    """`(PP/2 - 1) (F&B + B - 3 W)`, B being the full backward.
+
+    Holds for equal chunks with F = B - W = W and F&B = F + B; otherwise ranks differ.
+    """
+    del forward_s
+    return (pp // 2 - 1) * (pair_s + backward_s - 3 * weight_s)
+
+
+def chunks_in_flight(pp: int) -> int:
+    """`PP + 1`, on every rank."""
+    return pp + 1
+
+
+def minimum_microbatches(pp: int) -> int:
+    """`2 PP`: both directions must fill the pipeline."""
+    return 2 * pp
+
+
+def check(pp: int, microbatches: int) -> None:
+    """Even numbers of ranks and micro-batches, at least `2 PP` of these."""
+    if pp < 2 or pp % 2:
+        raise InfeasibleError(f"plan.pp: {NAME} needs an even number of ranks, got {pp}")
+    if microbatches % 2:
+        raise InfeasibleError(
+            f"plan.schedule: {NAME} needs an even number of micro-batches per pipeline, "
+            f"got {microbatches}"
+        )
+    if microbatches < minimum_microbatches(pp):
+        raise InfeasibleError(
+            f"plan.schedule: {NAME} needs at least 2 pp = {minimum_microbatches(pp)} micro-batches "
+            f"per pipeline, got {microbatches}"
+        )

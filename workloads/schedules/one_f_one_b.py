@@ -1,0 +1,62 @@
+"""1F1B: after warming up, every rank alternates one forward and one full backward.
+
+Rank r starts with PP - 1 - r forwards, so that rank 0 holds PP chunks and the last rank one
+(PipeDream-Flush; Megatron-LM, arXiv 2104.04473 §2.2).
+"""
+
+from hwmodels.errors import InfeasibleError
+from workloads.schedules.step import Chunk, Program, Step
+
+NAME = "1f1b"
+PARAMETER_COPIES = 1
+
+
+def steps(pp: int, microbatches: int) -> Program:
+    """Steps of every rank; see `Schedule.steps`."""
+    check(pp, microbatches)
+    return tuple(_rank_steps(pp, microbatches, rank) for rank in range(pp))
+
+
+def _rank_steps(pp: int, microbatches: int, rank: int) -> tuple[Step, ...]:
+    warm_up = min(pp - 1 - rank, microbatches)
+    forward = [Step("F", forward=Chunk(rank, i)) for i in range(microbatches)]
+    backward = [Step("B", backward=Chunk(rank, i)) for i in range(microbatches)]
+    program = forward[:warm_up]
+    for f, b in zip(forward[warm_up:], backward, strict=False):
+        program += [f, b]
+    return tuple(program + backward[microbatches - warm_up :])
+
+
+def stages_of_rank(pp: int, rank: int) -> tuple[int, ...]:
+    """Rank r holds stage r."""
+    if not 0 <= rank < pp:
+        raise InfeasibleError(f"rank: from 0 to pp - 1 = {pp - 1}, got {rank}")
+    return (rank,)
+
+
+def bubble_s(pp: int, forward_s: float, backward_s: float, weight_s: float, pair_s: float) -> float:
+    """`(PP - 1) (F + B)`; weights and pairs play no part."""
+    del weight_s, pair_s
+    return (pp - 1) * (forward_s + backward_s)
+
+
+def chunks_in_flight(pp: int) -> int:
+    """`PP`, on rank 0."""
+    return pp
+
+
+def minimum_microbatches(pp: int) -> int:
+    """One is enough."""
+    del pp
+    return 1
+
+
+def check(pp: int, microbatches: int) -> None:
+    """Any number of ranks and of micro-batches."""
+    if pp < 1:
+        raise InfeasibleError(f"plan.pp: at least 1, got {pp}")
+    if microbatches < minimum_microbatches(pp):
+        raise InfeasibleError(
+            f"plan.schedule: {NAME} needs at least {minimum_microbatches(pp)} micro-batch per "
+            f"pipeline, got {microbatches}"
+        )

@@ -1,0 +1,72 @@
+"""ZB1P: 1F1B with the weight gradient split off and put off, to fill the bubble at the end.
+
+The rule of ZB-H1 ("Zero Bubble Pipeline Parallelism", arXiv 2401.10241 §2): the order of forwards
+and input gradients is 1F1B's, and rank r keeps r weight gradients in hand. Rank 0 runs each at
+once; a later rank starts backward earlier and spends its surplus while it would wait at the end,
+so that no rank holds more than 1F1B's rank 0.
+"""
+
+from hwmodels.errors import InfeasibleError
+from workloads.schedules import one_f_one_b
+from workloads.schedules.step import Program, Step
+
+NAME = "zb1p"
+PARAMETER_COPIES = 1
+
+
+def steps(pp: int, microbatches: int) -> Program:
+    """Steps of every rank; see `Schedule.steps`."""
+    check(pp, microbatches)
+    order = one_f_one_b.steps(pp, microbatches)
+    return tuple(_with_weights_put_off(program, rank) for rank, program in enumerate(order))
+
+
+def _with_weights_put_off(program: tuple[Step, ...], in_hand: int) -> tuple[Step, ...]:
+    """Split each full backward; run the oldest weight gradient when more than `in_hand` wait."""
+    split: list[Step] = []
+    waiting: list[Step] = []
+    for step in program:
+        if step.kind != "B":
+            split.append(step)
+            continue
+        split.append(Step("Bi", backward=step.backward))
+        waiting.append(Step("W", backward=step.backward))
+        if len(waiting) > in_hand:
+            split.append(waiting.pop(0))
+    return tuple(split + waiting)
+
+
+def stages_of_rank(pp: int, rank: int) -> tuple[int, ...]:
+    """Rank r holds stage r."""
+    return one_f_one_b.stages_of_rank(pp, rank)
+
+
+def bubble_s(pp: int, forward_s: float, backward_s: float, weight_s: float, pair_s: float) -> float:
+    """`(PP - 1) (F + B - 2 W)`, B being the full backward; pairs play no part.
+
+    Holds where a weight gradient fills what a rank waits for: `W <= F` and `W <= B - W`, and at
+    least PP micro-batches.
+    """
+    del pair_s
+    return (pp - 1) * (forward_s + backward_s - 2 * weight_s)
+
+
+def chunks_in_flight(pp: int) -> int:
+    """`PP`, on rank 0."""
+    return pp
+
+
+def minimum_microbatches(pp: int) -> int:
+    """One is enough."""
+    return one_f_one_b.minimum_microbatches(pp)
+
+
+def check(pp: int, microbatches: int) -> None:
+    """Any number of ranks and of micro-batches."""
+    if pp < 1:
+        raise InfeasibleError(f"plan.pp: at least 1, got {pp}")
+    if microbatches < minimum_microbatches(pp):
+        raise InfeasibleError(
+            f"plan.schedule: {NAME} needs at least {minimum_microbatches(pp)} micro-batch per "
+            f"pipeline, got {microbatches}"
+        )
