@@ -1,0 +1,181 @@
+"""The one input document: what is trained, on what, split how.
+
+Presets fill what a document does not say; overrides change single values, through presets if need
+be (`cluster.node.chip`). Everything that cannot be run is refused here or by the scenario, before
+anything is priced.
+"""
+
+import tomllib
+from copy import deepcopy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr
+
+from hwmodels.cluster import ClusterSpec
+from hwmodels.errors import SpecError, suggestion
+from hwmodels.formats import NumberFormat, number_format
+from hwmodels.profile import KernelProfile
+from hwmodels.spec import Catalogue, Document, Source, Spec, build, expand, override, read_document
+from workloads.batch import BatchSpec
+from workloads.model import ModelSpec
+from workloads.parallel import ParallelPlan
+
+
+class PrecisionSpec(Spec):
+    """Number formats of the training recipe.
+
+    `fp8-blockwise` is DeepSeek-V3's: FP8 GEMMs with 1x128 and 128x128 scales, BF16 attention,
+    router and head, FP32 gradients and master weights (arXiv 2412.19437 §3.3).
+    """
+
+    recipe: Literal["fp8-blockwise"] = "fp8-blockwise"
+
+
+class CommunicationSpec(Spec):
+    """The expert exchange.
+
+    Attributes:
+        sms: SMs that communication kernels hold; compute has the others, all the time.
+        dispatch, combine: number formats on the wire.
+        routed_nodes_max: nodes one token's experts may sit on; left out, the model's own rule.
+    """
+
+    sms: Annotated[int, Field(ge=0)] = 20
+    dispatch: str = "fp8_1x128"
+    combine: str = "bf16"
+    routed_nodes_max: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def dispatch_format(self) -> NumberFormat:
+        """Format of dispatched tokens."""
+        return number_format(self.dispatch)
+
+    @property
+    def combine_format(self) -> NumberFormat:
+        """Format of combined tokens."""
+        return number_format(self.combine)
+
+
+class ExpertLoadSpec(Spec):
+    """How unevenly tokens spread over the ranks of an expert group.
+
+    Attributes:
+        sigma: standard deviation of a rank's rows, relative to the mean.
+        correlation: 0 draws every layer and micro-batch anew, 1 keeps the same ranks loaded.
+    """
+
+    kind: Literal["balanced", "lognormal"] = "balanced"
+    sigma: Annotated[float, Field(ge=0, le=1)] = 0.0
+    correlation: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class RanksSpec(Spec):
+    """Which ranks are played and how they differ.
+
+    Attributes:
+        play: `folded` plays one pipeline, and each distinct chunk once on all ranks of one expert
+            group; `auto` folds whatever is symmetric, which is the same so far.
+        seed: of everything drawn.
+    """
+
+    play: Literal["auto", "folded"] = "auto"
+    expert_load: ExpertLoadSpec = ExpertLoadSpec()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Experiment(Spec):
+    """One run: model x cluster x plan x batch, and how much detail is played."""
+
+    name: str = "experiment"
+    model: ModelSpec
+    cluster: ClusterSpec
+    profile: KernelProfile | None = None
+    plan: ParallelPlan
+    batch: BatchSpec
+    precision: PrecisionSpec = PrecisionSpec()
+    communication: CommunicationSpec = CommunicationSpec()
+    ranks: RanksSpec = RanksSpec()
+
+    _document: Document = PrivateAttr(default_factory=Document)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "Experiment":
+        """Return the experiment in a TOML file, or the preset of that name.
+
+        Raises:
+            UnknownPresetError: neither a file nor a preset.
+            SpecError: the document is malformed.
+        """
+        path = Path(name_or_path)
+        if path.suffix == ".toml" or path.is_file():
+            return cls.from_document(read_document(cls, path))
+        return cls.from_document(EXPERIMENTS.document(str(name_or_path)))
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> "Experiment":
+        """Return the experiment a plain mapping describes, preset names allowed."""
+        return cls.from_document(expand(cls, values))
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Experiment":
+        """Validate a document and keep its sources."""
+        experiment = build(cls, document, str(document.values.get("name", "experiment")))
+        experiment._document = document
+        experiment._check()
+        return experiment
+
+    def with_overrides(self, values: dict[str, Any], origin: str = "override") -> "Experiment":
+        """Return a copy with single values changed: `{"cluster.fabric.planes": 4}`.
+
+        Raises:
+            SpecError: a path leads nowhere or a value does not fit.
+        """
+        document = Document(deepcopy(self._document.values), dict(self._document.sources))
+        for path, value in values.items():
+            override(document, Experiment, path, value, origin)
+        return Experiment.from_document(document)
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Source of every value that has one, by dotted path."""
+        return self._document.sources
+
+    @property
+    def compute_sms(self) -> int:
+        """SMs left to compute kernels."""
+        return self.cluster.node.chip.sms - self.communication.sms
+
+    def _check(self) -> None:
+        """Refuse what no part of the document can see alone."""
+        chip = self.cluster.node.chip
+        if self.compute_sms < 1:
+            raise SpecError(
+                f"communication.sms: must leave SMs to compute, at most {chip.sms - 1} "
+                f"on {chip.name}, got {self.communication.sms}"
+            )
+        _ = self.communication.dispatch_format, self.communication.combine_format
+
+
+EXPERIMENTS = Catalogue("experiment", Path(__file__).parent / "presets" / "experiments", Experiment)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read `path.to.key=VALUE`; VALUE is TOML, a bare word is a string.
+
+    Raises:
+        SpecError: there is no `=`.
+    """
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise SpecError(f"--set {text!r}: expected KEY=VALUE, such as cluster.fabric.planes=4")
+    try:
+        return path.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return path.strip(), value.strip()
+
+
+def check_kind(kind: str, known: dict[str, Any]) -> None:
+    """Refuse an unknown kind of preset."""
+    if kind not in known:
+        raise SpecError(f"kind {kind!r}: unknown{suggestion(kind, known)}")

@@ -1,0 +1,166 @@
+"""A whole pipeline: chunks in each rank's program order, messages between ranks, the optimizer.
+
+Chunks of one kind and stage take one time (they are folded: played once on a whole expert group).
+A message leaves when its chunk ends and holds its rank's sending port; computing goes on meanwhile
+and the receiving chunk waits for it. After its last chunk a rank waits for the ranks that hold the
+same stages, reduces gradients and updates its weights.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.play.graph import Floats, GraphBuilder, TaskGraph
+from simulator.play.timeline import Timeline
+from workloads.schedules.step import Program, Step, Token, needs, producers, produces, stage_count
+
+ChunkSeconds = Callable[[Step], float]
+COMPUTE, SEND, OPTIMIZER = "compute", "send", "optimizer"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A pipeline as a task graph, and which step each task is (-1 for messages and optimizer)."""
+
+    graph: TaskGraph
+    program: Program
+    rank: tuple[int, ...]
+    step: tuple[int, ...]
+
+    def compute_tasks(self, rank: int) -> list[int]:
+        """Tasks of the chunks of `rank`, in program order."""
+        return [
+            t
+            for t, (r, s) in enumerate(zip(self.rank, self.step, strict=True))
+            if r == rank and s >= 0
+        ]
+
+
+def step_label(step: Step) -> str:
+    """Return `F 12`, `B 3`, `FB 14|2` ...: kind and micro-batches."""
+    parts = [str(chunk.microbatch) for chunk in (step.forward, step.backward) if chunk]
+    return f"{step.kind} {'|'.join(parts)}"
+
+
+def build_pipeline(
+    program: Program,
+    chunk_s: ChunkSeconds,
+    message_s: float,
+    optimizer_s: Sequence[float],
+    optimizer_groups: Sequence[int],
+) -> Pipeline:
+    """Build the task graph of one pipeline.
+
+    Args:
+        chunk_s: seconds of a step's chunk.
+        message_s: seconds one message holds the sending port.
+        optimizer_s: seconds of the end of the step, by rank.
+        optimizer_groups: ranks with the same number start the optimizer together.
+    """
+    builder = GraphBuilder()
+    ranks: list[int] = []
+    steps: list[int] = []
+    tasks: dict[tuple[int, int], int] = {}
+
+    def add(rank: int, step: int, stream: str, label: str, seconds: float, **place: int) -> int:
+        ranks.append(rank)
+        steps.append(step)
+        return builder.add(f"rank {rank}/{stream}", label, seconds, **place)  # type: ignore[arg-type]
+
+    for rank, own in enumerate(program):
+        for index, step in enumerate(own):
+            tasks[rank, index] = add(rank, index, COMPUTE, step_label(step), chunk_s(step))
+    sent = _add_messages(program, tasks, builder, message_s, ranks, steps)
+    _connect(program, tasks, builder, sent)
+    for rank, seconds in enumerate(optimizer_s):
+        add(rank, -1, COMPUTE, OPTIMIZER, seconds, collective=optimizer_groups[rank])
+    return Pipeline(builder.build(), program, tuple(ranks), tuple(steps))
+
+
+def _consumers(program: Program) -> dict[Token, set[int]]:
+    """Ranks that need each token."""
+    stages = stage_count(program)
+    wanted: dict[Token, set[int]] = {}
+    for rank, own in enumerate(program):
+        for step in own:
+            for token in needs(step, stages):
+                wanted.setdefault(token, set()).add(rank)
+    return wanted
+
+
+def _add_messages(
+    program: Program,
+    tasks: Mapping[tuple[int, int], int],
+    builder: GraphBuilder,
+    message_s: float,
+    ranks: list[int],
+    steps: list[int],
+) -> dict[tuple[Token, int], int]:
+    """Append a message for each token another rank needs; return the task by token and rank."""
+    wanted = _consumers(program)
+    sent = {}
+    for rank, own in enumerate(program):
+        for index, step in enumerate(own):
+            for token in produces(step):
+                for target in sorted(wanted.get(token, set()) - {rank}):
+                    label = f"{token.phase} {token.microbatch} to rank {target}"
+                    sent[token, target] = builder.add(
+                        f"rank {rank}/{SEND}", label, message_s, after=(tasks[rank, index],)
+                    )
+                    ranks.append(rank)
+                    steps.append(-1)
+    return sent
+
+
+def _connect(
+    program: Program,
+    tasks: Mapping[tuple[int, int], int],
+    builder: GraphBuilder,
+    sent: Mapping[tuple[Token, int], int],
+) -> None:
+    """Make every chunk wait for what it needs, by message or on its own rank."""
+    stages, home = stage_count(program), producers(program)
+    for rank, own in enumerate(program):
+        for index, step in enumerate(own):
+            for token in needs(step, stages):
+                source = home[token]
+                arrived = tasks[source] if source[0] == rank else sent[token, rank]
+                builder.depend(tasks[rank, index], arrived)
+
+
+@dataclass(frozen=True, slots=True)
+class RankTimes:
+    """Seconds of each rank in one step, by phase; rows sum to the step.
+
+    Attributes:
+        phases: name -> (ranks,) seconds; `bubble` is what no chunk and no optimizer fills.
+    """
+
+    phases: dict[str, Floats]
+    step_s: float
+
+
+PHASE_OF_KIND = {
+    "F": "forward",
+    "B": "backward",
+    "Bi": "backward",
+    "W": "weight",
+    "FB": "forward_backward",
+}
+
+
+def rank_times(pipeline: Pipeline, timeline: Timeline) -> RankTimes:
+    """Return where each rank's time went."""
+    ranks = len(pipeline.program)
+    names = ("forward", "bubble", "backward", "weight", "forward_backward", "optimizer")
+    phases = {name: np.zeros(ranks) for name in names}
+    seconds = timeline.end_s - timeline.start_s
+    for task, (rank, index) in enumerate(zip(pipeline.rank, pipeline.step, strict=True)):
+        if index >= 0:
+            phases[PHASE_OF_KIND[pipeline.program[rank][index].kind]][rank] += seconds[task]
+        elif pipeline.graph.labels[pipeline.graph.label[task]] == OPTIMIZER:
+            phases["optimizer"][rank] += seconds[task]
+    step_s = timeline.makespan_s
+    phases["bubble"] = step_s - np.sum(list(phases.values()), axis=0)
+    return RankTimes(phases, step_s)

@@ -1,0 +1,117 @@
+"""Seconds for messages: the expert exchange, pipeline hand-overs, gradient rings.
+
+An exchange is as slow as its slowest port. Of the copies of a token on `n` nodes, all but the one
+at home cross a NIC, once per node; on arrival the same-index GPU forwards them over NVLink to the
+GPUs that want them (ISCA'25 "Insights into DeepSeek-V3", arXiv 2505.09343 §4.3). So
+
+    t_port = max(nic_bytes / nic_rate, nvlink_bytes / nvlink_rate),  t = latency + max over ports
+
+Rates are those a profile achieved, scaled by the link it was measured on; without a profile they
+are the datasheet's. They grow with the SMs given to communication up to saturation.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.cluster import ClusterSpec
+from hwmodels.profile import CommunicationParameters
+from workloads.ops import Exchange
+from workloads.routing import RoutingStatistics
+
+Floats = NDArray[np.float64]
+Direction = Literal["dispatch", "combine"]
+CROSS_LEAF_HOPS = 3  # leaf, spine, leaf
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRates:
+    """Achieved bytes per second of one GPU, one direction, and seconds of an empty message."""
+
+    dispatch_nic: float
+    combine_nic: float
+    nvlink: float
+    forwarding_nvlink: float
+    message_nic: float
+    latency_s: float
+    dispatch_beside_compute: float
+    combine_beside_compute: float
+
+
+def link_rates(
+    cluster: ClusterSpec, parameters: CommunicationParameters | None, sms: int
+) -> LinkRates:
+    """Return what the links of `cluster` achieve with `sms` SMs given to communication."""
+    node = cluster.node
+    nic, nvlink = node.scale_out_bytes_per_s_per_gpu, node.chip.nvlink_bytes_per_s
+    latency_s = float(cluster.fabric.latency_s(CROSS_LEAF_HOPS))
+    if parameters is None:
+        return LinkRates(nic, nic, nvlink, nvlink, nic, latency_s, 1.0, 1.0)
+    nic_scale = nic / parameters.link_nic_bytes_per_s
+    nvlink_scale = nvlink / parameters.link_nvlink_bytes_per_s
+    share = min(1.0, sms / parameters.saturating_sms)
+    return LinkRates(
+        dispatch_nic=parameters.dispatch_nic_bytes_per_s * nic_scale * share,
+        combine_nic=parameters.combine_nic_bytes_per_s * nic_scale * share,
+        nvlink=parameters.nvlink_bytes_per_s * nvlink_scale,
+        forwarding_nvlink=parameters.forwarding_nvlink_bytes_per_s * nvlink_scale * share,
+        message_nic=parameters.message_nic_bytes_per_s * nic_scale,
+        latency_s=latency_s,
+        dispatch_beside_compute=parameters.dispatch_beside_compute,
+        combine_beside_compute=parameters.combine_beside_compute,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangePricer:
+    """Prices dispatch and combine of one group of `ep` ranks on consecutive GPUs."""
+
+    rates: LinkRates
+    routing: RoutingStatistics
+    gpus_per_node: int
+
+    def exchange_s(self, exchange: Exchange, direction: Direction, load: Floats) -> float:
+        """Return seconds of one all-to-all.
+
+        Args:
+            load: (ep,) tokens each rank receives (combine: sends), relative to balanced.
+        """
+        nodes = max(1, len(load) // self.gpus_per_node)
+        in_node = min(len(load), self.gpus_per_node)
+        node_load = load.reshape(nodes, in_node).mean(axis=1)
+        if direction == "dispatch":
+            size, nic = exchange.dispatch_bytes_per_token, self.rates.dispatch_nic
+        else:
+            size, nic = exchange.combine_bytes_per_token, self.rates.combine_nic
+        nvlink = self.rates.forwarding_nvlink if nodes > 1 else self.rates.nvlink
+        token_bytes = exchange.tokens * size
+        nic_bytes = token_bytes * self.routing.nodes_per_token * (nodes - 1) / nodes
+        nvlink_bytes = token_bytes * self.routing.gpus_per_token * (in_node - 1) / in_node
+        slowest = max(nic_bytes * node_load.max() / nic, nvlink_bytes * load.max() / nvlink)
+        return self.rates.latency_s + float(slowest)
+
+
+def message_s(rates: LinkRates, size_bytes: float) -> float:
+    """Return seconds of one point-to-point message between nodes."""
+    return rates.latency_s + size_bytes / rates.message_nic
+
+
+def ring_s(
+    rates: LinkRates, size_bytes: float, members: int, members_per_node: int, gpus_per_node: int
+) -> float:
+    """Return seconds of a ring reduce-scatter or all-gather of a buffer of `size_bytes`.
+
+    `size (p - 1) / p / rate`: with a whole node in the group, rings enter and leave through all
+    its NICs and NVLink carries each byte once; with one member a node, each has its own NIC share.
+    """
+    if members == 1:
+        return 0.0
+    if members_per_node == 1:
+        rate = rates.message_nic
+    elif members == members_per_node:
+        rate = rates.nvlink
+    else:
+        rate = min(rates.nvlink, rates.message_nic * min(members_per_node, gpus_per_node))
+    return size_bytes * (members - 1) / members / rate + (members - 1) * rates.latency_s

@@ -1,0 +1,198 @@
+"""Seconds for ops: from a kernel profile where there is one, else from the datasheet's roofline.
+
+All ops of a list are priced at once, family by family, for all expert loads at once. Every price
+says what it rests on (`basis`); nothing falls back silently: without a profile the whole run is
+`roofline`, and a profile that lacks a family refuses.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.chip import ChipSpec
+from hwmodels.costs import KernelTime, attention_time_s, gemm_time_s, memory_op_time_s
+from hwmodels.profile import KernelProfile
+from workloads.ops import Attention, Gemm, MemoryOp, Op
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class OpCosts:
+    """Prices of a list of ops, as columns in its order.
+
+    Attributes:
+        duration_s: (ops, loads) seconds of the kernels at each expert load.
+        gap_s: (ops,) idle seconds of the stream between their launches.
+        flops, bytes: (ops,) at balanced load.
+        bound: (ops,) what holds the op at the first load: compute, memory, latency, sustained.
+        beside_factor: (ops,) slowdown when all of the op runs beside communication.
+        basis: (ops,) what the price rests on.
+    """
+
+    duration_s: Floats
+    gap_s: Floats
+    flops: Floats
+    bytes: Floats
+    bound: NDArray[np.str_]
+    beside_factor: Floats
+    basis: tuple[str, ...]
+
+    @property
+    def total_s(self) -> Floats:
+        """(loads,) seconds of all ops one after another, gaps included."""
+        return np.asarray(self.duration_s.sum(axis=0) + self.gap_s.sum())
+
+    @property
+    def mean_beside_factor(self) -> float:
+        """Slowdown of the whole list beside communication, weighted by time."""
+        weight = self.duration_s.mean(axis=1)
+        return float(weight @ self.beside_factor / weight.sum()) if weight.sum() else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPricer:
+    """Prices ops on `sms` SMs of one chip.
+
+    Attributes:
+        profile: fitted parameters, or None for the roofline of the datasheet.
+    """
+
+    chip: ChipSpec
+    profile: KernelProfile | None
+    sms: int
+
+    @property
+    def basis(self) -> str:
+        """What prices rest on, for people."""
+        if self.profile is None:
+            return f"roofline of {self.chip.name}"
+        if self.profile.chip != self.chip.name:
+            return f"profile {self.profile.name}, transferred to {self.chip.name} by datasheet"
+        return f"profile {self.profile.name}"
+
+    def price(self, ops: Sequence[Op], load: Floats | float = 1.0) -> OpCosts:
+        """Return the prices of `ops`.
+
+        Args:
+            load: (loads,) expert load relative to balanced; scales routed ops only.
+
+        Raises:
+            OutOfRangeError: the profile lacks the family of an op.
+        """
+        load = np.atleast_1d(np.asarray(load, np.float64))
+        duration_s = np.zeros((len(ops), len(load)))
+        bound = np.full(len(ops), "latency", dtype="<U9")
+        factor = np.ones(len(ops))
+        for family, members in _by_family(ops):
+            group = [ops[i] for i in members]
+            times = self._price_family(family, group, _loads(group, load))
+            duration_s[members] = times.time_s
+            bound[members] = times.bound[:, 0]
+            if self.profile is not None:
+                factor[members] = self.profile.interference_factor(family)
+        launches = np.array([op.launches for op in ops], np.float64)
+        return OpCosts(
+            duration_s,
+            gap_s=launches * (self.profile.launch_gap_s if self.profile else 0.0),
+            flops=np.array([op.flops for op in ops]),
+            bytes=np.array([op.bytes for op in ops], np.float64),
+            bound=bound,
+            beside_factor=factor,
+            basis=(self.basis,) * len(ops),
+        )
+
+    def _price_family(self, family: str, ops: Sequence[Op], load: Floats) -> KernelTime:
+        if self.profile is None:
+            return self._roofline(ops, load)
+        pricers: dict[type, Callable[..., KernelTime]] = {
+            Gemm: self._gemms,
+            Attention: self._attentions,
+            MemoryOp: self._memory_ops,
+        }
+        return pricers[type(ops[0])](self.profile, family, ops, load)
+
+    def _gemms(
+        self, profile: KernelProfile, family: str, ops: Sequence[Gemm], load: Floats
+    ) -> KernelTime:
+        wgrad = np.array([[op.role == "wgrad"] for op in ops])
+        groups = _column(ops, "groups")
+        m = _column(ops, "m") * np.where(wgrad, groups, load)
+        k = _column(ops, "k") * np.where(wgrad, load / groups, 1.0)
+        return gemm_time_s(
+            self.chip,
+            profile.gemm_parameters(family),
+            m,
+            _column(ops, "n"),
+            k,
+            groups,
+            tensor_family=ops[0].format.family,
+            element_bytes=ops[0].format.element_bytes,
+            output_bytes=ops[0].output_bytes,
+            sms=self.sms,
+        )
+
+    def _attentions(
+        self, profile: KernelProfile, family: str, ops: Sequence[Attention], load: Floats
+    ) -> KernelTime:
+        shape = ("sequences", "length", "heads", "kv_heads", "d_qk", "d_v", "causal")
+        *sizes, causal = (_column(ops, name) for name in shape)
+        times = attention_time_s(
+            self.chip,
+            profile.attention_parameters(family),
+            *sizes,
+            causal=causal,
+            backward=ops[0].backward,
+            sms=self.sms,
+        )
+        return _spread(times, load)
+
+    def _memory_ops(
+        self, profile: KernelProfile, family: str, ops: Sequence[MemoryOp], load: Floats
+    ) -> KernelTime:
+        return memory_op_time_s(
+            self.chip,
+            profile.memory_parameters(family),
+            _column(ops, "bytes") * load,
+            _column(ops, "launches"),
+            sms=self.sms,
+        )
+
+    def _roofline(self, ops: Sequence[Op], load: Floats) -> KernelTime:
+        """Larger of FLOPs over peak (on the SMs in use) and bytes over HBM bandwidth."""
+        peak = np.array(
+            [[self.chip.tensor_flops_per_s(_tensor_family(op), self.sms)] for op in ops]
+        )
+        compute_s = _column(ops, "flops") * load / peak
+        memory_s = _column(ops, "bytes") * load / self.chip.hbm_bytes_per_s
+        bound = np.where(compute_s >= memory_s, "compute", "memory")
+        return KernelTime(np.maximum(compute_s, memory_s), bound)
+
+
+def _tensor_family(op: Op) -> str:
+    return op.format.family if isinstance(op, Gemm) else "bf16"
+
+
+def _by_family(ops: Sequence[Op]) -> list[tuple[str, list[int]]]:
+    """Group ops that one call can price; those with BF16 and with FP32 results apart."""
+    families: dict[tuple[str, int], list[int]] = {}
+    for index, op in enumerate(ops):
+        output_bytes = op.output_bytes if isinstance(op, Gemm) else 0
+        families.setdefault((op.family, output_bytes), []).append(index)
+    return [(family, members) for (family, _), members in families.items()]
+
+
+def _column(ops: Sequence[Op], name: str) -> Floats:
+    return np.array([[getattr(op, name)] for op in ops], np.float64)
+
+
+def _loads(ops: Sequence[Op], load: Floats) -> Floats:
+    """(ops, loads) expert load of each op: 1 for what is not routed."""
+    return np.where([[op.routed] for op in ops], load, 1.0)
+
+
+def _spread(times: KernelTime, load: Floats) -> KernelTime:
+    shape = load.shape
+    return KernelTime(np.broadcast_to(times.time_s, shape), np.broadcast_to(times.bound, shape))

@@ -1,0 +1,219 @@
+"""A training step from experiment to timelines: workload, prices, chunks, pipeline."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from simulator.experiment import Experiment
+from simulator.play.chunk import ChunkPlay, Engine, play_chunk
+from simulator.play.graph import Floats
+from simulator.play.pipeline import Pipeline, RankTimes, build_pipeline, rank_times
+from simulator.play.reference import play
+from simulator.play.timeline import Timeline
+from simulator.price.collectives import ExchangePricer, link_rates, message_s, ring_s
+from simulator.price.kernels import KernelPricer
+from simulator.price.layers import LayerPricer, PricedLayer
+from workloads.layers import Layer, Phase
+from workloads.layers.optimizer import GradientSync, OptimizerStep
+from workloads.memory import check_memory
+from workloads.routing import RoutingStatistics, expert_load
+from workloads.scenarios.training_step import TrainingStep, training_step
+from workloads.schedules.step import Step, StepKind
+
+ChunkKey = tuple[StepKind, int, int]
+"""Kind, forward stage and backward stage (-1 for none): chunks with one key take one time."""
+
+PHASES_OF_KIND: dict[StepKind, tuple[Phase, ...]] = {
+    "F": ("F",),
+    "Bi": ("B",),
+    "B": ("B", "W"),
+    "W": ("W",),
+    "FB": ("B", "W"),
+}
+"""Phases of the backward (or only) chunk of a step; the forward of FB is counted apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """Everything one training step was made of; metrics and pictures are drawn from it."""
+
+    experiment: Experiment
+    workload: TrainingStep
+    chunks: dict[ChunkKey, ChunkPlay]
+    pipeline: Pipeline
+    timeline: Timeline
+    pricer: LayerPricer
+
+    @cached_property
+    def times(self) -> RankTimes:
+        """Where the time of each pipeline rank went."""
+        return rank_times(self.pipeline, self.timeline)
+
+    @property
+    def tasks(self) -> int:
+        """Tasks played: every distinct chunk on all its ranks, and the pipeline of chunks."""
+        return sum(len(c.timeline.graph) for c in self.chunks.values()) + len(self.pipeline.graph)
+
+
+def chunk_key(step: Step, alike: tuple[int, ...]) -> ChunkKey:
+    """Return the key of a step; `alike` maps a stage to the first stage with the same layers."""
+    forward = alike[step.forward.stage] if step.forward else -1
+    backward = alike[step.backward.stage] if step.backward else -1
+    return step.kind, forward, backward
+
+
+def stages_alike(workload: TrainingStep) -> tuple[int, ...]:
+    """Return for each stage the first stage with the same layers."""
+    stages = workload.stages
+    return tuple(stages.index(stage) for stage in stages)
+
+
+def train(experiment: Experiment, engine: Engine = play) -> TrainingRun:
+    """Simulate one training step.
+
+    Raises:
+        InfeasibleError: plan, layout, batch or memory cannot work.
+        OutOfRangeError: the profile lacks a kernel family.
+    """
+    workload = _workload(experiment)
+    pricer = _pricer(experiment, workload)
+    alike = stages_alike(workload)
+    chunks = _play_chunks(experiment, workload, pricer, alike, engine)
+    rates = pricer.exchanges.rates
+    pipeline = build_pipeline(
+        workload.program,
+        lambda step: chunks[chunk_key(step, alike)].duration_s,
+        message_s(rates, workload.message_bytes),
+        [_optimizer_s(experiment, pricer, step) for step in workload.optimizer],
+        _optimizer_groups(experiment),
+    )
+    return TrainingRun(
+        experiment,
+        workload,
+        chunks,
+        pipeline,
+        engine(pipeline.graph),
+        pricer,
+    )
+
+
+def _workload(experiment: Experiment) -> TrainingStep:
+    cluster = experiment.cluster
+    workload = training_step(
+        experiment.model,
+        experiment.plan,
+        experiment.batch,
+        gpus=cluster.gpus,
+        gpus_per_node=cluster.node.gpus,
+        dispatch=experiment.communication.dispatch_format,
+        combine=experiment.communication.combine_format,
+        routed_nodes_max=experiment.communication.routed_nodes_max,
+    )
+    for rank, terms in enumerate(workload.memory_bytes):
+        check_memory(terms, cluster.node.chip.hbm_capacity_bytes, rank)
+    return workload
+
+
+def _pricer(experiment: Experiment, workload: TrainingStep) -> LayerPricer:
+    cluster, profile = experiment.cluster, experiment.profile
+    rates = link_rates(
+        cluster, profile.communication if profile else None, experiment.communication.sms
+    )
+    nobody = RoutingStatistics(nodes=1, gpus=1, nodes_per_token=0.0, gpus_per_token=0.0)
+    return LayerPricer(
+        KernelPricer(cluster.node.chip, profile, experiment.compute_sms),
+        ExchangePricer(rates, workload.routing or nobody, cluster.node.gpus),
+    )
+
+
+def _play_chunks(
+    experiment: Experiment,
+    workload: TrainingStep,
+    pricer: LayerPricer,
+    alike: tuple[int, ...],
+    engine: Engine,
+) -> dict[ChunkKey, ChunkPlay]:
+    """Play each distinct chunk once on one expert group, every chunk with loads of its own."""
+    keys = sorted({chunk_key(s, alike) for own in workload.program for s in own})
+    rng = np.random.default_rng(experiment.ranks.seed)
+    return {key: _play_drawn(experiment, workload, pricer, key, rng, engine) for key in keys}
+
+
+def play_draws(
+    run: TrainingRun, key: ChunkKey, draws: int, engine: Engine = play
+) -> list[ChunkPlay]:
+    """Play one chunk of a run `draws` times, each time with expert loads of its own."""
+    rng = np.random.default_rng(run.experiment.ranks.seed)
+    return [
+        _play_drawn(run.experiment, run.workload, run.pricer, key, rng, engine)
+        for _ in range(draws)
+    ]
+
+
+def _play_drawn(
+    experiment: Experiment,
+    workload: TrainingStep,
+    pricer: LayerPricer,
+    key: ChunkKey,
+    rng: np.random.Generator,
+    engine: Engine,
+) -> ChunkPlay:
+    forward, backward = (workload.stages[stage] if stage >= 0 else () for stage in key[1:])
+    loads = _loads(experiment, len(forward) + len(backward), rng)
+    return play_chunk(
+        key[0],
+        _priced(pricer, forward, loads[: len(forward)]),
+        _priced(pricer, backward, loads[len(forward) :]),
+        engine,
+    )
+
+
+def _loads(experiment: Experiment, layers: int, rng: np.random.Generator) -> Floats:
+    """Draw (layers, ranks) expert loads for one chunk, both halves of a pair on the same ranks."""
+    load = experiment.ranks.expert_load
+    return expert_load(load.kind, load.sigma, load.correlation, experiment.plan.ep, layers, rng)
+
+
+def _priced(pricer: LayerPricer, layers: Sequence[Layer], loads: Floats) -> tuple[PricedLayer, ...]:
+    return tuple(pricer.price(layer, row) for layer, row in zip(layers, loads, strict=True))
+
+
+def _optimizer_s(experiment: Experiment, pricer: LayerPricer, step: OptimizerStep) -> float:
+    """Collectives and kernels one after another; kernels have the whole chip by then."""
+    rates, gpus_per_node = pricer.exchanges.rates, experiment.cluster.node.gpus
+    chip = experiment.cluster.node.chip
+    whole_chip = KernelPricer(chip, experiment.profile, chip.sms)
+
+    def collective_s(sync: GradientSync) -> float:
+        replicas = sync.replicas
+        return ring_s(rates, sync.bytes, replicas.members, replicas.members_per_node, gpus_per_node)
+
+    kernels_s = float(whole_chip.price(step.update).total_s[0])
+    return sum(map(collective_s, (*step.reduce, *step.gather))) + kernels_s
+
+
+def _optimizer_groups(experiment: Experiment) -> list[int]:
+    """Ranks that hold the same stages reduce gradients together."""
+    plan = experiment.plan
+    held = [frozenset(plan.stages_of_rank(rank)) for rank in range(plan.pp)]
+    return [held.index(stages) for stages in held]
+
+
+def seconds_by_basis(run: TrainingRun) -> dict[str, float]:
+    """Compute seconds of one pipeline at balanced load, by what they were priced from."""
+    chunks: Counter[tuple[int, Phase]] = Counter()
+    for own in run.workload.program:
+        for step in own:
+            if step.forward:
+                chunks[step.forward.stage, "F"] += 1
+            if step.backward:
+                chunks.update((step.backward.stage, phase) for phase in PHASES_OF_KIND[step.kind])
+    total: dict[str, float] = {}
+    for (stage, phase), count in chunks.items():
+        for layer in run.workload.stages[stage]:
+            for basis, seconds in run.pricer.seconds_by_basis(layer, phase).items():
+                total[basis] = total.get(basis, 0.0) + count * seconds
+    return total
