@@ -1,0 +1,32 @@
+"""moesim: simulate training of MoE models on GPU clusters.
+
+    from simulator import Experiment, run
+
+    result = run(Experiment.load("deepseek-v3-pretrain"))
+    print(result.metrics.step_time_s)
+
+Names are imported when first used, so that the command line starts without numpy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulator.experiment import Experiment
+    from simulator.tell.metrics import Metrics
+    from simulator.tell.result import Result, run
+
+__all__ = ["Experiment", "Metrics", "Result", "run"]
+
+_HOMES = {
+    "Experiment": "simulator.experiment",
+    "Metrics": "simulator.tell.metrics",
+    "Result": "simulator.tell.result",
+    "run": "simulator.tell.result",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'simulator' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

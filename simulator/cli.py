@@ -1,0 +1,298 @@
+"""The command line: parse, call the rooms, print. Heavy imports wait until a command runs.
+
+Data goes to stdout, messages to stderr. Exit 0 done; 2 the input is wrong; 3 the machine lacks
+something; 1 our bug, with its traceback.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwmodels.errors import InputError, MachineError, MoesimError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hwmodels.spec import Catalogue
+    from simulator.experiment import Experiment
+    from simulator.tell.result import Result
+
+WIDTH_WITHOUT_TERMINAL = 110
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        status = moesim.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("interrupted", 1)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except MoesimError as error:
+        _fail(str(error), error.exit_code)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"moesim: {message}", err=True)
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="moesim")
+def moesim() -> None:
+    """Simulate training of MoE models on GPU clusters, and show where every second comes from."""
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
+
+
+def _echo_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1))
+
+
+experiment_options: list[Callable[[Any], Any]] = [
+    click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Change one value of the experiment, through presets if need be; repeatable.",
+    ),
+    click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
+    ),
+]
+
+
+def _with_experiment_options(command: Any) -> Any:
+    for option in reversed(experiment_options):
+        command = option(command)
+    return command
+
+
+@moesim.command()
+@click.argument("experiment")
+@_with_experiment_options
+@click.option("--schedule", metavar="NAME|all", help="Pipeline schedule; 'all' compares them.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write result.json, trace.json and figures here."
+)
+@click.option(
+    "--trace",
+    "detail",
+    type=click.Choice(["chunks", "segments", "kernels"]),
+    default="chunks",
+    show_default=True,
+    help="Detail of trace.json.",
+)
+@click.option("--trace-rank", "ranks", type=int, multiple=True, help="Pipeline ranks to trace.")
+def run(
+    experiment: str,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    schedule: str | None,
+    out: Path | None,
+    detail: str,
+    ranks: tuple[int, ...],
+) -> None:
+    """Simulate EXPERIMENT, a preset or a TOML file.
+
+    \b
+    moesim run deepseek-v3-pretrain --out out
+    moesim run deepseek-v3-pretrain --set cluster.node.chip=h100 --set batch.sequences=7680
+    """
+    from simulator.tell.result import run as simulate
+
+    chosen = _load(experiment, overrides)
+    if schedule == "all":
+        _run_all_schedules(chosen, as_json)
+        return
+    if schedule is not None:
+        chosen = chosen.with_overrides({"plan.schedule": schedule}, "--schedule")
+    result = simulate(chosen)
+    files = _write(result, out, detail, ranks) if out else []
+    if as_json:
+        click.echo(result.to_json())
+        return
+    from simulator.tell.summary import show_result
+
+    show_result(_console(), result)
+    for file in files:
+        click.echo(f"wrote {file}", err=True)
+
+
+def _load(name: str, overrides: Iterable[str]) -> "Experiment":
+    from simulator.experiment import Experiment, parse_override
+
+    experiment = Experiment.load(name)
+    values = dict(parse_override(text) for text in overrides)
+    return experiment.with_overrides(values, "--set") if values else experiment
+
+
+def _run_all_schedules(experiment: "Experiment", as_json: bool) -> None:
+    """Run every schedule on the same experiment; what cannot run is a row with its reason."""
+    from simulator.tell.result import run as simulate
+    from simulator.tell.summary import show_schedules
+    from workloads.schedules import SCHEDULES
+
+    outcomes: dict[str, Result | InputError] = {}
+    for name in SCHEDULES:
+        try:
+            outcomes[name] = simulate(
+                experiment.with_overrides({"plan.schedule": name}, "--schedule")
+            )
+        except InputError as error:
+            outcomes[name] = error
+    if as_json:
+        _echo_json(
+            {
+                name: {"infeasible": str(outcome)}
+                if isinstance(outcome, InputError)
+                else outcome.model_dump(mode="json")
+                for name, outcome in outcomes.items()
+            }
+        )
+        return
+    show_schedules(_console(), outcomes)
+
+
+def _write(result: "Result", out: Path, detail: str, ranks: tuple[int, ...]) -> list[Path]:
+    """Write everything a run gives to a folder and return the files."""
+    from simulator.tell.figures import draw_all
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        files = [out / "result.json", out / "trace.json"]
+        files[0].write_text(result.to_json() + "\n", encoding="utf-8")
+        result.timeline().to_chrome_trace(files[1], detail, ranks or None)  # type: ignore[arg-type]
+        return files + draw_all(result.training_run(), out)
+    except OSError as error:
+        raise MachineError(f"--out {out}: {error.strerror or error}") from None
+
+
+@moesim.command()
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def compare(before: Path, after: Path, as_json: bool) -> None:
+    """Explain the difference of two results, phase by phase.
+
+    BEFORE and AFTER are result.json files or folders that `run --out` wrote.
+    """
+    from dataclasses import asdict
+
+    from simulator.tell.compare import compare as explain
+    from simulator.tell.result import Result
+    from simulator.tell.summary import show_comparison
+
+    comparison = explain(Result.load(before), Result.load(after))
+    if as_json:
+        _echo_json(asdict(comparison))
+    else:
+        show_comparison(_console(), comparison)
+
+
+@moesim.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def plot(folder: Path) -> None:
+    """Draw the figures of a result again, from FOLDER/result.json."""
+    from simulator.tell.figures import draw_all
+    from simulator.tell.result import Result
+
+    for file in draw_all(Result.load(folder).training_run(), folder):
+        click.echo(f"wrote {file}", err=True)
+
+
+@moesim.command()
+@click.argument("names", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def reproduce(names: tuple[str, ...], as_json: bool) -> None:
+    """Print published figures beside ours, with the error of each.
+
+    NAMES are ids or their beginnings, such as isca25.table4; all figures without names.
+    """
+    from simulator.tell.published import reproduce as compute
+    from simulator.tell.summary import show_published
+
+    rows = compute(names)
+    if as_json:
+        _echo_json({"rows": [row.as_dict() for row in rows]})
+    else:
+        show_published(_console(), rows)
+
+
+def _catalogues() -> "dict[str, Catalogue[Any]]":
+    from hwmodels.chip import CHIPS
+    from hwmodels.cluster import CLUSTERS
+    from hwmodels.node import NODES
+    from hwmodels.profile import PROFILES
+    from simulator.experiment import EXPERIMENTS
+    from workloads.model import MODELS
+
+    catalogues = (CHIPS, NODES, CLUSTERS, PROFILES, MODELS, EXPERIMENTS)
+    return {catalogue.kind: catalogue for catalogue in catalogues}
+
+
+@moesim.command(name="list")
+@click.argument("kind", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def list_presets(kind: str | None, as_json: bool) -> None:
+    """List presets by kind: chips, nodes, clusters, profiles, models, experiments, schedules."""
+    from hwmodels.errors import SpecError, suggestion
+    from hwmodels.fabrics import FabricSpec
+    from workloads.schedules import SCHEDULES
+
+    names = {name: list(catalogue.names()) for name, catalogue in _catalogues().items()}
+    names |= {"fabric": sorted(FabricSpec.kinds), "schedule": sorted(SCHEDULES)}
+    if kind is not None:
+        singular = kind.removesuffix("s")
+        if singular not in names:
+            raise SpecError(f"list: unknown kind {kind!r}{suggestion(kind, names)}")
+        names = {singular: names[singular]}
+    if as_json:
+        _echo_json(names)
+        return
+    for name, entries in names.items():
+        click.echo(f"{name:11} {'  '.join(entries)}")
+
+
+@moesim.command()
+@click.argument("kind")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def show(kind: str, name: str, as_json: bool) -> None:
+    """Print every resolved value of preset NAME of KIND, with its source."""
+    from hwmodels.errors import SpecError, suggestion
+    from simulator.tell.summary import show_preset
+
+    catalogues = _catalogues()
+    if kind not in catalogues:
+        raise SpecError(f"show: unknown kind {kind!r}{suggestion(kind, catalogues)}")
+    catalogue = catalogues[kind]
+    spec, document = catalogue.load(name), catalogue.document(name)
+    if as_json:
+        sources = {path: source.model_dump() for path, source in document.sources.items()}
+        _echo_json({"values": spec.model_dump(mode="json"), "sources": sources})
+    else:
+        show_preset(_console(), spec.model_dump(mode="json"), document)
+
+
+@moesim.command()
+def schema() -> None:
+    """Print the JSON schema of result.json."""
+    from simulator.tell.result import Result
+
+    _echo_json(Result.model_json_schema())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tell: what a run means, as numbers, tables, traces and figures. Reads timelines, changes none."""

@@ -1,0 +1,192 @@
+"""Figures of a training step: pipeline Gantt, overlap inside a pair, breakdown by rank.
+
+Colours mean one thing everywhere: blue work of the forward pass, orange of the input gradients,
+green of the weight gradients, violet overlapped pairs, grey communication, hatched grey waiting,
+white idle.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.patches import Patch
+
+from simulator.play.chunk import COMPUTE, ChunkPlay
+from simulator.play.pipeline import COMPUTE as PIPELINE_COMPUTE
+from simulator.training import TrainingRun, chunk_key, stages_alike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORWARD, BACKWARD, WEIGHT, PAIR = "#3b75af", "#e1812c", "#3a923a", "#8d6bb8"
+COMMUNICATION, WAITING, OPTIMIZER = "#8a8f98", "#d9dce1", "#1f2430"
+STEP_COLORS = {"F": FORWARD, "B": BACKWARD, "Bi": BACKWARD, "W": WEIGHT, "FB": PAIR}
+STEP_NAMES = {
+    FORWARD: "forward",
+    BACKWARD: "backward",
+    WEIGHT: "weight gradients",
+    PAIR: "forward and backward overlapped",
+    OPTIMIZER: "optimizer",
+}
+PHASE_COLORS = {
+    "forward_backward": PAIR,
+    "forward": FORWARD,
+    "backward": BACKWARD,
+    "weight": WEIGHT,
+    "optimizer": OPTIMIZER,
+    "bubble": WAITING,
+}
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 110,
+    "savefig.bbox": "tight",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+}
+
+
+def draw_all(run: TrainingRun, folder: Path) -> list[Path]:
+    """Write every figure of a run to `folder` as PNG and return the files."""
+    figures: dict[str, Callable[[TrainingRun], Figure | None]] = {
+        "pipeline": pipeline_gantt,
+        "overlap": pair_overlap,
+        "breakdown": breakdown,
+    }
+    files = []
+    with mpl.rc_context(STYLE):
+        for name, draw in figures.items():
+            figure = draw(run)
+            if figure is None:
+                continue
+            files.append(folder / f"{name}.png")
+            figure.savefig(files[-1])
+            plt.close(figure)
+    return files
+
+
+def pipeline_gantt(run: TrainingRun) -> "Figure":
+    """Draw what every pipeline rank does when."""
+    ranks = len(run.pipeline.program)
+    figure, axes = plt.subplots(figsize=(13, 0.32 * ranks + 1.6), layout="constrained")
+    graph, timeline = run.pipeline.graph, run.timeline
+    for task, (rank, index) in enumerate(zip(run.pipeline.rank, run.pipeline.step, strict=True)):
+        if not graph.streams[graph.stream[task]].endswith(PIPELINE_COMPUTE):
+            continue
+        kind = run.pipeline.program[rank][index].kind if index >= 0 else None
+        color = STEP_COLORS[kind] if kind else OPTIMIZER
+        start_s, end_s = timeline.start_s[task], timeline.end_s[task]
+        axes.broken_barh([(start_s, end_s - start_s)], (rank - 0.4, 0.8), color=color, linewidth=0)
+    axes.set_xlim(0, timeline.makespan_s)
+    axes.set_ylim(ranks - 0.4, -0.6)
+    axes.set_yticks(range(ranks))
+    axes.set_ylabel("pipeline rank")
+    axes.set_xlabel("seconds")
+    bubble = run.times.phases["bubble"].mean() / run.times.step_s
+    axes.set_title(
+        f"{run.experiment.name}: one step, {timeline.makespan_s:.2f} s, "
+        f"{bubble:.0%} of it idle (white) on the mean rank"
+    )
+    used = [color for color in STEP_NAMES if color != PAIR or _has_pairs(run)]
+    figure.legend(
+        handles=[Patch(color=c, label=STEP_NAMES[c]) for c in used],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncols=len(used),
+    )
+    return figure
+
+
+def _has_pairs(run: TrainingRun) -> bool:
+    return any(step.kind == "FB" for own in run.pipeline.program for step in own)
+
+
+def pair_overlap(run: TrainingRun) -> "Figure | None":
+    """Draw compute over communication inside the pair that runs most often; None without pairs."""
+    alike = stages_alike(run.workload)
+    keys = [chunk_key(s, alike) for own in run.pipeline.program for s in own if s.kind == "FB"]
+    if not keys:
+        return None
+    key = max(set(keys), key=lambda k: (keys.count(k), k))
+    chunk = run.chunks[key]
+    figure, axes = plt.subplots(figsize=(13, 2.2), layout="constrained")
+    _draw_streams(axes, chunk)
+    axes.set_title(
+        f"forward of stage {key[1]} overlapped with backward of stage {key[2]}: "
+        f"{chunk.duration_s * 1e3:.1f} ms on rank 0 of {chunk.ranks}"
+    )
+    handles = [
+        Patch(color=FORWARD, label="forward"),
+        Patch(color=BACKWARD, label="input gradients"),
+        Patch(color=WEIGHT, label="weight gradients"),
+        Patch(color=COMMUNICATION, label="dispatch, combine"),
+        Patch(facecolor=WAITING, hatch="///", edgecolor="white", label="waiting for other ranks"),
+    ]
+    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=5)
+    return figure
+
+
+def _draw_streams(axes: "Axes", chunk: ChunkPlay) -> None:
+    graph, timeline = chunk.timeline.graph, chunk.timeline
+    for task in range(len(graph) // chunk.ranks):
+        on_compute = graph.streams[graph.stream[task]].endswith(COMPUTE)
+        label = graph.labels[graph.label[task]]
+        row = 0 if on_compute else 1
+        ready, start, end = (
+            float(column[task]) * 1e3
+            for column in (timeline.ready_s, timeline.start_s, timeline.end_s)
+        )
+        if start > ready:
+            axes.broken_barh(
+                [(ready, start - ready)],
+                (row - 0.4, 0.8),
+                facecolor=WAITING,
+                hatch="///",
+                edgecolor="white",
+            )
+        color = _segment_color(label) if on_compute else COMMUNICATION
+        axes.broken_barh([(start, end - start)], (row - 0.4, 0.8), color=color, edgecolor="white")
+        name = label.partition(" ")[0].replace("(", "\n(")
+        if end - start > 0.0037 * name.index("\n") * timeline.makespan_s * 1e3:
+            axes.text((start + end) / 2, row, name, ha="center", va="center", color="w", fontsize=6)
+    axes.set_xlim(0, chunk.duration_s * 1e3)
+    axes.set_ylim(1.6, -0.6)
+    axes.set_yticks([0, 1], ["compute", "communication"])
+    axes.set_xlabel("milliseconds")
+
+
+def _segment_color(label: str) -> str:
+    phase = label.partition(" ")[0][-2]
+    return {"F": FORWARD, "B": BACKWARD, "W": WEIGHT}[phase]
+
+
+def breakdown(run: TrainingRun) -> "Figure":
+    """Draw where each pipeline rank's time goes."""
+    ranks = len(run.pipeline.program)
+    figure, axes = plt.subplots(figsize=(9, 0.28 * ranks + 1.6))
+    left = 0.0 * run.times.phases["bubble"]
+    for name, color in PHASE_COLORS.items():
+        seconds = run.times.phases[name]
+        if not seconds.any():
+            continue
+        label = f"{name.replace('_', ' + ')} {seconds.mean():.2f} s"
+        axes.barh(range(ranks), seconds, left=left, color=color, label=label, height=0.8)
+        left = left + seconds
+    axes.set_ylim(ranks - 0.4, -0.6)
+    axes.set_yticks(range(ranks))
+    axes.set_xlim(0, run.times.step_s)
+    axes.set_ylabel("pipeline rank")
+    axes.set_xlabel("seconds")
+    axes.set_title(
+        f"{run.experiment.name}: where {run.times.step_s:.2f} s go (rank means in the legend)"
+    )
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure

@@ -1,0 +1,77 @@
+"""Kernels of DeepSeek's H800 training trace beside their prices, kernel by kernel.
+
+A measured kernel ran partly beside communication; its price is slowed by the same share. Sums and
+errors are over one layer pair, the mean of the trace's four.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from hwmodels.costs import slowdown
+from simulator.training import TrainingRun
+from workloads.layers import Layer
+from workloads.ops import Gemm, MemoryOp, Op
+
+TRACE = Path(__file__).parents[1] / "presets" / "published" / "h800_trace.toml"
+
+
+class MeasuredKernel(NamedTuple):
+    """One op of the trace: microseconds, share of it beside a transfer, routed rows / balanced."""
+
+    block: str
+    op: str
+    time_us: float
+    beside: float
+    load: float
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCheck:
+    """Seconds of one layer pair.
+
+    Attributes:
+        gemm_error: sum of |price - measured| over FP8 GEMMs / their measured time.
+        glue_s: priced time of all memory-bound kernels.
+    """
+
+    gemm_error: float
+    glue_s: float
+
+
+@cache
+def measured_kernels() -> tuple[MeasuredKernel, ...]:
+    """Return the kernels of the trace."""
+    rows = tomllib.loads(TRACE.read_text(encoding="utf-8"))["kernels"]["measured"]
+    return tuple(MeasuredKernel(*row) for row in rows)
+
+
+def kernel_check(run: TrainingRun) -> KernelCheck:
+    """Compare the kernels of the trace with their prices on the SMs and profile of `run`."""
+    layer = next(each for stage in run.workload.stages for each in stage if each.kind == "moe")
+    ops = _ops(layer)
+    missed_s = gemm_s = glue_s = 0.0
+    for kernel in measured_kernels():
+        op = ops[kernel.block, kernel.op]
+        costs = run.pricer.kernels.price([op], kernel.load)
+        factor = costs.beside_factor[0]
+        # `beside` is a share of measured time, `slowdown` wants one of undisturbed work.
+        work = kernel.beside / (factor - kernel.beside * (factor - 1))
+        price_s = float(costs.duration_s[0, 0] * slowdown(factor, work))
+        if isinstance(op, MemoryOp):
+            glue_s += price_s
+        elif isinstance(op, Gemm) and op.format.family == "fp8":
+            gemm_s += kernel.time_us * 1e-6
+            missed_s += abs(price_s - kernel.time_us * 1e-6)
+    return KernelCheck(missed_s / gemm_s, glue_s)
+
+
+def _ops(layer: Layer) -> dict[tuple[str, str], Op]:
+    return {
+        (f"{half}({phase})", op.name): op
+        for half, ops in (("attn", layer.attn), ("mlp", layer.mlp))
+        for phase, members in (("F", ops.forward), ("B", ops.backward), ("W", ops.weight))
+        for op in members
+    }

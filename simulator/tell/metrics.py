@@ -1,0 +1,106 @@
+"""The numbers people ask of a training step; pure functions of a run."""
+
+from hwmodels.spec import Spec
+from simulator.training import ChunkKey, TrainingRun
+
+SECONDS_PER_DAY = 86400.0
+
+
+class ChunkMetrics(Spec):
+    """One distinct chunk, played on a whole expert group.
+
+    Attributes:
+        name: kind and stages, such as `FB 1|1`.
+        duration_s: until the slowest rank is done.
+        compute_s, communication_s: mean over ranks, work only.
+        mean_wait_s: mean wait of a rank for the others, per exchange.
+    """
+
+    name: str
+    duration_s: float
+    compute_s: float
+    communication_s: float
+    mean_wait_s: float
+
+
+class Metrics(Spec):
+    """What one training step achieved.
+
+    Attributes:
+        tflops_causal, tflops_noncausal: model TFLOP/s of one GPU; recomputation, MTP and router
+            are not counted (ISCA'25, arXiv 2505.09343, Table 4), attention as lower triangle or
+            full square.
+        mfu_causal, mfu_noncausal: their share of the chip's dense BF16 peak.
+        breakdown_s: mean over pipeline ranks; the phases sum to the step.
+        breakdown_by_rank_s: the same by pipeline rank.
+        memory_bytes: terms of the fullest rank, and their `total`.
+        memory_by_rank_bytes: total by pipeline rank.
+    """
+
+    step_time_s: float
+    tokens_per_day: float
+    tokens_per_s_per_gpu: float
+    tflops_causal: float
+    tflops_noncausal: float
+    mfu_causal: float
+    mfu_noncausal: float
+    breakdown_s: dict[str, float]
+    breakdown_by_rank_s: dict[str, tuple[float, ...]]
+    memory_bytes: dict[str, float]
+    memory_by_rank_bytes: tuple[float, ...]
+    chunks: tuple[ChunkMetrics, ...]
+
+
+def model_flops_per_s(run: TrainingRun, tokens_per_s_per_gpu: float, *, causal: bool) -> float:
+    """Return model FLOP/s of one GPU at a token rate."""
+    experiment = run.experiment
+    length = experiment.batch.sequence_length
+    return tokens_per_s_per_gpu * experiment.model.flops_per_token(length, causal=causal)
+
+
+def metrics(run: TrainingRun) -> Metrics:
+    """Return the metrics of a run."""
+    experiment, times = run.experiment, run.times
+    chip = experiment.cluster.node.chip
+    tokens_per_s = experiment.batch.tokens / times.step_s
+    per_gpu = tokens_per_s / experiment.cluster.gpus
+    causal = model_flops_per_s(run, per_gpu, causal=True)
+    noncausal = model_flops_per_s(run, per_gpu, causal=False)
+    peak = chip.tensor_flops_per_s("bf16")
+    totals = tuple(sum(terms.values()) for terms in run.workload.memory_bytes)
+    fullest = run.workload.memory_bytes[totals.index(max(totals))]
+    return Metrics(
+        step_time_s=times.step_s,
+        tokens_per_day=tokens_per_s * SECONDS_PER_DAY,
+        tokens_per_s_per_gpu=per_gpu,
+        tflops_causal=causal / 1e12,
+        tflops_noncausal=noncausal / 1e12,
+        mfu_causal=causal / peak,
+        mfu_noncausal=noncausal / peak,
+        breakdown_s={name: float(seconds.mean()) for name, seconds in times.phases.items()},
+        breakdown_by_rank_s={name: tuple(map(float, s)) for name, s in times.phases.items()},
+        memory_bytes=fullest | {"total": max(totals)},
+        memory_by_rank_bytes=totals,
+        chunks=_chunk_metrics(run),
+    )
+
+
+def chunk_name(key: ChunkKey) -> str:
+    """Return kind and stages of a chunk: `FB 1|1`, `F 0`."""
+    kind, *stages = key
+    return f"{kind} {'|'.join(str(stage) for stage in stages if stage >= 0)}"
+
+
+def _chunk_metrics(run: TrainingRun) -> tuple[ChunkMetrics, ...]:
+    rows = []
+    for key, chunk in run.chunks.items():
+        rows.append(
+            ChunkMetrics(
+                name=chunk_name(key),
+                duration_s=chunk.duration_s,
+                compute_s=chunk.busy_s("compute"),
+                communication_s=chunk.busy_s("comm"),
+                mean_wait_s=chunk.mean_wait_s,
+            )
+        )
+    return tuple(rows)

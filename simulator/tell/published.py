@@ -1,0 +1,142 @@
+"""Published figures beside ours: the rows of `moesim reproduce`.
+
+A row names a quantity and its arguments in a TOML file under `presets/published`; `quantities`
+computes it. Kinds:
+
+    closed-form  must round to the printed figure; `resolution` is the unit of its last digit
+    predicted    simulated, and nothing was fitted to it
+    fitted       a constant came from this figure or its like; the note gives the held-out error
+
+The headline counts only what was predicted.
+"""
+
+import statistics
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from hwmodels.errors import SpecError, UnknownPresetError, suggestion
+from hwmodels.spec import Spec, validate
+from simulator.tell.quantities import QUANTITIES, Laboratory
+
+FOLDER = Path(__file__).parents[1] / "presets" / "published"
+Kind = Literal["closed-form", "predicted", "fitted"]
+
+
+class PublishedFigure(Spec):
+    """One figure as printed, and how to compute ours.
+
+    Attributes:
+        id: where it stands, such as `isca25.table4.mpft.step_time_s`.
+        published: in `unit`, as printed.
+        resolution: unit of the last printed digit, of a closed form.
+        truncated: the source cut digits off instead of rounding.
+        quantity, arguments: entry of `quantities.QUANTITIES` and its keywords.
+    """
+
+    id: str
+    source: str
+    published: float
+    unit: str = ""
+    kind: Kind
+    resolution: Annotated[float, Field(gt=0)] | None = None
+    truncated: bool = False
+    quantity: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the comparison; `relative_error` is None where the published figure is zero."""
+
+    id: str
+    source: str
+    published: float
+    simulated: float
+    unit: str
+    relative_error: float | None
+    kind: Kind
+    note: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row for JSON."""
+        return asdict(self)
+
+
+@cache
+def figures() -> tuple[PublishedFigure, ...]:
+    """Return all published figures, file by file.
+
+    Raises:
+        SpecError: a row is malformed, or an id stands twice.
+    """
+    found: dict[str, PublishedFigure] = {}
+    for path in sorted(FOLDER.glob("*.toml")):
+        for values in tomllib.loads(path.read_text(encoding="utf-8"))["figures"]:
+            figure = validate(PublishedFigure, values, f"{path.stem}: {values.get('id', '?')}")
+            if figure.id in found:
+                raise SpecError(f"{path.stem}: {figure.id} stands twice")
+            if figure.quantity not in QUANTITIES:
+                near = suggestion(figure.quantity, QUANTITIES)
+                raise SpecError(f"{path.stem}: {figure.id}: no quantity {figure.quantity!r}{near}")
+            found[figure.id] = figure
+    return tuple(found.values())
+
+
+def reproduce(names: Sequence[str] = ()) -> tuple[Row, ...]:
+    """Compute the figures whose id is one of `names` or starts with one; all without names.
+
+    Raises:
+        UnknownPresetError: a name matches nothing.
+    """
+    laboratory = Laboratory()
+    return tuple(_row(figure, laboratory) for figure in _chosen(names))
+
+
+def _chosen(names: Sequence[str]) -> list[PublishedFigure]:
+    for name in names:
+        if not any(_matches(figure.id, name) for figure in figures()):
+            raise UnknownPresetError("published figure", name, [f.id for f in figures()])
+    return [f for f in figures() if not names or any(_matches(f.id, name) for name in names)]
+
+
+def _matches(identifier: str, name: str) -> bool:
+    return identifier == name or identifier.startswith(name.rstrip(".") + ".")
+
+
+def _row(figure: PublishedFigure, laboratory: Laboratory) -> Row:
+    simulated = QUANTITIES[figure.quantity](laboratory, **figure.arguments)
+    error = simulated / figure.published - 1 if figure.published else None
+    return Row(
+        figure.id,
+        figure.source,
+        figure.published,
+        simulated,
+        figure.unit,
+        error,
+        figure.kind,
+        figure.note,
+    )
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """Return one line on the predicted rows: how many, median and worst error."""
+    errors = {
+        r.id: r.relative_error
+        for r in rows
+        if r.kind == "predicted" and r.relative_error is not None
+    }
+    if not errors:
+        return "no predicted figure among these rows"
+    worst = max(errors, key=lambda name: abs(errors[name]))
+    median = statistics.median(abs(error) for error in errors.values())
+    return (
+        f"{len(errors)} predicted figures: median |error| {median:.1%}, "
+        f"worst {errors[worst]:+.1%} ({worst})"
+    )

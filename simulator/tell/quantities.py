@@ -1,0 +1,172 @@
+"""What published figures are compared with: one function a quantity, all in base units.
+
+Definitions and traps of the published figures stand beside their rows in `presets/published`.
+"""
+
+import statistics
+from collections.abc import Callable
+
+from simulator.experiment import Experiment
+from simulator.play.chunk import ChunkPlay
+from simulator.tell.kernel_check import kernel_check
+from simulator.tell.metrics import chunk_name
+from simulator.tell.result import Result, run
+from simulator.training import play_draws
+from workloads.model import MODELS
+from workloads.schedules import schedule
+from workloads.schedules.replay import peak_in_flight
+
+SECONDS_PER_DAY, SECONDS_PER_HOUR = 86400.0, 3600.0
+
+
+class Laboratory:
+    """Runs each experiment once, whatever the number of figures read off it."""
+
+    def __init__(self) -> None:
+        self._results: dict[str, Result] = {}
+        self._draws: dict[tuple[str, str, int], list[ChunkPlay]] = {}
+
+    def result(self, experiment: str) -> Result:
+        """Return the result of an experiment preset."""
+        if experiment not in self._results:
+            self._results[experiment] = run(Experiment.load(experiment))
+        return self._results[experiment]
+
+    def draws(self, experiment: str, chunk: str, draws: int) -> list[ChunkPlay]:
+        """Return a chunk of an experiment played with `draws` expert loads."""
+        key = experiment, chunk, draws
+        if key not in self._draws:
+            training = self.result(experiment).training_run()
+            named = {chunk_name(each): each for each in training.chunks}
+            self._draws[key] = play_draws(training, named[chunk], draws)
+        return self._draws[key]
+
+
+def kv_bytes_per_token(_: Laboratory, *, model: str) -> float:
+    """BF16 KV cache of one token over all layers."""
+    return MODELS.load(model).kv_bytes_per_token()
+
+
+def training_flops_per_token(_: Laboratory, *, model: str, sequence_length: int) -> float:
+    """Forward and backward, causal attention, recomputation not counted."""
+    return MODELS.load(model).flops_per_token(sequence_length, causal=True)
+
+
+def step_metric(laboratory: Laboratory, *, experiment: str, metric: str) -> float:
+    """A headline metric of a simulated training step."""
+    return float(getattr(laboratory.result(experiment).metrics, metric))
+
+
+def step_phase(
+    laboratory: Laboratory, *, experiment: str, phases: list[str], rank: int | None = None
+) -> float:
+    """Seconds of one or more phases, mean over pipeline ranks or of one rank."""
+    metrics = laboratory.result(experiment).metrics
+    if rank is None:
+        return sum(metrics.breakdown_s[phase] for phase in phases)
+    return sum(metrics.breakdown_by_rank_s[phase][rank] for phase in phases)
+
+
+def step_difference(laboratory: Laboratory, *, experiment: str, base: str) -> float:
+    """Step time of one experiment minus that of another."""
+    later, earlier = laboratory.result(experiment), laboratory.result(base)
+    return later.metrics.step_time_s - earlier.metrics.step_time_s
+
+
+def tflops_from_step(
+    _: Laboratory,
+    *,
+    model: str,
+    sequence_length: int,
+    tokens: int,
+    gpus: int,
+    step_s: float,
+    causal: bool,
+) -> float:
+    """Model TFLOP/s of one GPU from a published step time."""
+    flops = MODELS.load(model).flops_per_token(sequence_length, causal=causal)
+    return tokens / step_s / gpus * flops / 1e12
+
+
+def mfu_from_step(laboratory: Laboratory, *, peak_tflops: float, **step: float) -> float:
+    """Model FLOPs utilisation from a published step time, in per cent of a BF16 peak."""
+    return tflops_from_step(laboratory, **step) / peak_tflops * 100  # type: ignore[arg-type]
+
+
+def ep_limit_communication_s(
+    _: Laboratory,
+    *,
+    tokens: int,
+    copies: int,
+    hidden: int,
+    bytes_per_element: float,
+    bytes_per_s: float,
+) -> float:
+    """Dispatch and combine of one micro-batch at link rate, no latency (ISCA'25 §2.3.2)."""
+    return bytes_per_element * tokens * copies * hidden / bytes_per_s
+
+
+def ep_limit_tpot_s(laboratory: Laboratory, *, layers: int, **exchange: float) -> float:
+    """Time per output token when two micro-batches alternate and communication is the limit."""
+    once = ep_limit_communication_s(laboratory, **exchange)  # type: ignore[arg-type]
+    return 2 * layers * once
+
+
+def ep_limit_tokens_per_s(laboratory: Laboratory, **exchange: float) -> float:
+    """Tokens per second of one user at that limit."""
+    return 1 / ep_limit_tpot_s(laboratory, **exchange)  # type: ignore[arg-type]
+
+
+def gpu_hours(laboratory: Laboratory, *, experiment: str, tokens: float) -> float:
+    """GPU-hours to train on `tokens` at the simulated rate."""
+    result = laboratory.result(experiment)
+    return tokens / result.metrics.tokens_per_s_per_gpu / SECONDS_PER_HOUR
+
+
+def chunks_in_flight(_: Laboratory, *, schedule_name: str, pp: int, microbatches: int) -> float:
+    """Most chunks whose activations one rank holds at once, counted along the program."""
+    program = schedule(schedule_name).steps(pp, microbatches)
+    return max(peak_in_flight(steps) for steps in program)
+
+
+def trace_pair_s(laboratory: Laboratory, *, experiment: str, chunk: str, draws: int) -> float:
+    """Duration of a chunk, mean over draws of the expert load."""
+    return statistics.fmean(play.duration_s for play in laboratory.draws(experiment, chunk, draws))
+
+
+def trace_wait_s(laboratory: Laboratory, *, experiment: str, chunk: str, draws: int) -> float:
+    """Mean wait of a rank for the others per exchange of a chunk, mean over draws."""
+    return statistics.fmean(play.mean_wait_s for play in laboratory.draws(experiment, chunk, draws))
+
+
+def trace_gemm_error(laboratory: Laboratory, *, experiment: str) -> float:
+    """Share of the measured FP8 GEMM time of the H800 trace that prices miss, op by op."""
+    return kernel_check(laboratory.result(experiment).training_run()).gemm_error
+
+
+def trace_glue_s(laboratory: Laboratory, *, experiment: str) -> float:
+    """Price of all memory-bound kernels of one layer pair of the H800 trace."""
+    return kernel_check(laboratory.result(experiment).training_run()).glue_s
+
+
+QUANTITIES: dict[str, Callable[..., float]] = {
+    function.__name__: function
+    for function in (
+        kv_bytes_per_token,
+        training_flops_per_token,
+        step_metric,
+        step_phase,
+        step_difference,
+        tflops_from_step,
+        mfu_from_step,
+        ep_limit_communication_s,
+        ep_limit_tpot_s,
+        ep_limit_tokens_per_s,
+        gpu_hours,
+        chunks_in_flight,
+        trace_pair_s,
+        trace_wait_s,
+        trace_gemm_error,
+        trace_glue_s,
+    )
+}

@@ -1,0 +1,180 @@
+"""Results as text for a terminal: tables by rich, written to whatever console is given."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hwmodels.errors import InputError
+from hwmodels.spec import Document
+from hwmodels.units import format_quantity
+from simulator.tell.compare import Change, Comparison
+from simulator.tell.published import Row, headline
+from simulator.tell.result import Result
+
+INPUTS_SHOWN = 12
+
+PHASE_NAMES = {
+    "forward": "forward alone (1F)",
+    "backward": "backward alone (1B)",
+    "weight": "weight gradients alone (1W)",
+    "forward_backward": "forward + backward overlapped (1F1B)",
+    "bubble": "bubble",
+    "optimizer": "optimizer",
+}
+
+
+def table(title: str, *columns: str) -> Table:
+    """Return an empty table: first column left, the others right."""
+    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index == 0 else "right")
+    return grid
+
+
+def show_result(console: Console, result: Result) -> None:
+    """Print what a run achieved, where the time and the memory went, and what it rests on."""
+    metrics, play = result.metrics, result.play
+    facts = table(str(result.experiment["name"]), "", "")
+    facts.add_row("step time", f"{metrics.step_time_s:.3f} s")
+    facts.add_row("tokens per day", f"{metrics.tokens_per_day / 1e9:.1f} B")
+    facts.add_row("tokens/s per GPU", f"{metrics.tokens_per_s_per_gpu:.0f}")
+    facts.add_row(
+        "TFLOPS per GPU, causal (full square)",
+        f"{metrics.tflops_causal:.0f} ({metrics.tflops_noncausal:.0f})",
+    )
+    facts.add_row(
+        "MFU against BF16 peak", f"{metrics.mfu_causal:.1%} ({metrics.mfu_noncausal:.1%})"
+    )
+    console.print(facts)
+    console.print(_phases(result))
+    console.print(_memory(result))
+    for basis, share in result.provenance.time_share_by_basis.items():
+        console.print(f"{share:.0%} of compute time priced from {basis}", highlight=False)
+    assumed = sum(source.assumed for source in result.provenance.sources.values())
+    console.print(
+        f"{result.provenance.folding}; {play.tasks:,} tasks in {play.wall_s:.1f} s; "
+        f"{assumed} inputs are assumptions (see result.json)",
+        highlight=False,
+    )
+
+
+def _phases(result: Result) -> Table:
+    metrics = result.metrics
+    grid = table("where the step goes", "phase", "mean rank", "share", "rank 0")
+    for name, seconds in metrics.breakdown_s.items():
+        rank0 = metrics.breakdown_by_rank_s[name][0]
+        share = seconds / metrics.step_time_s
+        grid.add_row(
+            PHASE_NAMES.get(name, name), f"{seconds:.3f} s", f"{share:.1%}", f"{rank0:.3f} s"
+        )
+    return grid
+
+
+def _memory(result: Result) -> Table:
+    terms = result.metrics.memory_bytes
+    capacity = result.experiment["cluster"]["node"]["chip"]["hbm_capacity_bytes"]
+    grid = table("memory of the fullest rank", "term", "size")
+    for name, size in terms.items():
+        if name != "total":
+            grid.add_row(name.replace("_", " "), f"{size / 1e9:.1f} GB")
+    grid.add_row("total", f"{terms['total'] / 1e9:.1f} of {capacity / 1e9:.0f} GB", style="bold")
+    return grid
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Print what changed between two results, and what it did to each phase."""
+    inputs = table("inputs that differ", "path", "before", "after")
+    for change in comparison.inputs[:INPUTS_SHOWN]:
+        inputs.add_row(change.name, _text(change.before), _text(change.after))
+    hidden = len(comparison.inputs) - INPUTS_SHOWN
+    if hidden > 0:
+        inputs.add_row(f"... and {hidden} more (--json lists all)", "", "")
+    if comparison.inputs:
+        console.print(inputs)
+    else:
+        console.print("inputs do not differ")
+    console.print(_changes("outcome", comparison.headline))
+    console.print(
+        _changes("where the difference comes from (mean rank, seconds)", comparison.phases)
+    )
+    console.print(_changes("chunks (seconds)", comparison.chunks))
+
+
+def _changes(title: str, changes: Iterable[Change]) -> Table:
+    grid = table(title, "", "before", "after", "difference", "")
+    for change in changes:
+        relative = f"{change.relative:+.1%}" if change.relative is not None else ""
+        grid.add_row(
+            change.name,
+            _text(change.before),
+            _text(change.after),
+            f"{change.difference:+.4g}",
+            relative,
+        )
+    return grid
+
+
+def _text(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def show_published(console: Console, rows: Sequence[Row]) -> None:
+    """Print published and simulated figures, kind by kind, and the headline error."""
+    grid = table("published and simulated", "id", "published", "simulated", "error", "kind")
+    for row in rows:
+        grid.add_row(
+            row.id,
+            _with_unit(row.published, row.unit),
+            _with_unit(row.simulated, row.unit),
+            f"{row.relative_error:+.1%}" if row.relative_error is not None else "",
+            row.kind,
+        )
+    console.print(grid)
+    console.print(headline(rows), highlight=False)
+
+
+def _with_unit(value: float, unit: str) -> str:
+    if unit in ("B", "s", "B/s", "FLOP", "tokens/s"):
+        return format_quantity(value, unit, 5)
+    return f"{value:.5g} {unit}".strip()
+
+
+def show_schedules(console: Console, outcomes: Mapping[str, Result | InputError]) -> None:
+    """Print one line a schedule: step, bubble, memory, or why it cannot run."""
+    grid = table("pipeline schedules", "schedule", "step", "bubble (mean rank)", "MFU", "memory")
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, InputError):
+            continue
+        metrics = outcome.metrics
+        grid.add_row(
+            name,
+            f"{metrics.step_time_s:.3f} s",
+            f"{metrics.breakdown_s['bubble']:.3f} s",
+            f"{metrics.mfu_causal:.1%}",
+            f"{metrics.memory_bytes['total'] / 1e9:.1f} GB",
+        )
+    console.print(grid)
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, InputError):
+            console.print(f"{name}: {outcome}", highlight=False, markup=False)
+
+
+def show_preset(console: Console, values: Mapping[str, object], document: Document) -> None:
+    """Print every leaf of a preset with the source it came from."""
+    grid = table("", "path", "value", "source")
+    grid.columns[2].justify = "left"
+    for path, value in _leaves(values):
+        source = document.source_of(path)
+        text = "" if source is None else f"{'assumed: ' if source.assumed else ''}{source.text}"
+        grid.add_row(path, escape(_text(value)), escape(text))
+    console.print(grid)
+
+
+def _leaves(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,163 @@
+"""Traces that open in Perfetto (ui.perfetto.dev) or chrome://tracing: the JSON trace event format.
+
+A process a pipeline rank, a thread a stream. Three levels of detail:
+
+    chunks    one span a chunk, and the messages between ranks
+    segments  every chunk opened into compute segments and exchanges, as rank 0 of its expert
+              group saw them; waiting for slower ranks is a span of its own
+    kernels   every compute segment opened into its kernels, in launch order, their prices scaled
+              to the segment as played
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from hwmodels.errors import InputError
+from simulator.play.chunk import COMM, COMPUTE, ChunkPlay
+from simulator.play.pipeline import SEND
+from simulator.training import TrainingRun, chunk_key, stages_alike
+from workloads.layers import Layer
+from workloads.schedules.step import Step
+
+Detail = Literal["chunks", "segments", "kernels"]
+Event = dict[str, Any]
+THREADS = {COMPUTE: 0, COMM: 1, SEND: 2}
+US = 1e6
+
+
+@dataclass(frozen=True)
+class StepTrace:
+    """The timeline of one training step, ready to be written."""
+
+    run: TrainingRun
+
+    def to_chrome_trace(
+        self, path: Path | str, detail: Detail = "chunks", ranks: Sequence[int] | None = None
+    ) -> int:
+        """Write the trace and return its number of spans.
+
+        Args:
+            ranks: pipeline ranks to write, all of them by default.
+
+        Raises:
+            InputError: there is no such rank.
+        """
+        chosen = self._chosen(ranks)
+        count = 0
+        with Path(path).open("w", encoding="utf-8") as file:
+            file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
+            file.write(",\n".join(json.dumps(event) for event in _names(chosen)))
+            for event in self.events(detail, chosen):
+                file.write(",\n" + json.dumps(event))
+                count += 1
+            file.write("\n]}\n")
+        return count
+
+    def events(self, detail: Detail, ranks: Iterable[int]) -> Iterator[Event]:
+        """Yield the spans of `ranks` at a level of detail."""
+        run, wanted = self.run, set(ranks)
+        graph, timeline = run.pipeline.graph, run.timeline
+        alike = stages_alike(run.workload)
+        for task, (rank, index) in enumerate(
+            zip(run.pipeline.rank, run.pipeline.step, strict=True)
+        ):
+            if rank not in wanted:
+                continue
+            start_s, end_s = float(timeline.start_s[task]), float(timeline.end_s[task])
+            stream = graph.streams[graph.stream[task]].rpartition("/")[2]
+            if index >= 0 and detail != "chunks":
+                step = run.pipeline.program[rank][index]
+                chunk = run.chunks[chunk_key(step, alike)]
+                yield from self._opened(rank, step, chunk, start_s, detail)
+            else:
+                name = graph.labels[graph.label[task]]
+                yield _span(rank, stream, name, start_s, end_s)
+
+    def _chosen(self, ranks: Sequence[int] | None) -> list[int]:
+        count = len(self.run.pipeline.program)
+        for rank in ranks or ():
+            if not 0 <= rank < count:
+                raise InputError(f"trace: rank must be from 0 to {count - 1}, got {rank}")
+        return sorted(set(ranks)) if ranks is not None else list(range(count))
+
+    def _opened(
+        self, rank: int, step: Step, chunk: ChunkPlay, offset_s: float, detail: Detail
+    ) -> Iterator[Event]:
+        """Yield what rank 0 of the expert group did inside one chunk."""
+        graph, timeline = chunk.timeline.graph, chunk.timeline
+        for task in range(len(graph) // chunk.ranks):
+            stream = graph.streams[graph.stream[task]].rpartition("/")[2]
+            label = graph.labels[graph.label[task]]
+            ready_s, start_s, end_s = (
+                offset_s + float(column[task])
+                for column in (timeline.ready_s, timeline.start_s, timeline.end_s)
+            )
+            if start_s > ready_s:
+                yield _span(rank, stream, f"wait for {label}", ready_s, start_s)
+            if detail == "kernels" and stream == COMPUTE:
+                yield from self._kernels(rank, step, label, start_s, end_s)
+            else:
+                yield _span(rank, stream, label, start_s, end_s)
+
+    def _kernels(
+        self, rank: int, step: Step, label: str, start_s: float, end_s: float
+    ) -> Iterator[Event]:
+        segment, _, place = label.partition(" ")
+        chunk = step.forward if segment.endswith("(F)") else step.backward
+        assert chunk is not None, "a segment belongs to one of the step's chunks"
+        layer = self.run.workload.stages[chunk.stage][int(place)]
+        for name, begin, end in _kernel_shares(self.run, layer, segment):
+            begin_s = start_s + (end_s - start_s) * begin
+            yield _span(
+                rank, COMPUTE, name, begin_s, start_s + (end_s - start_s) * end, segment=label
+            )
+
+
+@lru_cache(maxsize=1024)
+def _kernel_shares(
+    run: TrainingRun, layer: Layer, segment: str
+) -> tuple[tuple[str, float, float], ...]:
+    """Return name, begin and end of each kernel of a segment, as shares of the segment's time."""
+    half, phase = segment[:-3], segment[-2]
+    ops = getattr(layer, half).of(phase)
+    costs = run.pricer.kernels.price(ops)
+    seconds = costs.duration_s[:, 0] + costs.gap_s
+    ends = seconds.cumsum() / seconds.sum()
+    begins = [0.0, *ends[:-1].tolist()]
+    return tuple(zip([op.name for op in ops], begins, ends.tolist(), strict=True))
+
+
+def _names(ranks: Iterable[int]) -> Iterator[Event]:
+    for rank in ranks:
+        yield {
+            "ph": "M",
+            "pid": rank,
+            "name": "process_name",
+            "args": {"name": f"pipeline rank {rank}"},
+        }
+        for stream, thread in THREADS.items():
+            yield {
+                "ph": "M",
+                "pid": rank,
+                "tid": thread,
+                "name": "thread_name",
+                "args": {"name": stream},
+            }
+
+
+def _span(
+    rank: int, stream: str, name: str, start_s: float, end_s: float, **arguments: object
+) -> Event:
+    event: Event = {
+        "ph": "X",
+        "pid": rank,
+        "tid": THREADS[stream],
+        "name": name,
+        "ts": round(start_s * US, 3),
+        "dur": round((end_s - start_s) * US, 3),
+    }
+    return event | ({"args": arguments} if arguments else {})
