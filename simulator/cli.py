@@ -294,5 +294,59 @@ def schema() -> None:
     _echo_json(Result.model_json_schema())
 
 
+@moesim.group()
+def calibrate() -> None:
+    """Fit a kernel profile to measurements, or judge a fit."""
+
+
+trace_option = click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="PyTorch profiler trace (.json or .json.gz) of DeepSeek's DualPipe training run.",
+)
+
+
+@calibrate.command()
+@trace_option
+@click.option(
+    "--gemm-table",
+    "tables",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="Parquet table of timed BF16 GEMMs on H100 SXM; repeatable.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write; stdout without it.")
+def fit(trace: Path, tables: tuple[Path, ...], out: Path | None) -> None:
+    """Fit the profile h800-deepseek again and print it as TOML."""
+    from calibration.h800_deepseek import profile_text
+    from hwmodels.chip import CHIPS
+
+    text = profile_text(trace, tables, CHIPS.load("h800"))
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MachineError(f"--out {out}: {error.strerror or error}") from None
+
+
+@calibrate.command()
+@trace_option
+def score(trace: Path) -> None:
+    """Judge the fit by family, and on layers and kernels it has not seen."""
+    from calibration.fit import fit_rows
+    from calibration.report import family_errors, report_lines
+    from calibration.score import score_trace
+    from calibration.trace_rows import read_trace_data
+    from hwmodels.chip import CHIPS
+
+    chip, data = CHIPS.load("h800"), read_trace_data(trace)
+    families = family_errors(data, fit_rows(data, chip))
+    click.echo("\n".join(report_lines(families, score_trace(data, chip))))
+
+
 if __name__ == "__main__":
     main()

@@ -10,10 +10,12 @@ from hwmodels.chip import CHIPS
 from hwmodels.cluster import CLUSTERS
 from hwmodels.errors import UnitError
 from hwmodels.node import NODES
+from hwmodels.profile import PROFILES
 from hwmodels.units import read_number
+from simulator.experiment import EXPERIMENTS
 from workloads.model import MODELS
 
-CATALOGUES = (CHIPS, NODES, CLUSTERS, MODELS)
+CATALOGUES = (CHIPS, NODES, CLUSTERS, PROFILES, MODELS, EXPERIMENTS)
 PRESETS = [pytest.param(c, n, id=f"{c.kind}-{n}") for c in CATALOGUES for n in c.names()]
 
 

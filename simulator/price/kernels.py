@@ -5,16 +5,17 @@ says what it rests on (`basis`); nothing falls back silently: without a profile 
 `roofline`, and a profile that lacks a family refuses.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.chip import ChipSpec
-from hwmodels.costs import KernelTime, attention_time_s, gemm_time_s, memory_op_time_s
+from hwmodels.costs import KernelTime, kernel_time_s
 from hwmodels.profile import KernelProfile
-from workloads.ops import Attention, Gemm, MemoryOp, Op
+from workloads.ops import Gemm, Op
+from workloads.shapes import column, cost_shape
 
 Floats = NDArray[np.float64]
 
@@ -107,66 +108,18 @@ class KernelPricer:
     def _price_family(self, family: str, ops: Sequence[Op], load: Floats) -> KernelTime:
         if self.profile is None:
             return self._roofline(ops, load)
-        pricers: dict[type, Callable[..., KernelTime]] = {
-            Gemm: self._gemms,
-            Attention: self._attentions,
-            MemoryOp: self._memory_ops,
-        }
-        return pricers[type(ops[0])](self.profile, family, ops, load)
-
-    def _gemms(
-        self, profile: KernelProfile, family: str, ops: Sequence[Gemm], load: Floats
-    ) -> KernelTime:
-        wgrad = np.array([[op.role == "wgrad"] for op in ops])
-        groups = _column(ops, "groups")
-        m = _column(ops, "m") * np.where(wgrad, groups, load)
-        k = _column(ops, "k") * np.where(wgrad, load / groups, 1.0)
-        return gemm_time_s(
-            self.chip,
-            profile.gemm_parameters(family),
-            m,
-            _column(ops, "n"),
-            k,
-            groups,
-            tensor_family=ops[0].format.family,
-            element_bytes=ops[0].format.element_bytes,
-            output_bytes=ops[0].output_bytes,
-            sms=self.sms,
-        )
-
-    def _attentions(
-        self, profile: KernelProfile, family: str, ops: Sequence[Attention], load: Floats
-    ) -> KernelTime:
-        shape = ("sequences", "length", "heads", "kv_heads", "d_qk", "d_v", "causal")
-        *sizes, causal = (_column(ops, name) for name in shape)
-        times = attention_time_s(
-            self.chip,
-            profile.attention_parameters(family),
-            *sizes,
-            causal=causal,
-            backward=ops[0].backward,
-            sms=self.sms,
-        )
-        return _spread(times, load)
-
-    def _memory_ops(
-        self, profile: KernelProfile, family: str, ops: Sequence[MemoryOp], load: Floats
-    ) -> KernelTime:
-        return memory_op_time_s(
-            self.chip,
-            profile.memory_parameters(family),
-            _column(ops, "bytes") * load,
-            _column(ops, "launches"),
-            sms=self.sms,
-        )
+        parameters = self.profile.parameters(family)
+        times = kernel_time_s(self.chip, parameters, cost_shape(ops, load), sms=self.sms)
+        shape = load.shape
+        return KernelTime(np.broadcast_to(times.time_s, shape), np.broadcast_to(times.bound, shape))
 
     def _roofline(self, ops: Sequence[Op], load: Floats) -> KernelTime:
         """Larger of FLOPs over peak (on the SMs in use) and bytes over HBM bandwidth."""
         peak = np.array(
             [[self.chip.tensor_flops_per_s(_tensor_family(op), self.sms)] for op in ops]
         )
-        compute_s = _column(ops, "flops") * load / peak
-        memory_s = _column(ops, "bytes") * load / self.chip.hbm_bytes_per_s
+        compute_s = column(ops, "flops", load) * load / peak
+        memory_s = column(ops, "bytes", load) * load / self.chip.hbm_bytes_per_s
         bound = np.where(compute_s >= memory_s, "compute", "memory")
         return KernelTime(np.maximum(compute_s, memory_s), bound)
 
@@ -184,15 +137,6 @@ def _by_family(ops: Sequence[Op]) -> list[tuple[str, list[int]]]:
     return [(family, members) for (family, _), members in families.items()]
 
 
-def _column(ops: Sequence[Op], name: str) -> Floats:
-    return np.array([[getattr(op, name)] for op in ops], np.float64)
-
-
 def _loads(ops: Sequence[Op], load: Floats) -> Floats:
     """(ops, loads) expert load of each op: 1 for what is not routed."""
     return np.where([[op.routed] for op in ops], load, 1.0)
-
-
-def _spread(times: KernelTime, load: Floats) -> KernelTime:
-    shape = load.shape
-    return KernelTime(np.broadcast_to(times.time_s, shape), np.broadcast_to(times.bound, shape))

@@ -152,12 +152,14 @@ def _names(ranks: Iterable[int]) -> Iterator[Event]:
 def _span(
     rank: int, stream: str, name: str, start_s: float, end_s: float, **arguments: object
 ) -> Event:
+    # Both ends are rounded to nanoseconds, so that spans that meet do not overlap.
+    start_us, end_us = round(start_s * US, 3), round(end_s * US, 3)
     event: Event = {
         "ph": "X",
         "pid": rank,
         "tid": THREADS[stream],
         "name": name,
-        "ts": round(start_s * US, 3),
-        "dur": round((end_s - start_s) * US, 3),
+        "ts": start_us,
+        "dur": round(end_us - start_us, 3),
     }
     return event | ({"args": arguments} if arguments else {})

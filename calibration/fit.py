@@ -1,0 +1,206 @@
+"""Fit the parameters of `hwmodels.costs` to one DualPipe trace.
+
+Measured times are first divided by the slowdown beside communication. Then, per family:
+
+    GEMM        tensor_efficiency (time per k-step) and tile_overhead_cycles (time per tile); the
+                others keep their defaults but for a fixed 128x128 tile and perfect overlap of
+                memory (TMA pipelines). Grouped GEMMs share the dense tile overhead: four ops of
+                two depths do not identify their own (reference/table4_chain.md §1).
+    attention   tensor_efficiency
+    memory      hbm_efficiency each, and one launch time shared by all that stream
+    small ones  the launch time alone: their tensors are too small to stream
+
+Squares of the relative error are weighted by time, so that what takes long is priced well. What
+one trace cannot tell (L2 rate, latency floor, per-SM bandwidth) is left at its default.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import least_squares, lsq_linear
+
+from calibration.dualpipe_trace import COMPUTE_SMS
+from calibration.interference import Factor, interference_factors, undisturbed_s
+from calibration.pricing import Pricer
+from calibration.trace_rows import LAYERS, TraceData, TraceRow, read_trace_data
+from hwmodels.chip import ChipSpec
+from hwmodels.costs import AttentionParameters, GemmParameters, MemoryParameters, Parameters
+from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.errors import CalibrationError
+from workloads.ops import MemoryOp
+
+FITTED_GEMMS = ("fp8", "fp8_grouped", "fp8_wgrad")
+LAUNCH_FAMILIES = ("small", "expert_map")
+_WAVES = GemmParameters(tile=(128, 128), overlap_exponent=12.0, wave_quantisation=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """Parameters fitted to some layers of a trace.
+
+    Attributes:
+        chip: measured on.
+        layers: layer pairs fitted, from 0.
+        families: parameters by family; the BF16 family is not in it (see `gemm_table`).
+        factors: slowdown beside communication by family.
+        launch_gap_s: between kernels.
+        transfer_s: mean seconds of each transfer kernel.
+    """
+
+    chip: ChipSpec
+    layers: tuple[int, ...]
+    families: dict[str, Parameters]
+    factors: dict[str, Factor]
+    launch_gap_s: float
+    transfer_s: dict[str, float]
+
+    @property
+    def slowdowns(self) -> dict[str, float]:
+        """Slowdown beside communication by family."""
+        return {family: factor.value for family, factor in self.factors.items()}
+
+    def predict_s(self, rows: Sequence[TraceRow]) -> FloatArray:
+        """(rows,) seconds alone on the compute SMs of the trace."""
+        return Pricer(self.chip, COMPUTE_SMS, self.families).time_s(rows)
+
+
+def fit_trace(trace: Path, chip: ChipSpec, layers: Sequence[int] = LAYERS) -> FitResult:
+    """Return the parameters that fit the given layer pairs of a trace file.
+
+    Raises:
+        CalibrationError: the trace cannot be read, or a family has too few rows.
+    """
+    return fit_rows(read_trace_data(trace), chip, layers)
+
+
+def fit_rows(
+    data: TraceData,
+    chip: ChipSpec,
+    layers: Sequence[int] = LAYERS,
+    without: tuple[str, str] | None = None,
+) -> FitResult:
+    """Fit rows already read; `without` leaves out one op by (phase, name).
+
+    Raises:
+        CalibrationError: nothing is left to fit.
+    """
+    rows = [row for row in data.rows if row.layer in layers and row.key != without]
+    if not rows:
+        raise CalibrationError(f"fit: the trace has no layers {sorted(layers)}")
+    factors = interference_factors(rows)
+    alone_s = undisturbed_s(rows, {family: factor.value for family, factor in factors.items()})
+    families: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        families.setdefault(row.op.family, []).append(number)
+
+    def part(names: Sequence[str]) -> tuple[list[TraceRow], FloatArray]:
+        index = [i for name in names for i in families.get(name, [])]
+        return [rows[i] for i in index], alone_s[index]
+
+    found: dict[str, Parameters] = {}
+    found["fp8"] = _fit_gemm(chip, *part(["fp8"]))
+    found["fp8_wgrad"] = _fit_gemm(chip, *part(["fp8_wgrad"]))
+    found["fp8_grouped"] = _fit_gemm(chip, *part(["fp8_grouped"]), overhead_of=found["fp8"])
+    for name in ("attention_forward", "attention_backward"):
+        found[name] = _fit_attention(chip, *part([name]))
+    streaming = sorted(
+        name
+        for name, index in families.items()
+        if isinstance(rows[index[0]].op, MemoryOp) and name not in LAUNCH_FAMILIES
+    )
+    found |= _fit_memory(chip, *part(streaming))
+    found |= _fit_launches(*part(LAUNCH_FAMILIES))
+    return FitResult(chip, tuple(layers), found, factors, data.launch_gap_s, dict(data.transfer_s))
+
+
+def _fitted(
+    chip: ChipSpec,
+    rows: Sequence[TraceRow],
+    alone_s: FloatArray,
+    start: Sequence[float],
+    bounds: tuple[Sequence[float], Sequence[float]],
+    build: Callable[[FloatArray], Parameters],
+) -> Parameters:
+    """Return the parameters with the least time-weighted squares of relative error."""
+    if not rows:
+        raise CalibrationError("fit: a kernel family has no rows")
+    family = rows[0].op.family
+    weight = np.sqrt(alone_s / alone_s.sum())
+    scale = np.asarray(start, np.float64)
+
+    def residual(unit: FloatArray) -> FloatArray:
+        pricer = Pricer(chip, COMPUTE_SMS, {family: build(unit * scale)})
+        return np.asarray(weight * (pricer.time_s(rows) / alone_s - 1))
+
+    low, high = (np.asarray(side) / scale for side in bounds)
+    solution = least_squares(residual, np.ones(len(scale)), bounds=(low, high), xtol=1e-10)
+    return build(np.asarray(solution.x * scale))
+
+
+def _fit_gemm(
+    chip: ChipSpec,
+    rows: Sequence[TraceRow],
+    alone_s: FloatArray,
+    overhead_of: Parameters | None = None,
+) -> GemmParameters:
+    if isinstance(overhead_of, GemmParameters):
+        base = _WAVES.model_copy(update={"tile_overhead_cycles": overhead_of.tile_overhead_cycles})
+    else:
+        base = _WAVES
+    names = ("tensor_efficiency", "tile_overhead_cycles")[: 1 if overhead_of else 2]
+
+    def build(values: FloatArray) -> GemmParameters:
+        return base.model_copy(update=dict(zip(names, map(float, values), strict=True)))
+
+    start, low, high = (0.6, 3000.0), (0.4, 0.0), (1.09, 12000.0)
+    count = len(names)
+    bounds = (low[:count], high[:count])
+    found = _fitted(chip, rows, alone_s, start[:count], bounds, build)
+    assert isinstance(found, GemmParameters), "build returns nothing else"
+    return found
+
+
+def _fit_attention(
+    chip: ChipSpec, rows: Sequence[TraceRow], alone_s: FloatArray
+) -> AttentionParameters:
+    def build(values: FloatArray) -> AttentionParameters:
+        return AttentionParameters(tensor_efficiency=float(values[0]))
+
+    found = _fitted(chip, rows, alone_s, (0.6,), ((0.05,), (1.09,)), build)
+    assert isinstance(found, AttentionParameters), "build returns nothing else"
+    return found
+
+
+def _fit_memory(
+    chip: ChipSpec, rows: Sequence[TraceRow], alone_s: FloatArray
+) -> Mapping[str, MemoryParameters]:
+    """Return one efficiency per family and the launch time they share: linear in their inverse."""
+    names = sorted({row.op.family for row in rows})
+    matrix = np.zeros((len(rows), len(names) + 1))
+    for number, row in enumerate(rows):
+        assert isinstance(row.op, MemoryOp), "the caller passes memory-bound families only"
+        ideal_s = row.op.bytes * row.load / chip.hbm_bytes_per_s
+        matrix[number, names.index(row.op.family)] = ideal_s
+        matrix[number, -1] = row.op.launches * 1e-6
+    weight = 1 / np.sqrt(alone_s)
+    low = np.append(np.ones(len(names)), 0.0)
+    solution = lsq_linear(matrix * weight[:, None], alone_s * weight, bounds=(low, np.inf)).x
+    launch_s = float(solution[-1]) * 1e-6
+    return {
+        name: MemoryParameters(hbm_efficiency=float(1 / inverse), launch_s=launch_s)
+        for name, inverse in zip(names, solution, strict=False)
+    }
+
+
+def _fit_launches(rows: Sequence[TraceRow], alone_s: FloatArray) -> Mapping[str, MemoryParameters]:
+    """Return the mean time of a launch for families that are nothing else."""
+    found = {}
+    for name in LAUNCH_FAMILIES:
+        index = [number for number, row in enumerate(rows) if row.op.family == name]
+        if index:
+            launches = sum(rows[number].op.launches for number in index)
+            launch_s = float(alone_s[index].sum() / launches)
+            found[name] = MemoryParameters(hbm_efficiency=1.0, launch_s=launch_s)
+    return found

@@ -1,0 +1,172 @@
+"""Fit the BF16 GEMM family to public tables of single-GEMM timings.
+
+The LM head of a training step is a BF16 GEMM of a size the training trace does not contain, so its
+rate comes from elsewhere: H100 SXM rows (the SM, clock and HBM of an H800) of the AIConfigurator
+tables, TensorRT-LLM and SGLang, both of which call cuBLASLt through PyTorch.
+
+Two things are taken from them: the sustained rate of large GEMMs with its spread, and the other
+constants from a sample of half of the (n, k) sites, scored on the other half. The tables' launch
+time is fitted and then left out of the profile, where gaps between kernels are priced apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from hwmodels.chip import ChipSpec
+from hwmodels.costs import GemmParameters, gemm_time_s
+from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.errors import CalibrationError, MachineError
+
+HEAD_SHAPE = (4096, 65536, 8192)
+"""m, n, k of the tables' row nearest to the LM head, (4096, 129280, 7168)."""
+LARGE_FLOPS, LARGE_ROWS = 4e12, 2048
+"""Rows that set the spread of the sustained rate: FLOPs and m at least these."""
+
+_COLUMNS = ("m", "n", "k", "latency_ms", "gemm_dtype")
+_FREE = {  # name: (low, high); ranges of GemmParameters
+    "launch_s": (0.5e-6, 20e-6),
+    "tensor_efficiency": (0.4, 1.09),
+    "iteration_floor_cycles": (1.0, 600.0),
+    "tile_overhead_cycles": (1.0, 8000.0),
+    "l2_bytes_per_clock": (15.0, 128.0),
+    "overlap_exponent": (1.3, 12.0),
+    "wave_quantisation": (0.001, 1.0),
+}
+FREE_CONSTANTS = tuple(_FREE)
+"""Constants the tables set; the sustained rate is read off them directly."""
+_START = GemmParameters(split_k=True, swap_ab=True, launch_s=1.7e-6, wave_quantisation=0.07)
+_PRIOR_WEIGHT, _ERROR_SCALE, _SAMPLE = 0.1, 0.1, 800
+
+
+@dataclass(frozen=True, slots=True)
+class GemmRows:
+    """Timed GEMMs as columns, all float64: `m n k` in elements, `time_s` in seconds."""
+
+    m: FloatArray
+    n: FloatArray
+    k: FloatArray
+    time_s: FloatArray
+
+    @property
+    def flops(self) -> FloatArray:
+        """(rows,) 2 m n k."""
+        return 2 * self.m * self.n * self.k
+
+    def take(self, index: Any) -> "GemmRows":
+        """Return the rows at `index` (positions or a mask)."""
+        return GemmRows(self.m[index], self.n[index], self.k[index], self.time_s[index])
+
+
+@dataclass(frozen=True, slots=True)
+class GemmTableFit:
+    """BF16 constants from tables.
+
+    Attributes:
+        parameters: without launch time.
+        sustained_p10, sustained_p90: spread of the sustained fraction.
+        error_median, error_p90: of |log predicted / measured| on sites not fitted.
+    """
+
+    parameters: GemmParameters
+    sustained_p10: float
+    sustained_p90: float
+    error_median: float
+    error_p90: float
+
+
+def read_gemm_tables(paths: Sequence[Path], gemm_format: str = "bfloat16") -> GemmRows:
+    """Read the rows of one number format from parquet tables.
+
+    Raises:
+        MachineError: reading parquet needs pyarrow.
+        CalibrationError: a file cannot be read, lacks a column or holds no such rows.
+    """
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an extra, needed by this function alone
+        import pyarrow.parquet as pq  # noqa: PLC0415
+    except ImportError as error:
+        raise MachineError(f"reading {paths[0]} needs pyarrow (extra 'store'): {error}") from None
+    parts = []
+    for path in paths:
+        try:
+            table = pq.read_table(path, columns=list(_COLUMNS)).to_pydict()
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise CalibrationError(f"{path}: cannot read the table: {error}") from None
+        if set(table) != set(_COLUMNS):
+            raise CalibrationError(f"{path}: expected columns {', '.join(_COLUMNS)}")
+        keep = np.array([name == gemm_format for name in table["gemm_dtype"]], bool)
+        parts.append(np.array([table[name] for name in _COLUMNS[:4]], np.float64)[:, keep])
+    m, n, k, latency_ms = np.concatenate(parts, axis=1)
+    if not m.size or not (latency_ms > 0).all():
+        raise CalibrationError(f"{paths[0]}: no usable {gemm_format} rows")
+    return GemmRows(m, n, k, latency_ms * 1e-3)
+
+
+def fit_gemm_tables(paths: Sequence[Path], chip: ChipSpec) -> GemmTableFit:
+    """Return the BF16 constants of tables measured on a sibling of `chip`.
+
+    Raises:
+        MachineError, CalibrationError: see `read_gemm_tables`.
+    """
+    rows = read_gemm_tables(paths)
+    fraction = rows.flops / rows.time_s / chip.tensor_flops_per_s("bf16")
+    is_head = (rows.m == HEAD_SHAPE[0]) & (rows.n == HEAD_SHAPE[1]) & (rows.k == HEAD_SHAPE[2])
+    is_large = (rows.flops >= LARGE_FLOPS) & (rows.m >= LARGE_ROWS)
+    if not is_head.any() or not is_large.any():
+        raise CalibrationError(f"{paths[0]}: no row of shape {HEAD_SHAPE}, or no large ones")
+    p10, p90 = np.percentile(fraction[is_large], [10, 90])
+    start = _START.model_copy(update={"sustained_fraction": float(fraction[is_head].min())})
+    sites = np.unique(rows.n * 1e6 + rows.k, return_inverse=True)[1]
+    pool = np.flatnonzero(sites % 2 == 0)
+    picked = np.sort(np.random.default_rng(0).permutation(pool)[:_SAMPLE])
+    parameters = _fit(chip, rows.take(picked), start)
+    error = np.abs(_log_error(chip, parameters, rows.take(sites % 2 == 1)))
+    return GemmTableFit(
+        parameters.model_copy(update={"launch_s": 0.0}),
+        float(p10),
+        float(p90),
+        float(np.median(error)),
+        float(np.percentile(error, 90)),
+    )
+
+
+def _log_error(chip: ChipSpec, parameters: GemmParameters, rows: GemmRows) -> FloatArray:
+    times = gemm_time_s(
+        chip,
+        parameters,
+        rows.m,
+        rows.n,
+        rows.k,
+        tensor_family="bf16",
+        element_bytes=2.0,
+        output_bytes=2.0,
+    )
+    return np.asarray(np.log(times.time_s / rows.time_s))
+
+
+def _fit(chip: ChipSpec, rows: GemmRows, start: GemmParameters) -> GemmParameters:
+    """Robust fit through a logistic map of the bounds, with a weak pull to the start."""
+    low, high = (np.array(side) for side in zip(*_FREE.values(), strict=True))
+    first = np.array([getattr(start, name) for name in _FREE])
+    origin = np.log((first - low) / (high - first))
+
+    def build(position: FloatArray) -> GemmParameters:
+        values = low + (high - low) / (1 + np.exp(-position))
+        return start.model_copy(update=dict(zip(_FREE, map(float, values), strict=True)))
+
+    def residual(position: FloatArray) -> FloatArray:
+        prior = _PRIOR_WEIGHT * (position - origin)
+        return np.concatenate([_log_error(chip, build(position), rows), prior])
+
+    # The minimum over candidate tiles is not smooth: coarse steps first, then finer ones.
+    position = origin
+    for step in (3e-2, 5e-3):
+        position = least_squares(
+            residual, position, loss="soft_l1", f_scale=_ERROR_SCALE, diff_step=[step], max_nfev=25
+        ).x
+    return build(position)

@@ -1,0 +1,191 @@
+"""The profile `h800-deepseek`: DeepSeek's training kernels on H800, from three kinds of evidence.
+
+    compute kernels    fitted to the published DualPipe trace (`calibration.fit`)
+    BF16 GEMM          fitted to public H100 timings (`calibration.gemm_table`)
+    communication      published rates, and how much slower than those the trace ran
+
+`profile_text` writes the preset that ships; running it again on the same files gives the same text.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from calibration.fit import FITTED_GEMMS, LAUNCH_FAMILIES, FitResult, fit_rows
+from calibration.gemm_table import FREE_CONSTANTS, GemmTableFit, fit_gemm_tables
+from calibration.profile_document import ProfileDocument, Sourced
+from calibration.score import score_trace
+from calibration.trace_rows import read_trace_data
+from hwmodels.chip import ChipSpec
+from hwmodels.costs import GemmParameters, MemoryParameters
+from hwmodels.costs.attention import AttentionParameters
+
+TRACE = (
+    "fitted to the DualPipe training trace of deepseek-ai/profile-data @4496024 "
+    "(H800, EP64, 4 MoE layers, 112 compute SMs) by calibration.fit"
+)
+TABLES = (
+    "fitted to BF16 rows of the AIConfigurator GEMM tables (ai-dynamo/aiconfigurator @095f58a5, "
+    "H100 SXM, TensorRT-LLM 1.3.0rc20 and SGLang 0.5.14): same SM, clock and HBM as H800"
+)
+NOT_IDENTIFIED = (
+    "default of GemmParameters: TensorRT-LLM BF16 on H200, AIConfigurator tables @095f58a5; "
+    "0 and 1 where the family has no such term"
+)
+HEAD_RATE = (
+    "AIConfigurator GEMM tables (ai-dynamo/aiconfigurator @095f58a5), H100 SXM BF16: lower of the "
+    "two rows at m 4096, n 65536, k 8192 (719 TFLOPS of 989.5); p10 and p90 of all 228 rows with "
+    "m >= 2048 and at least 4 TFLOP, TensorRT-LLM 1.3.0rc20 and SGLang 0.5.14"
+)
+FIG7 = "ISCA'25 (arXiv 2505.09343) Fig. 7"
+PUBLISHED_DISPATCH_S, PUBLISHED_COMBINE_S = 2.38e-3, 4.82e-3
+"""Standalone EP64 exchange of 4,096 tokens at the rates of ISCA'25 Fig. 7: logical bytes
+4096 x 3.98 nodes x 7,392 (FP8 and scales) or 14,336 (BF16) over 50.58 and 48.54 GB/s."""
+BESIDE = "mean kernel time in the trace (deepseek-ai/profile-data @4496024) / "
+
+_COMMENT = """Kernels of DeepSeek-V3's training run on H800. Written by calibration.h800_deepseek
+from the published trace and tables; do not edit, refit."""
+
+
+def profile_text(trace: Path, gemm_tables: Sequence[Path], chip: ChipSpec) -> str:
+    """Return the preset as TOML.
+
+    Args:
+        trace: DeepSeek's DualPipe training trace.
+        gemm_tables: H100 SXM GEMM tables (parquet) with BF16 rows.
+        chip: the H800.
+
+    Raises:
+        CalibrationError: a file cannot be read or fitted.
+        MachineError: reading parquet needs pyarrow.
+    """
+    data = read_trace_data(trace)
+    fit = fit_rows(data, chip)
+    table = fit_gemm_tables(gemm_tables, chip)
+    document = ProfileDocument(
+        _COMMENT,
+        {
+            "chip": chip.name,
+            "library": "deepseek-training",
+            "version": "2025-02",
+            "description": "Training kernels of DeepSeek-V3 (FP8 GEMMs with 128x128 tiles, glue, "
+            "FlashAttention-3) on 112 of 132 SMs, with its all-to-all on the other 20.",
+            "launch_gap_s": Sourced(fit.launch_gap_s, f"mean gap below 10 us; {TRACE}"),
+        },
+    )
+    _add_gemms(document, fit)
+    _add_bf16(document, table)
+    _add_attention(document, fit)
+    _add_memory(document, fit)
+    _add_interference(document, fit)
+    document.tables["communication"] = _communication(fit)
+    document.sources["errors"] = "calibration.score, calibration.gemm_table; fractions of time"
+    document.tables["errors"] = score_trace(data, chip).table() | {
+        "bf16_median_held_out_sites": table.error_median,
+        "bf16_p90_held_out_sites": table.error_p90,
+    }
+    return document.text()
+
+
+def _add_gemms(document: ProfileDocument, fit: FitResult) -> None:
+    for family in FITTED_GEMMS:
+        found = fit.families[family]
+        assert isinstance(found, GemmParameters), "the fit of a GEMM family is one"
+        document.tables[f"gemm.{family}"] = found.model_dump()
+        document.sources[f"gemm.{family}"] = NOT_IDENTIFIED
+        for name in ("tensor_efficiency", "tile_overhead_cycles", "wave_quantisation"):
+            document.sources[f"gemm.{family}.{name}"] = TRACE
+        document.sources[f"gemm.{family}.tile"] = "128x128: times in the trace step with its waves"
+        document.assumed[f"gemm.{family}.overlap_exponent"] = (
+            "TMA pipelines hide memory time; no GEMM of the trace is near the memory bound"
+        )
+    document.sources["gemm.fp8_grouped.tile_overhead_cycles"] = (
+        "that of family fp8: four grouped ops do not identify their own"
+    )
+
+
+def _add_bf16(document: ProfileDocument, table: GemmTableFit) -> None:
+    found = table.parameters
+    rate = Sourced(found.sustained_fraction, HEAD_RATE, table.sustained_p10, table.sustained_p90)
+    values = found.model_dump(exclude={"tile"})
+    document.tables["gemm.bf16"] = values | {"sustained_fraction": rate}
+    document.sources["gemm.bf16"] = NOT_IDENTIFIED
+    for name in FREE_CONSTANTS:
+        document.sources[f"gemm.bf16.{name}"] = TABLES
+    document.sources["gemm.bf16.launch_s"] = "0: gaps between kernels are priced by launch_gap_s"
+
+
+def _add_attention(document: ProfileDocument, fit: FitResult) -> None:
+    for family in ("attention_forward", "attention_backward"):
+        found = fit.families[family]
+        assert isinstance(found, AttentionParameters), "the fit of an attention family is one"
+        document.tables[f"attention.{family}"] = found.model_dump()
+        document.sources[f"attention.{family}.tensor_efficiency"] = TRACE
+        document.assumed[f"attention.{family}"] = (
+            "one shape identifies one constant; overheads are in tensor_efficiency"
+        )
+
+
+def _add_memory(document: ProfileDocument, fit: FitResult) -> None:
+    table = {}
+    for family, found in sorted(fit.families.items()):
+        if isinstance(found, MemoryParameters):
+            table[family] = {
+                "hbm_efficiency": found.hbm_efficiency,
+                "launch_s": found.launch_s,
+            }
+    document.tables["memory"] = table
+    document.sources["memory"] = TRACE
+    for family in LAUNCH_FAMILIES:
+        document.assumed[f"memory.{family}.hbm_efficiency"] = (
+            "their ops count no bytes: the launch is all there is"
+        )
+
+
+def _add_interference(document: ProfileDocument, fit: FitResult) -> None:
+    document.tables["interference"] = {
+        family: factor.value for family, factor in sorted(fit.factors.items())
+    }
+    for family, factor in fit.factors.items():
+        notes = document.sources if factor.identified else document.assumed
+        notes[f"interference.{family}"] = factor.source
+
+
+def _communication(fit: FitResult) -> dict[str, object]:
+    uncached, cached, forward, backward = fit.transfer_s.values()
+    dispatch_s, combine_s = (uncached + cached) / 2, (forward + backward) / 2
+    return {
+        "dispatch_nic_bytes_per_s": Sourced(
+            44.3e9, f"{FIG7}: EP64 dispatch 50.58 GB/s logical x 7/8 that leave the node"
+        ),
+        "combine_nic_bytes_per_s": Sourced(
+            42.5e9, f"{FIG7}: EP64 combine 48.54 GB/s logical x 7/8 that leave the node"
+        ),
+        "nvlink_bytes_per_s": Sourced(
+            160e9, "ISCA'25 (arXiv 2505.09343) §4.3: about 160 of 200 GB/s achieved"
+        ),
+        "forwarding_nvlink_bytes_per_s": Sourced(
+            122.5e9,
+            f"{FIG7}: EP16, bound by NVLink: 1.40 ms dispatch and 2.76 ms combine carry 141 and "
+            "139 GB/s on it, of which 7/8 leave the GPU",
+        ),
+        "message_nic_bytes_per_s": Sourced(
+            44e9,
+            "ISCA'25 (arXiv 2505.09343) Fig. 5, NCCL all-to-all: plateaus 59, 51, 47 GB/s on 32, "
+            "64, 128 GPUs are 44 GB/s a NIC x N / (N - 8); read off the chart",
+        ),
+        "saturating_sms": Sourced(
+            20, "DeepSeek-V3 report (arXiv 2412.19437) §3.2.2: 20 SMs use all of IB and NVLink"
+        ),
+        "dispatch_beside_compute": Sourced(
+            dispatch_s / PUBLISHED_DISPATCH_S, f"{BESIDE}2.38 ms standalone, {FIG7}"
+        ),
+        "combine_beside_compute": Sourced(
+            combine_s / PUBLISHED_COMBINE_S, f"{BESIDE}4.82 ms standalone, {FIG7}"
+        ),
+        "link_nic_bytes_per_s": Sourced(
+            50e9, "ISCA'25 (arXiv 2505.09343) §4.3: 400 Gb/s InfiniBand NIC per GPU"
+        ),
+        "link_nvlink_bytes_per_s": Sourced(
+            200e9, "ISCA'25 (arXiv 2505.09343) §4.1: H800 NVLink 400 GB/s, both directions"
+        ),
+    }

@@ -1,0 +1,138 @@
+"""Score a fit on rows it did not see: other layers, or ops left out one at a time.
+
+Errors are of undisturbed times (measured / slowdown) against prices, so that they say how good the
+cost functions are and not how much communication happened to overlap. `gemm` is the time-weighted
+mean of |error| over rows; `glue` is the error of the sum of all memory-bound kernels, signed.
+The three BF16 router gates are in neither: nothing of the trace is fitted to their family.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from calibration.fit import FITTED_GEMMS, FitResult, fit_rows
+from calibration.interference import undisturbed_s
+from calibration.trace_rows import LAYERS, TraceData, TraceRow
+from hwmodels.chip import ChipSpec
+from hwmodels.costs import Parameters
+from hwmodels.costs.kernel_time import FloatArray
+from workloads.ops import Attention, MemoryOp
+
+HALVES = ((0, 1), (2, 3))
+LONE_LAUNCHES = "small"
+"""Family that prices a launch-only op whose own family has no other op left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Relative errors, as fractions of measured time.
+
+    Attributes:
+        gemm: time-weighted |error| of FP8 GEMM rows.
+        gemm_by_op: the same after averaging each op over layers.
+        gemm_total: error of their sum, signed.
+        attention: error of the sum of attention cores, signed.
+        glue: error of the sum of memory-bound kernels, signed.
+        glue_rows: time-weighted |error| of their rows.
+    """
+
+    gemm: float
+    gemm_by_op: float
+    gemm_total: float
+    attention: float
+    glue: float
+    glue_rows: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """All the ways a fit is judged.
+
+    Attributes:
+        all_layers: on what it was fitted on.
+        held_out: fitted on the first two layers and tested on the last two, and the other way.
+        leave_one_op_out: every op priced by a fit without it, all layers.
+    """
+
+    all_layers: Score
+    held_out: tuple[Score, Score]
+    leave_one_op_out: Score
+
+    def table(self) -> dict[str, float]:
+        """Return the figures a profile keeps: the worse of both held-out ways."""
+        glue = max((score.glue for score in self.held_out), key=abs)
+        attention = max((score.attention for score in self.held_out), key=abs)
+        return {
+            "gemm_all_layers": self.all_layers.gemm,
+            "gemm_held_out_layers": max(score.gemm for score in self.held_out),
+            "gemm_leave_one_op_out": self.leave_one_op_out.gemm,
+            "glue_total_all_layers": self.all_layers.glue,
+            "glue_total_held_out_layers": glue,
+            "glue_total_leave_one_op_out": self.leave_one_op_out.glue,
+            "attention_held_out_layers": attention,
+        }
+
+
+def score_rows(rows: Sequence[TraceRow], predicted_s: FloatArray, alone_s: FloatArray) -> Score:
+    """Return the errors of predictions: all arrays (rows,) seconds."""
+    is_gemm = np.array([row.op.family in FITTED_GEMMS for row in rows])
+    is_attention = np.array([isinstance(row.op, Attention) for row in rows])
+    is_glue = np.array([isinstance(row.op, MemoryOp) for row in rows])
+    keys = {key: number for number, key in enumerate(sorted({row.key for row in rows}))}
+    op = np.array([keys[row.key] for row in rows])
+    miss = predicted_s - alone_s
+    by_op = np.abs(np.bincount(op[is_gemm], miss[is_gemm]))
+
+    def total(mask: FloatArray, values: FloatArray) -> float:
+        return float(values[mask].sum() / alone_s[mask].sum()) if mask.any() else 0.0
+
+    return Score(
+        gemm=total(is_gemm, np.abs(miss)),
+        gemm_by_op=float(by_op.sum() / alone_s[is_gemm].sum()) if is_gemm.any() else 0.0,
+        gemm_total=total(is_gemm, miss),
+        attention=total(is_attention, miss),
+        glue=total(is_glue, miss),
+        glue_rows=total(is_glue, np.abs(miss)),
+    )
+
+
+def score_fit(fit: FitResult, rows: Sequence[TraceRow]) -> Score:
+    """Return the errors of a fit on `rows` of the same trace, BF16 rows left out."""
+    known = [row for row in rows if row.op.family in fit.families]
+    return score_rows(known, fit.predict_s(known), undisturbed_s(known, fit.slowdowns))
+
+
+def score_trace(data: TraceData, chip: ChipSpec) -> Scores:
+    """Fit and score one trace in every way."""
+    held_out = []
+    for seen, unseen in (HALVES, HALVES[::-1]):
+        fit = fit_rows(data, chip, seen)
+        held_out.append(score_fit(fit, [row for row in data.rows if row.layer in unseen]))
+    whole = fit_rows(data, chip, LAYERS)
+    return Scores(
+        score_fit(whole, data.rows),
+        (held_out[0], held_out[1]),
+        _leave_one_op_out(data, chip, whole),
+    )
+
+
+def _leave_one_op_out(data: TraceData, chip: ChipSpec, whole: FitResult) -> Score:
+    """Price every op with a fit that never saw it; the slowdowns are those of the whole trace.
+
+    Attention cores have one op a family, so they are priced by the whole fit and say nothing here.
+    """
+    rows = [row for row in data.rows if row.op.family in whole.families]
+    alone_s = undisturbed_s(rows, whole.slowdowns)
+    predicted_s = whole.predict_s(rows)
+    for key in sorted({row.key for row in rows if not isinstance(row.op, Attention)}):
+        index = [number for number, row in enumerate(rows) if row.key == key]
+        without = fit_rows(data, chip, LAYERS, without=key)
+        without = replace(without, families=_with_lone_launches(without.families, rows[index[0]]))
+        predicted_s[index] = without.predict_s([rows[number] for number in index])
+    return score_rows(rows, predicted_s, alone_s)
+
+
+def _with_lone_launches(families: Mapping[str, Parameters], row: TraceRow) -> dict[str, Parameters]:
+    """Let the small kernels stand in for a family whose only op was left out."""
+    return {row.op.family: families[LONE_LAUNCHES], **families}

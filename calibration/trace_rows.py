@@ -1,0 +1,123 @@
+"""Join measured ops with the ops of the workload: what was measured is exactly what is priced.
+
+A row is one op of one layer pair. Its shape comes from `workloads.layers` at balanced routing and
+is scaled by the rows that the rank really had (`load`); its time comes from the trace.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from calibration.dualpipe_trace import COMPUTE_STREAM, TENSOR_MAPS, TRANSFER_OPS, MeasuredOp, label
+from calibration.trace import launch_gap_s, read_trace
+from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.errors import CalibrationError
+from workloads.layers import LayerInputs, mla, moe
+from workloads.model import MODELS
+from workloads.ops import Op
+
+LAYERS = (0, 1, 2, 3)
+LOCAL_EXPERTS, TOKENS = 4, 4096
+GPUS_PER_TOKEN = 7.48
+"""Distinct GPUs one token is sent to, EP64 on 8 nodes: Monte-Carlo of the routing rule, top-8 of
+256 experts from 4 of 8 groups (reference/published_results.md §7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRow:
+    """One op of one layer pair.
+
+    Attributes:
+        op: its shape at balanced routing.
+        phase: block of the trace.
+        layer: layer pair, from 0.
+        load: routed rows / balanced ones; 1 for ops that are not routed.
+        time_s: measured.
+        beside: share of that time beside a dispatch or combine transfer.
+    """
+
+    op: Op
+    phase: str
+    layer: int
+    load: float
+    time_s: float
+    beside: float
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Phase and name: what makes rows of different layers the same op."""
+        return self.phase, self.op.name
+
+
+@dataclass(frozen=True, slots=True)
+class TraceData:
+    """Everything the fit takes from one trace.
+
+    Attributes:
+        rows: ops of the compute stream.
+        transfer_s: mean seconds of each transfer kernel, by op name.
+        launch_gap_s: mean gap between kernels of the compute stream.
+    """
+
+    rows: tuple[TraceRow, ...]
+    transfer_s: dict[str, float]
+    launch_gap_s: float
+
+
+def layer_ops() -> dict[tuple[str, str], Op]:
+    """Return the ops of one DeepSeek-V3 MoE layer as the trace ran it, by phase and name."""
+    inputs = LayerInputs(
+        MODELS.load("deepseek-v3"),
+        sequences=1,
+        length=TOKENS,
+        local_experts=LOCAL_EXPERTS,
+        gpus_per_token=GPUS_PER_TOKEN,
+    )
+    halves = {"attn": mla.mla(inputs) + moe.router(inputs), "mlp": moe.experts(inputs)}
+    return {
+        (f"{half}({phase})", op.name): op
+        for half, ops in halves.items()
+        for phase, members in (("F", ops.forward), ("B", ops.backward), ("W", ops.weight))
+        for op in members
+    }
+
+
+def read_trace_data(path: Path) -> TraceData:
+    """Read, label and join a DualPipe trace.
+
+    Raises:
+        CalibrationError: the trace cannot be read or labelled, or an op has no measurement.
+    """
+    kernels = read_trace(path)
+    measured = label(kernels)
+    transfers = {
+        name: float(np.mean([op.time_s for op in measured if op.name == name]))
+        for name in TRANSFER_OPS
+    }
+    return TraceData(_join(measured), transfers, launch_gap_s(kernels, COMPUTE_STREAM))
+
+
+def _join(measured: Iterable[MeasuredOp]) -> tuple[TraceRow, ...]:
+    ops = layer_ops()
+    balanced = TOKENS * 8
+    rows = []
+    for found in measured:
+        half = found.phase.partition("(")[0]
+        if half not in ("attn", "mlp") or found.name == TENSOR_MAPS:
+            continue
+        op = ops.get((found.phase, found.name))
+        if op is None:
+            raise CalibrationError(f"trace: {found.phase}: the workload has no op {found.name!r}")
+        load = found.rows / balanced if op.routed else 1.0
+        rows.append(TraceRow(op, found.phase, found.layer, load, found.time_s, found.beside))
+    missing = set(ops) - {row.key for row in rows}
+    if missing:
+        raise CalibrationError(f"trace: no measurement of {sorted(missing)[0]}")
+    return tuple(rows)
+
+
+def time_s(rows: Sequence[TraceRow]) -> FloatArray:
+    """(rows,) measured seconds."""
+    return np.array([row.time_s for row in rows])

@@ -1,0 +1,31 @@
+"""What work costs on a chip: pure, vectorised functions (shapes, ChipSpec, parameters) -> seconds.
+
+    gemm          tiles over SMs in waves, a memory term, a sustained-rate cap
+    attention     128x128 blocks of the softmax square or triangle over SMs
+    memory_op     bytes over an achieved bandwidth, plus a fixed time per launch
+    interference  how much slower each of them runs beside a communication kernel
+
+Nothing here knows where a shape came from or which measurement set a parameter: shapes come from
+`workloads`, parameters from a `KernelProfile`.
+"""
+
+from hwmodels.costs.attention import AttentionParameters, attention_time_s
+from hwmodels.costs.gemm import GemmParameters, gemm_time_s
+from hwmodels.costs.interference import slowdown
+from hwmodels.costs.kernel import Parameters, kernel_time_s
+from hwmodels.costs.kernel_time import BOUNDS, KernelTime
+from hwmodels.costs.memory_op import MemoryParameters, memory_op_time_s
+
+__all__ = [
+    "GemmParameters",
+    "gemm_time_s",
+    "AttentionParameters",
+    "attention_time_s",
+    "MemoryParameters",
+    "memory_op_time_s",
+    "Parameters",
+    "kernel_time_s",
+    "slowdown",
+    "KernelTime",
+    "BOUNDS",
+]

@@ -1,0 +1,41 @@
+"""The answer of every cost function: how long each kernel takes, and what holds it there."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+BOUNDS = ("compute", "memory", "latency", "sustained")
+"""What can hold a kernel: its arithmetic and tile overheads, the bytes it moves, fixed times that
+do not depend on its size, or the rate the chip sustains under load."""
+
+
+class KernelTime(NamedTuple):
+    """Times of many kernels; both arrays have the broadcast shape of the arguments.
+
+    Attributes:
+        time_s: seconds, float64.
+        bound: one of `BOUNDS` for each kernel.
+    """
+
+    time_s: FloatArray
+    bound: npt.NDArray[np.str_]
+
+
+def bound_names(index: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
+    """Return the names of an array of positions in `BOUNDS`."""
+    return np.asarray(BOUNDS)[index]
+
+
+def smooth_maximum(exponent: float, *terms: FloatArray) -> FloatArray:
+    """Return `(sum terms^exponent)^(1/exponent)`: never below the largest term, near it when the
+    others are small. Scaled by the largest term, so that small seconds do not underflow.
+    """
+    largest = terms[0]
+    for term in terms[1:]:
+        largest = np.maximum(largest, term)
+    safe = np.where(largest > 0, largest, 1.0)
+    total = sum((term / safe) ** exponent for term in terms)
+    return np.asarray(largest * total ** (1 / exponent), dtype=np.float64)

@@ -1,0 +1,58 @@
+"""Ops as the keywords of a cost function: columns of shapes at given expert loads.
+
+Calibration and simulation both price ops through this file, so that what is fitted is what is
+simulated.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.ops import Attention, Gemm, MemoryOp, Op
+
+Floats = NDArray[np.float64]
+
+
+def cost_shape(ops: Sequence[Op], load: Floats) -> dict[str, Any]:
+    """Return the shape keywords of ops of one type, family and output format.
+
+    Args:
+        load: (ops, ...) expert load of each op relative to balanced, 1 where it is not routed.
+
+    Returns:
+        Columns that broadcast to the shape of `load`.
+    """
+    first = ops[0]
+    if isinstance(first, Gemm):
+        return _gemms(ops, first, load)
+    if isinstance(first, Attention):
+        names = ("sequences", "length", "heads", "kv_heads", "d_qk", "d_v", "causal", "backward")
+        return {name: column(ops, name, load) for name in names}
+    assert isinstance(first, MemoryOp), "the ops of this project are these three"
+    return {
+        "moved_bytes": column(ops, "bytes", load) * load,
+        "launches": column(ops, "launches", load),
+    }
+
+
+def _gemms(ops: Sequence[Op], first: Gemm, load: Floats) -> dict[str, Any]:
+    """Load scales the rows of a forward or dgrad product, and the depth of a weight gradient."""
+    wgrad = column(ops, "role", load) == "wgrad"
+    m, n, k, groups = (column(ops, name, load) for name in ("m", "n", "k", "groups"))
+    return {
+        "m": m * np.where(wgrad, groups, load),
+        "n": n,
+        "k": k * np.where(wgrad, load / groups, 1.0),
+        "groups": groups,
+        "tensor_family": first.format.family,
+        "element_bytes": first.format.element_bytes,
+        "output_bytes": first.output_bytes,
+    }
+
+
+def column(ops: Sequence[Op], name: str, load: Floats) -> NDArray[Any]:
+    """Return one attribute of every op, shaped to broadcast against `load`."""
+    values = np.array([getattr(op, name) for op in ops])
+    return values.reshape(len(ops), *(1,) * (load.ndim - 1))
