@@ -1,0 +1,298 @@
+"""The rooms of the house: who may import whom, how long a file may be, how it may fail.
+
+The sources are read, not run, except where a rule is about what an import loads.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PACKAGES = ("hwmodels", "workloads", "simulator", "kernels", "calibration")
+
+# The roof may look into every room.
+ROOF = "simulator.cli"
+
+# Room -> what it may import of ours. The longest matching room counts.
+ARROWS = {
+    "hwmodels": ["hwmodels"],
+    "workloads": [
+        "workloads",
+        "hwmodels.units",
+        "hwmodels.formats",
+        "hwmodels.errors",
+        "hwmodels.spec",
+    ],
+    "simulator": ["simulator", "hwmodels", "workloads"],
+    "kernels": ["kernels"],
+    "calibration": ["calibration", "hwmodels", "workloads", "kernels"],
+}
+
+# Room -> what it may not import although the arrows above allow it. The engines see times and
+# graphs only: which machine those came from is no business of theirs.
+CLOSED_DOORS = {
+    "simulator.price": ["simulator.play", "simulator.tell"],
+    "simulator.play": [
+        "simulator.tell",
+        "hwmodels.chip",
+        "hwmodels.cluster",
+        "hwmodels.profile",
+    ],
+}
+
+# Measuring happens on GPU machines that have nothing of ours but these, and few libraries.
+MEASURING = [f"calibration.{name}" for name in ("measure", "timing", "measurement", "bench")]
+MEASURING_MAY_IMPORT = [*MEASURING, "kernels", "hwmodels.errors", "numpy", "torch", "triton"]
+
+# Library -> the only rooms that may import it.
+LIBRARIES = {
+    "torch": ["kernels", "calibration"],
+    "triton": ["kernels", "calibration"],
+    "pandas": ["simulator.tell", ROOF],
+    "matplotlib": ["simulator.tell", ROOF],
+    "rich": ["simulator.tell", ROOF],
+    "click": ["simulator.tell", ROOF],
+}
+
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+
+
+@dataclass(frozen=True)
+class Source:
+    """One parsed module; `where` turns a line into something to click on."""
+
+    module: str
+    path: Path
+    tree: ast.Module
+    lines: int
+
+    def where(self, line: int) -> str:
+        return f"{self.path.relative_to(CHECKOUT).as_posix()}:{line}"
+
+
+@dataclass(frozen=True)
+class Import:
+    """`target` is the full name of a module, or of a name in one."""
+
+    source: Source
+    target: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.source.where(self.line)} imports {self.target}"
+
+
+def parse(path: Path, text: str) -> Source:
+    parts = path.relative_to(CHECKOUT).with_suffix("").parts
+    module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return Source(module, path, ast.parse(text, str(path)), text.count("\n"))
+
+
+def inside(module: str, rooms: list[str]) -> bool:
+    return any(module == room or module.startswith(f"{room}.") for room in rooms)
+
+
+def room_of(module: str, rooms: dict[str, list[str]]) -> str | None:
+    """Return the innermost of `rooms` that holds `module`."""
+    return max((room for room in rooms if inside(module, [room])), key=len, default=None)
+
+
+def imports(source: Source) -> Iterator[Import]:
+    """All imports, the lazy ones and those for type checking included.
+
+    `from package import name` counts as `package.name` whether that is a module or not, so that
+    no module slips in as a name of its package.
+    """
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.Import(names=names):
+                for alias in names:
+                    yield Import(source, alias.name, node.lineno)
+            case ast.ImportFrom(module=name, names=names, level=level):
+                base = absolute(source, name, level)
+                for alias in names:
+                    yield Import(source, f"{base}.{alias.name}", node.lineno)
+            case ast.Call(
+                func=ast.Name(id="__import__" | "import_module")
+                | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield Import(source, name, node.lineno)
+
+
+def absolute(source: Source, name: str | None, level: int) -> str:
+    if level == 0:
+        return name or ""
+    package = source.module.split(".")
+    drop = level - (source.path.name == "__init__.py")
+    return ".".join([*package[: len(package) - drop], *([name] if name else [])])
+
+
+def forbidden_imports(source: Source) -> Iterator[str]:
+    """Breaches of the rules above by one module, each a line for people."""
+    for found in imports(source):
+        top = found.target.split(".")[0]
+        ours = top in PACKAGES
+        if source.module != ROOF and ours:
+            room = room_of(source.module, ARROWS)
+            assert room is not None, f"{source.module} is in no room"
+            if not inside(found.target, ARROWS[room]):
+                yield f"{found}; {room} may import {', '.join(ARROWS[room])}"
+            room = room_of(source.module, CLOSED_DOORS)
+            if room is not None and inside(found.target, CLOSED_DOORS[room]):
+                yield f"{found}; {room} may not import {', '.join(CLOSED_DOORS[room])}"
+        if top in LIBRARIES and not inside(source.module, LIBRARIES[top]):
+            yield f"{found}; {top} belongs in {', '.join(LIBRARIES[top])}"
+        if inside(source.module, MEASURING):
+            stdlib = top in sys.stdlib_module_names
+            if not stdlib and not inside(found.target, MEASURING_MAY_IMPORT):
+                yield f"{found}; measuring may import {', '.join(MEASURING_MAY_IMPORT)}"
+
+
+def functions(source: Source) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def long_functions(source: Source) -> Iterator[str]:
+    for function in functions(source):
+        lines = (function.end_lineno or function.lineno) - function.lineno + 1
+        if lines > FUNCTION_LINES_MAX:
+            yield f"{source.where(function.lineno)} {function.name}: {lines} lines"
+
+
+def silent_asserts(source: Source) -> Iterator[str]:
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Assert) and node.msg is None:
+            yield f"{source.where(node.lineno)} {ast.unparse(node)}"
+
+
+SOURCES = [
+    parse(path, path.read_text(encoding="utf-8"))
+    for package in PACKAGES
+    for path in sorted((CHECKOUT / package).rglob("*.py"))
+]
+
+
+def report(breaches: list[str]) -> str:
+    return "\n".join(["", *breaches])
+
+
+def test_every_room_is_read() -> None:
+    assert {source.module.split(".")[0] for source in SOURCES} == set(PACKAGES)
+
+
+def test_imports_follow_the_arrows() -> None:
+    breaches = [breach for source in SOURCES for breach in forbidden_imports(source)]
+    assert not breaches, report(breaches)
+
+
+def test_files_have_one_noun_in_them() -> None:
+    breaches = [
+        f"{source.where(1)} {source.lines} lines, at most {FILE_LINES_MAX}"
+        for source in SOURCES
+        if source.lines > FILE_LINES_MAX
+    ]
+    assert not breaches, report(breaches)
+
+
+def test_functions_fit_on_a_page() -> None:
+    breaches = [
+        f"{breach}, at most {FUNCTION_LINES_MAX}"
+        for source in SOURCES
+        for breach in long_functions(source)
+    ]
+    assert not breaches, report(breaches)
+
+
+def test_assertions_say_what_cannot_happen() -> None:
+    """Input is refused with an error of ours; what is left for `assert` needs its reason."""
+    breaches = [breach for source in SOURCES for breach in silent_asserts(source)]
+    assert not breaches, report(breaches)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "breaches"),
+    [
+        ("hwmodels/x.py", "from workloads.model import ModelSpec", 1),
+        ("hwmodels/x.py", "import simulator", 1),
+        ("hwmodels/fabrics/x.py", "from ..chip import ChipSpec", 0),
+        ("hwmodels/fabrics/__init__.py", "from ...workloads import ops", 1),
+        ("hwmodels/x.py", "def f():\n    import torch", 1),
+        ("workloads/x.py", "from hwmodels import units, spec", 0),
+        ("workloads/x.py", "from hwmodels import chip", 1),
+        ("workloads/x.py", "from hwmodels.chip import ChipSpec", 1),
+        ("workloads/x.py", "import hwmodels.units_of_another_kind", 1),
+        ("workloads/x.py", "from importlib import import_module\nimport_module('triton')", 1),
+        ("simulator/x.py", "import calibration.fit", 1),
+        ("simulator/price/x.py", "from simulator.play.graph import TaskGraph", 1),
+        ("simulator/price/x.py", "from simulator import tell", 1),
+        ("simulator/play/x.py", "from hwmodels.costs import slowdown", 0),
+        ("simulator/play/x.py", "from hwmodels.chip import ChipSpec", 1),
+        ("simulator/play/x.py", "if TYPE_CHECKING:\n    from simulator.tell import result", 1),
+        ("simulator/play/x.py", "import pandas as pd", 1),
+        ("simulator/tell/x.py", "import pandas as pd\nfrom simulator.play import graph", 0),
+        ("simulator/cli.py", "import click\nfrom calibration.fit import fit", 0),
+        ("simulator/cli.py", "import torch", 1),
+        ("kernels/x.py", "import torch\nimport triton.language as tl", 0),
+        ("kernels/x.py", "from hwmodels.errors import MachineError", 1),
+        ("calibration/x.py", "from simulator.price import kernels", 1),
+        ("calibration/measure.py", "import json\nimport torch\nfrom kernels import gemm", 0),
+        ("calibration/measure.py", "from hwmodels.errors import MachineError", 0),
+        ("calibration/measure.py", "from calibration.timing import seconds", 0),
+        ("calibration/measure.py", "from calibration.fit import fit_rows", 1),
+        ("calibration/timing.py", "import pydantic", 1),
+    ],
+)
+def test_a_crooked_arrow_is_seen(path: str, text: str, breaches: int) -> None:
+    source = parse(CHECKOUT / path, text)
+    assert len(list(forbidden_imports(source))) == breaches
+
+
+def test_a_long_function_and_a_silent_assertion_are_seen() -> None:
+    """A page is 60 lines from `def` to the last; the 61st is too many."""
+    body = "    x = 1\n" * 59
+    source = parse(CHECKOUT / "hwmodels/x.py", f"def f():\n{body}\ndef g():\n{body}    y = 1\n")
+    assert [line.split()[1] for line in long_functions(source)] == ["g:"]
+    source = parse(CHECKOUT / "hwmodels/x.py", "assert x\nassert x, 'because'\n")
+    assert list(silent_asserts(source)) == ["hwmodels/x.py:1 assert x"]
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("simulator", {"torch", "triton", "matplotlib", "pandas", "numba", "scipy"}),
+        ("hwmodels.errors", {"numpy", "pydantic", "scipy"}),
+        ("calibration", {"numpy", "pydantic", "scipy", "hwmodels", "workloads"}),
+    ],
+)
+def test_importing_a_room_loads_nothing_heavy(module: str, heavy: set[str]) -> None:
+    """Commands start fast, and measuring works where only numpy, torch and triton are."""
+    loaded = modules_after(f"import {module}")
+    assert module in loaded
+    assert not heavy & loaded
+
+
+def modules_after(code: str) -> set[str]:
+    """Return the names of the modules that a fresh interpreter holds after `code`."""
+    script = f"import sys\n{code}\nprint(*sys.modules, file=sys.stderr)"
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return set(run.stderr.splitlines()[-1].split())
+
+
+def test_all_that_a_room_exports_is_there() -> None:
+    import simulator
+
+    assert sorted(simulator.__all__) == sorted(set(simulator.__all__))
+    for name in simulator.__all__:
+        assert getattr(simulator, name) is not None

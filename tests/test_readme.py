@@ -1,0 +1,81 @@
+"""The README's table is regenerated and compared; its Python examples run.
+
+`python tests/test_readme.py` writes the table anew.
+"""
+
+import re
+from pathlib import Path
+
+from hwmodels.units import format_quantity
+from simulator import Experiment, run
+from simulator.tell.published import Row, headline, reproduce
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- published -->\n", "<!-- /published -->\n"
+ROWS = {
+    "isca25.table4.mpft.step_time_s": "training step",
+    "isca25.table4.mpft.tokens_per_day": "tokens per day",
+    "isca25.table4.mpft.forward_backward_s": "forward and backward overlapped (1F1B)",
+    "isca25.table4.mpft.forward_s": "forward alone (1F)",
+    "isca25.table4.mpft.backward_plus_weight_s": "backward and weight gradients alone (1B + 1W)",
+    "isca25.table4.mpft.bubble_s": "bubble",
+    "isca25.table4.mpft.optimizer_s": "optimizer",
+    "v3.cost.gpu_hours_per_trillion_tokens": "GPU hours per trillion tokens",
+    "v3.dualpipe.activation_chunks": "DualPipe: chunks in flight",
+    "isca25.table1.deepseek-v3.kv_bytes_per_token": "KV cache per token",
+    "isca25.table2.deepseek-v3.training_flops_per_token": "training FLOPs per token",
+    "isca25.table4.mpft.mfu_causal": "MFU, causal, from the published step",
+    "isca25.ep_limit.ib-400g.tpot_s": "expert-parallel decoding limit, 400G InfiniBand",
+    "trace.h800.pair_s": "overlapped pair of the H800 trace",
+    "trace.h800.glue_total_s": "memory-bound kernels of one layer pair",
+    "trace.h800.collective_wait_s": "wait for other ranks per exchange",
+}
+
+
+def published_table() -> str:
+    """Return the README's table and the headline below it."""
+    rows = {row.id: row for row in reproduce()}
+    lines = ["| DeepSeek-V3 | published | simulated | error | kind |", "|---|---:|---:|---:|---|"]
+    lines += [_line(rows[identifier], name) for identifier, name in ROWS.items()]
+    return "\n".join([*lines, "", f"All rows: {headline(list(rows.values()))}.", ""])
+
+
+def _line(row: Row, name: str) -> str:
+    published, simulated = (_text(value, row.unit) for value in (row.published, row.simulated))
+    return f"| {name} | {published} | {simulated} | {row.relative_error:+.1%} | {row.kind} |"
+
+
+def _text(value: float, unit: str) -> str:
+    if unit == "tokens":
+        return f"{value / 1e9:.1f} B"
+    if unit in ("s", "B", "FLOP"):
+        return format_quantity(value, unit, 4)
+    return f"{value:,.0f} {unit}" if value > 1e4 else f"{value:.4g} {unit}"
+
+
+def test_the_table_of_the_readme_is_what_reproduce_prints() -> None:
+    text = README.read_text(encoding="utf-8")
+    shown = text.split(BEGIN)[1].split(END)[0]
+    assert shown == published_table(), "run: python tests/test_readme.py"
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(example[1], "README.md", "exec"), {})
+    assert re.fullmatch(r"\d+\.\d\d s, MFU \d\d\.\d%\n", capsys.readouterr().out)
+    assert (tmp_path / "step.json").stat().st_size > 0
+
+
+def test_the_example_experiment_of_the_readme_runs(tmp_path: Path) -> None:
+    example = re.search(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    file = tmp_path / "mine.toml"
+    file.write_text(example[1], encoding="utf-8")
+    result = run(Experiment.load(file))
+    assert result.experiment["ranks"]["expert_load"]["correlation"] == 1.0
+    assert result.experiment["plan"]["layout"].startswith("3d, ")
+
+
+if __name__ == "__main__":
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    README.write_text(before + BEGIN + published_table() + END + rest.partition(END)[2], "utf-8")
