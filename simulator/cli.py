@@ -83,6 +83,7 @@ def _with_experiment_options(command: Any) -> Any:
 @click.argument("experiment")
 @_with_experiment_options
 @click.option("--schedule", metavar="NAME|all", help="Pipeline schedule; 'all' compares them.")
+@click.option("--ranks", "play", metavar="auto|folded", help="Which ranks are played.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write result.json, trace.json and figures here."
 )
@@ -100,6 +101,7 @@ def run(
     overrides: tuple[str, ...],
     as_json: bool,
     schedule: str | None,
+    play: str | None,
     out: Path | None,
     detail: str,
     ranks: tuple[int, ...],
@@ -113,6 +115,8 @@ def run(
     from simulator.tell.result import run as simulate
 
     chosen = _load(experiment, overrides)
+    if play is not None:
+        chosen = chosen.with_overrides({"ranks.play": play}, "--ranks")
     if schedule == "all":
         _run_all_schedules(chosen, as_json)
         return
@@ -289,9 +293,9 @@ def show(kind: str, name: str, as_json: bool) -> None:
 @moesim.command()
 def schema() -> None:
     """Print the JSON schema of result.json."""
-    from simulator.tell.result import Result
+    from simulator.tell.result import SCHEMA
 
-    _echo_json(Result.model_json_schema())
+    click.echo(SCHEMA.read_text(encoding="utf-8"), nl=False)
 
 
 @moesim.group()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr
 
 from hwmodels.cluster import ClusterSpec
-from hwmodels.errors import SpecError, suggestion
+from hwmodels.errors import SpecError
 from hwmodels.formats import NumberFormat, number_format
 from hwmodels.profile import KernelProfile
 from hwmodels.spec import Catalogue, Document, Source, Spec, build, expand, override, read_document
@@ -173,9 +173,3 @@ def parse_override(text: str) -> tuple[str, Any]:
         return path.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return path.strip(), value.strip()
-
-
-def check_kind(kind: str, known: dict[str, Any]) -> None:
-    """Refuse an unknown kind of preset."""
-    if kind not in known:
-        raise SpecError(f"kind {kind!r}: unknown{suggestion(kind, known)}")

@@ -17,6 +17,8 @@ from simulator.tell.trace import StepTrace
 from simulator.training import TrainingRun, seconds_by_basis, train
 
 SCHEMA_VERSION = 1
+SCHEMA = Path(__file__).parent / "result.schema.json"
+"""JSON schema of a result, as published; a test holds it against the models."""
 
 
 class PlayFacts(Spec):
