@@ -1,0 +1,183 @@
+"""The pipeline on the reference engine against the independent replay of its program."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.play.pipeline import build_pipeline, rank_times, step_label
+from simulator.play.reference import play
+from workloads.schedules import SCHEDULES
+from workloads.schedules.replay import ChunkTimes, replay
+from workloads.schedules.step import Chunk, Step
+
+EQUAL = ChunkTimes(forward_s=1, backward_s=2, weight_s=1, pair_s=3)
+ONE_WAY = ("1f1b", "zb1p")  # one message a chunk at most
+
+
+def played(program, chunk_s, message_s=0.0, optimizer_s=None, groups=None):
+    """Return pipeline and timeline; by default with an optimizer of no time, on each rank alone."""
+    ranks = len(program)
+    pipeline = build_pipeline(
+        program, chunk_s, message_s, optimizer_s or [0.0] * ranks, groups or list(range(ranks))
+    )
+    return pipeline, play(pipeline.graph)
+
+
+def chunk_spans(pipeline, timeline):
+    """Starts and ends of the chunks of every rank, in program order."""
+    tasks = [pipeline.compute_tasks(rank) for rank in range(len(pipeline.program))]
+    return tuple(
+        tuple(tuple(column[own].tolist()) for own in tasks)
+        for column in (timeline.start_s, timeline.end_s)
+    )
+
+
+def labelled_spans(pipeline, timeline, stream):
+    graph = pipeline.graph
+    return {
+        graph.labels[graph.label[task]]: (
+            float(timeline.start_s[task]),
+            float(timeline.end_s[task]),
+        )
+        for task in range(len(graph))
+        if graph.streams[graph.stream[task]] == stream
+    }
+
+
+@st.composite
+def runs(draw, names=tuple(SCHEDULES)):
+    """A program, and seconds for each kind of chunk on each stage, in eighths."""
+    name = draw(st.sampled_from(names))
+    unit = 2 if name == "dualpipe" else 1
+    pp = draw(st.integers(1, 3)) * unit
+    microbatches = SCHEDULES[name].minimum_microbatches(pp) + draw(st.integers(0, 4)) * unit
+    program = SCHEDULES[name].steps(pp, microbatches)
+    places = sorted({place(step) for own in program for step in own})
+    eighths = draw(st.lists(st.integers(4, 64), min_size=len(places), max_size=len(places)))
+    seconds = dict(zip(places, (n / 8 for n in eighths), strict=True))
+    return program, lambda step: seconds[place(step)]
+
+
+def place(step):
+    stages = (chunk.stage if chunk else -1 for chunk in (step.forward, step.backward))
+    return (step.kind, *stages)
+
+
+@given(runs())
+@settings(max_examples=60)
+def test_without_messages_every_chunk_starts_and_ends_as_in_the_replay(run):
+    """Two codes with nothing in common but the program; exact, as both add and compare alike."""
+    program, chunk_s = run
+    expected = replay(program, chunk_s)
+    assert chunk_spans(*played(program, chunk_s)) == (expected.start_s, expected.end_s)
+
+
+@given(runs(ONE_WAY), st.integers(0, 4))
+@settings(max_examples=60)
+def test_messages_no_longer_than_a_chunk_delay_each_hop_as_in_the_replay(run, eighths):
+    """A sending port is free again before the next chunk ends, so nothing queues for it."""
+    program, chunk_s = run
+    expected = replay(program, chunk_s, eighths / 8)
+    assert chunk_spans(*played(program, chunk_s, eighths / 8)) == (
+        expected.start_s,
+        expected.end_s,
+    )
+
+
+@given(runs(), st.integers(0, 40))
+@settings(max_examples=60)
+def test_messages_that_queue_for_the_port_only_delay(run, eighths):
+    program, chunk_s = run
+    _, timeline = played(program, chunk_s, eighths / 8)
+    assert timeline.makespan_s >= replay(program, chunk_s, eighths / 8).makespan_s
+
+
+def test_a_message_leaves_when_its_chunk_ends_and_the_next_rank_waits_for_it():
+    """Two ranks, one micro-batch: F, hop, F, B, hop, B."""
+    pipeline, timeline = played(SCHEDULES["1f1b"].steps(2, 1), EQUAL, 0.25)
+    assert labelled_spans(pipeline, timeline, "rank 0/compute") == {
+        "F 0": (0, 1),
+        "B 0": (4.5, 6.5),
+        "optimizer": (6.5, 6.5),
+    }
+    assert labelled_spans(pipeline, timeline, "rank 0/send") == {"F 0 to rank 1": (1, 1.25)}
+    assert labelled_spans(pipeline, timeline, "rank 1/send") == {"B 0 to rank 0": (4.25, 4.5)}
+
+
+def test_messages_of_a_rank_leave_one_after_another_while_it_computes():
+    """Rank 0 ends F 0 at 1 and F 1 at 2; with 3 s a message the second leaves at 4."""
+    pipeline, timeline = played(SCHEDULES["1f1b"].steps(2, 2), EQUAL, 3.0)
+    assert labelled_spans(pipeline, timeline, "rank 0/send") == {
+        "F 0 to rank 1": (1, 4),
+        "F 1 to rank 1": (4, 7),
+    }
+    assert labelled_spans(pipeline, timeline, "rank 1/compute")["F 0"] == (4, 5)
+    assert labelled_spans(pipeline, timeline, "rank 0/compute")["F 1"] == (1, 2)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_token_crosses_every_boundary_once_each_way(name):
+    """`2 (pp - 1)` messages a micro-batch."""
+    pp, microbatches = 4, 10
+    pipeline, _ = played(SCHEDULES[name].steps(pp, microbatches), EQUAL)
+    names = [pipeline.graph.streams[stream] for stream in pipeline.graph.stream]
+    assert sum(name.endswith("/send") for name in names) == 2 * (pp - 1) * microbatches
+
+
+@pytest.mark.parametrize(("pp", "microbatches", "bubble_s"), [(8, 20, 6.0), (16, 120, 14.0)])
+def test_equal_chunks_under_dualpipe_idle_as_published(pp, microbatches, bubble_s):
+    """(PP/2 - 1)(F&B + B - 3W) with F = 1, B = 2, W = 1, F&B = 3 (arXiv 2412.19437v2 Table 2)."""
+    times = rank_times(*played(SCHEDULES["dualpipe"].steps(pp, microbatches), EQUAL))
+    assert times.phases["bubble"].tolist() == [bubble_s] * pp
+
+
+def test_the_phases_of_dualpipe_are_its_chunks_by_kind():
+    """PP 16, 120 micro-batches: 19.625 forwards and backwards, 11.5 put-off weight gradients and
+    100.375 pairs on the mean rank (ISCA'25 Table 4 divides by these); Bi takes 1 s, B 2 s.
+    """
+    times = rank_times(*played(SCHEDULES["dualpipe"].steps(16, 120), EQUAL))
+    mean = {name: seconds.mean() for name, seconds in times.phases.items()}
+    assert mean == {
+        "forward": 19.625,
+        "bubble": 14,
+        "backward": 2 * 8.125 + 11.5,
+        "weight": 11.5,
+        "forward_backward": 3 * 100.375,
+        "optimizer": 0,
+    }
+    assert times.step_s == 19.625 + 14 + 27.75 + 11.5 + 301.125
+
+
+@given(runs(), st.integers(0, 8), st.data())
+@settings(max_examples=40)
+def test_the_phases_of_every_rank_sum_to_the_step(run, eighths, data):
+    program, chunk_s = run
+    ranks = len(program)
+    optimizer_s = [n / 8 for n in data.draw(st.tuples(*[st.integers(0, 16)] * ranks))]
+    groups = list(data.draw(st.tuples(*[st.integers(0, 1)] * ranks)))
+    pipeline, timeline = played(program, chunk_s, eighths / 8, optimizer_s, groups)
+    times = rank_times(pipeline, timeline)
+    assert times.step_s == timeline.makespan_s
+    assert (sum(times.phases.values()) == times.step_s).all()
+    assert (times.phases["bubble"] >= 0).all()
+    assert times.phases["optimizer"].tolist() == optimizer_s
+
+
+def test_ranks_that_hold_the_same_stages_start_the_optimizer_together():
+    """Two ranks of 1F1B end at 6 s and 4 s. Alone each goes on; as one group both start at 6."""
+    program = SCHEDULES["1f1b"].steps(2, 1)
+    apart, together = (
+        played(program, EQUAL, optimizer_s=[1.0, 2.0], groups=groups) for groups in ([0, 1], [0, 0])
+    )
+    starts = [
+        [labelled_spans(*run, f"rank {rank}/compute")["optimizer"] for rank in (0, 1)]
+        for run in (apart, together)
+    ]
+    assert starts == [[(6, 7), (4, 6)], [(6, 7), (6, 8)]]
+    assert rank_times(*together).phases["bubble"].tolist() == [8 - 3 - 1, 8 - 3 - 2]
+
+
+def test_steps_are_named_by_kind_and_micro_batches():
+    assert step_label(Step("F", forward=Chunk(3, 12))) == "F 12"
+    assert step_label(Step("W", backward=Chunk(3, 4))) == "W 4"
+    assert step_label(Step("FB", forward=Chunk(3, 14), backward=Chunk(2, 9))) == "FB 14|9"

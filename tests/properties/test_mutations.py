@@ -1,0 +1,72 @@
+"""Mistakes that must be visible: each simulator here is wrong on purpose, and its step says so.
+
+A model that could leave out a quarter of its kernels unnoticed would not be checked by anything.
+"""
+
+import pytest
+
+from simulator import Experiment, run
+from workloads.layers import PhaseOps
+from workloads.ops import Exchange, Gemm, MemoryOp
+
+
+def simulate(**changes):
+    values = {"batch.sequences": 4096} | {path.replace("__", "."): v for path, v in changes.items()}
+    return run(Experiment.load("deepseek-v3-pretrain").with_overrides(values)).metrics
+
+
+@pytest.fixture(scope="module")
+def sound(short_run):
+    """Metrics of the step as it should be."""
+    return short_run().metrics
+
+
+def chunk_s(metrics, name):
+    return next(chunk.duration_s for chunk in metrics.chunks if chunk.name == name)
+
+
+def test_a_step_without_glue_is_more_than_15_percent_too_short(sound, monkeypatch):
+    """28 % of compute are casts, norms, copies, permutes (table4_chain.md §1, §6)."""
+    of = PhaseOps.of
+
+    def without_glue(self, phase):
+        return tuple(op for op in of(self, phase) if not isinstance(op, MemoryOp))
+
+    monkeypatch.setattr(PhaseOps, "of", without_glue)
+    assert simulate().step_time_s < 0.85 * sound.step_time_s
+
+
+def test_twice_the_bytes_on_the_network_slow_a_forward_alone(sound, monkeypatch):
+    """Its exchanges are exposed: four layers of dispatch and combine, a third of its time."""
+    for name in ("dispatch_bytes_per_token", "combine_bytes_per_token"):
+        once = getattr(Exchange, name)
+        twice = property(lambda self, once=once: 2 * once.fget(self))
+        monkeypatch.setattr(Exchange, name, twice)
+    doubled = simulate()
+    assert chunk_s(doubled, "F 1") > 1.3 * chunk_s(sound, "F 1")
+    assert chunk_s(doubled, "W 1") == chunk_s(sound, "W 1")
+
+
+def test_weight_gradients_at_the_rate_of_input_gradients_are_a_quarter_too_fast(sound, monkeypatch):
+    """FP32 accumulation costs a third of the rate (table4_chain.md §1: 2/3 of dgrad)."""
+    family = Gemm.family
+
+    def mistaken(self):
+        return family.fget(self).replace("fp8_wgrad", "fp8")
+
+    monkeypatch.setattr(Gemm, "family", property(mistaken))
+    wrong = simulate()
+    assert chunk_s(wrong, "W 1") < 0.75 * chunk_s(sound, "W 1")
+    assert wrong.breakdown_s["weight"] < 0.8 * sound.breakdown_s["weight"]
+    assert chunk_s(wrong, "F 1") == pytest.approx(chunk_s(sound, "F 1"), rel=0.02)
+
+
+def test_heads_on_another_stage_change_the_step(sound):
+    """Layout C of table4_chain.md §4, both heads beside MTP and three layers, adds 3.9 s to 18.4;
+    it needs 80.2 GB, so the chip here has more.
+    """
+    crowded = simulate(
+        plan__layout="3d+1m, 12*4m, 2*3m, 3m+mtp+2heads",
+        cluster__node__chip__hbm_capacity_bytes="85 GB",
+    )
+    assert crowded.step_time_s > 1.1 * sound.step_time_s

@@ -1,0 +1,350 @@
+"""The command line: documents on stdout, messages on stderr, and what the exit code says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hwmodels.errors import DeadlockError, InfeasibleError
+from simulator import cli
+from simulator.tell.result import Result
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SHORT = ["--set", "batch.sequences=4096"]
+
+
+@pytest.fixture
+def invoke():
+    """Run a command in this process; returns click's result, errors raised."""
+
+    def call(*arguments):
+        return CliRunner().invoke(cli.moesim, [str(a) for a in arguments], catch_exceptions=False)
+
+    return call
+
+
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """Run the whole command in this process; returns exit code, stdout, stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["moesim", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def played(monkeypatch, short_run):
+    """Let `run` take a result that is already there; collects the experiments it was asked for."""
+    asked = []
+
+    def take(experiment):
+        asked.append(experiment)
+        return short_run()
+
+    monkeypatch.setattr("simulator.tell.result.run", take)
+    return asked
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Collect what is to be drawn instead of drawing it; one file stands for all."""
+    asked = []
+
+    def draw(run, folder):
+        asked.append((run, folder))
+        return [folder / "pipeline.png"]
+
+    monkeypatch.setattr("simulator.tell.figures.draw_all", draw)
+    return asked
+
+
+def process(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "simulator.cli", *map(str, arguments)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+# A process of its own
+
+
+def test_run_prints_one_json_document_and_nothing_else():
+    done = process("run", "deepseek-v3-pretrain", *SHORT, "--schedule", "1f1b", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert set(document) == {"experiment", "metrics", "intervals", "play", "provenance"}
+    assert document["experiment"]["batch"]["sequences"] == 4096
+    assert document["experiment"]["plan"]["schedule"] == "1f1b"
+    assert document["metrics"]["step_time_s"] > 0
+
+
+def test_wrong_input_exits_2_with_one_line_on_stderr():
+    done = process("run", "deepseek-v3-pretrain", "--set", "plan.ep=96")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "moesim: plan.ep: must divide the 256 routed experts of deepseek-v3, got 96\n"
+    )
+
+
+def test_a_folder_that_cannot_be_written_exits_3(tmp_path):
+    """A file stands where the folder should be."""
+    taken = tmp_path / "out"
+    taken.write_text("not a folder", encoding="utf-8")
+    done = process("run", "deepseek-v3-pretrain", *SHORT, "--schedule", "1f1b", "--out", taken)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"moesim: --out {taken}: ")
+    assert done.stderr.count("\n") == 1
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "deepseek-v3-pretrian"], "did you mean 'deepseek-v3-pretrain'?"),
+        (["run", "deepseek-v3-pretrain", "--set", "plan.epp=4"], "did you mean 'pp'?"),
+        (["run", "deepseek-v3-pretrain", "--set", "plan.ep"], "expected KEY=VALUE"),
+        (["run", "deepseek-v3-pretrain", "--schedule", "zb2p"], "did you mean 'zb1p'?"),
+        (["run", "deepseek-v3-pretrain", "--trace", "atoms"], "'atoms' is not one of"),
+        (["run", "deepseek-v3-pretrain", "--ranks", "explicit"], "ranks.play: input should be"),
+        (["run"], "Missing argument"),
+        (["run", "deepseek-v3-pretrain", "--nonsense"], "--nonsense"),
+        (["fly"], "fly"),
+        (["show", "chip", "h8000"], "did you mean 'h800'?"),
+        (["show", "chips", "h800"], "did you mean 'chip'?"),
+        (["list", "gadgets"], "unknown kind 'gadgets'"),
+        (["reproduce", "isca26"], "published figure 'isca26': unknown"),
+        (["compare", "nowhere.json", "nowhere.json"], "nowhere.json"),
+        (["plot", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_arguments_exit_2_with_one_line(main, arguments, message):
+    code, out, err = main(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("moesim: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_our_own_errors_exit_1(main, monkeypatch):
+    def stuck(experiment):
+        raise DeadlockError("'a' on s waits for 'b' on t")
+
+    monkeypatch.setattr("simulator.tell.result.run", stuck)
+    assert main("run", "deepseek-v3-pretrain") == (1, "", "moesim: 'a' on s waits for 'b' on t\n")
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def broken(experiment):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("simulator.tell.result.run", broken)
+    monkeypatch.setattr(sys, "argv", ["moesim", "run", "deepseek-v3-pretrain"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_done_exits_0(main):
+    code, out, err = main("list")
+    assert (code, err) == (0, "")
+    assert out
+
+
+# run
+
+
+def test_overrides_reach_the_experiment(invoke, played):
+    changes = ("--set", "cluster.node.chip=h20", "--set", "plan.zero=0", "--ranks", "folded")
+    invoke("run", "deepseek-v3-pretrain", *changes, "--schedule", "zb1p")
+    (experiment,) = played
+    assert experiment.ranks.play == "folded"
+    assert experiment.plan.schedule == "zb1p"
+    assert experiment.cluster.node.chip.name == "h20"
+    assert experiment.plan.zero == 0
+    assert experiment.sources["plan.zero"].text.startswith("--set")
+
+
+def test_a_summary_names_step_phases_memory_and_basis(invoke, played, short_run):
+    text = invoke("run", "deepseek-v3-pretrain").output
+    metrics = short_run().metrics
+    assert f"{metrics.step_time_s:.3f} s" in text
+    for words in ("bubble", "optimizer", "1F1B", "activations", "profile h800-deepseek"):
+        assert words in text
+    assert f"{metrics.memory_bytes['total'] / 1e9:.1f} of 80 GB" in text
+
+
+def test_out_writes_result_trace_and_figures(invoke, played, short_run, drawn, tmp_path):
+    folder = tmp_path / "a" / "b"
+    done = invoke("run", "deepseek-v3-pretrain", "--out", folder, "--trace-rank", 2)
+    assert done.stderr.splitlines() == [
+        f"wrote {folder / name}" for name in ("result.json", "trace.json", "pipeline.png")
+    ]
+    assert "wrote" not in done.stdout
+    assert drawn == [(short_run().training_run(), folder)]
+    assert Result.load(folder).metrics == short_run().metrics
+    events = json.loads((folder / "trace.json").read_text(encoding="utf-8"))["traceEvents"]
+    assert {event["pid"] for event in events} == {2}
+
+
+def test_json_with_out_still_prints_one_document(invoke, played, short_run, drawn, tmp_path):
+    done = invoke("run", "deepseek-v3-pretrain", "--out", tmp_path, "--json")
+    assert json.loads(done.stdout) == json.loads(short_run().to_json())
+    assert drawn == [(short_run().training_run(), tmp_path)]
+
+
+def test_all_schedules_run_and_what_cannot_is_a_row_with_its_reason(invoke, monkeypatch, short_run):
+    asked = []
+
+    def take(experiment):
+        asked.append(experiment.plan.schedule)
+        if experiment.plan.schedule == "zb1p":
+            raise InfeasibleError("memory of pipeline rank 0: too much")
+        return short_run()
+
+    monkeypatch.setattr("simulator.tell.result.run", take)
+    command = ["run", "deepseek-v3-pretrain", "--schedule", "all"]
+    document = json.loads(invoke(*command, "--json").stdout)
+    assert sorted(asked) == sorted(document) == ["1f1b", "dualpipe", "zb1p"]
+    assert document["zb1p"] == {"infeasible": "memory of pipeline rank 0: too much"}
+    assert document["1f1b"] == json.loads(short_run().to_json())
+    text = invoke(*command).stdout
+    assert "zb1p: memory of pipeline rank 0: too much" in text
+    assert f"{short_run().metrics.step_time_s:.3f} s" in text
+
+
+# The other commands
+
+
+@pytest.fixture
+def two_results(short_run, tmp_path):
+    paths = []
+    for name, changes in (("a", ()), ("b", (("cluster.node.chip", "h100"),))):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "result.json").write_text(short_run(*changes).to_json(), encoding="utf-8")
+        paths.append(folder)
+    return paths
+
+
+def test_compare_explains_two_results(invoke, two_results, short_run):
+    document = json.loads(invoke("compare", *two_results, "--json").stdout)
+    assert set(document) == {"inputs", "headline", "phases", "chunks"}
+    assert document["headline"][0]["before"] == short_run().metrics.step_time_s
+    text = invoke("compare", *two_results).stdout
+    assert "cluster.node.chip.nvlink_bytes_per_s" in text
+    assert "inputs do not differ" in invoke("compare", two_results[0], two_results[0]).stdout
+
+
+def test_plot_draws_the_figures_of_a_result_again(
+    invoke, monkeypatch, two_results, short_run, drawn
+):
+    """The result is read and its experiment played again; figures go beside it."""
+    run = short_run().training_run()
+    replayed = []
+    monkeypatch.setattr("simulator.tell.result.train", lambda e: replayed.append(e) or run)
+    done = invoke("plot", two_results[0])
+    assert done.stdout == ""
+    assert done.stderr == f"wrote {two_results[0] / 'pipeline.png'}\n"
+    assert drawn == [(run, two_results[0])]
+    assert [experiment.batch.sequences for experiment in replayed] == [4096]
+
+
+def test_reproduce_prints_the_figures_that_were_named(invoke):
+    rows = json.loads(invoke("reproduce", "isca25.table1", "--json").stdout)["rows"]
+    assert [row["simulated"] for row in rows] == [70272, 327680, 516096]
+    assert set(rows[0]) == {
+        "id",
+        "source",
+        "published",
+        "simulated",
+        "unit",
+        "relative_error",
+        "kind",
+        "note",
+    }
+    text = invoke("reproduce", "isca25.table1.deepseek-v3").stdout
+    assert "70.272 kB" in text
+    assert "no predicted figure" in text
+
+
+def test_list_names_every_kind_of_preset(invoke):
+    kinds = json.loads(invoke("list", "--json").stdout)
+    assert set(kinds) == {
+        "chip",
+        "node",
+        "cluster",
+        "profile",
+        "model",
+        "experiment",
+        "fabric",
+        "schedule",
+    }
+    assert {"h800", "h20"} <= set(kinds["chip"])
+    assert "deepseek-v3-pretrain" in kinds["experiment"]
+    assert kinds["schedule"] == ["1f1b", "dualpipe", "zb1p"]
+    assert json.loads(invoke("list", "chips", "--json").stdout) == {"chip": kinds["chip"]}
+    assert "h800" in invoke("list").stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("chip", "h800"),
+        ("node", "h800x8"),
+        ("cluster", "h800-2048-mpft"),
+        ("profile", "h800-deepseek"),
+        ("model", "deepseek-v3"),
+        ("experiment", "deepseek-v3-pretrain"),
+    ],
+)
+def test_show_gives_resolved_values_with_sources(invoke, kind, name):
+    document = json.loads(invoke("show", kind, name, "--json").stdout)
+    assert set(document) == {"values", "sources"}
+    assert document["values"]["name"] == name
+    assert document["sources"]
+    text = invoke("show", kind, name).stdout
+    first = next(source["text"] for source in document["sources"].values())
+    assert first[:12] in text
+
+
+def test_the_schema_describes_a_result(invoke, short_run):
+    """References resolve, nothing unknown is allowed, and a result has all that is required."""
+    schema = json.loads(invoke("schema").stdout)
+    assert schema["type"] == "object"
+    assert schema["additionalProperties"] is False
+    document = json.loads(short_run().to_json())
+    assert set(schema["properties"]) == set(document)
+    assert set(schema["required"]) <= set(document)
+    for reference in references(schema):
+        assert reference.removeprefix("#/$defs/") in schema["$defs"]
+    metrics = schema["$defs"]["Metrics"]
+    assert set(metrics["properties"]) == set(document["metrics"])
+
+
+def references(node):
+    if isinstance(node, dict):
+        if "$ref" in node:
+            yield node["$ref"]
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def test_help_names_every_command(invoke):
+    text = invoke("--help").stdout
+    for command in ("run", "compare", "plot", "reproduce", "list", "show", "schema"):
+        assert f"  {command} " in text

@@ -1,0 +1,291 @@
+"""The experiment document: presets, overrides, sources, and one line for everything refused."""
+
+import pytest
+
+from hwmodels.chip import CHIPS
+from hwmodels.errors import InfeasibleError, InputError, SpecError, UnknownPresetError
+from simulator import Experiment, run
+from simulator.experiment import parse_override
+
+MPFT = Experiment.load("deepseek-v3-pretrain")
+
+
+# Presets
+
+
+def test_an_experiment_names_presets_and_holds_what_they_say():
+    assert MPFT.name == "deepseek-v3-pretrain"
+    assert (MPFT.model.layers, MPFT.model.moe.routed_experts) == (61, 256)
+    assert (MPFT.cluster.gpus, MPFT.cluster.node.chip.sms) == (2048, 132)
+    assert (MPFT.plan.pp, MPFT.plan.ep, MPFT.plan.schedule) == (16, 64, "dualpipe")
+    assert MPFT.batch.tokens == 15360 * 4096
+    assert MPFT.profile.chip == "h800"
+    assert MPFT.compute_sms == 112
+
+
+def test_the_multi_rail_experiment_differs_in_its_network_only():
+    """ISCA'25 Table 4 compares MPFT and MRFT, all else alike."""
+    mrft = Experiment.load("deepseek-v3-pretrain-mrft")
+    assert (MPFT.cluster.fabric.kind, mrft.cluster.fabric.kind) == (
+        "multi_plane_fat_tree",
+        "multi_rail_fat_tree",
+    )
+    same = ("model", "profile", "plan", "batch", "precision", "communication", "ranks")
+    for field in same:
+        assert getattr(mrft, field) == getattr(MPFT, field), field
+    assert mrft.cluster.node == MPFT.cluster.node
+
+
+def test_a_toml_file_is_an_experiment_and_may_start_from_one(tmp_path):
+    path = tmp_path / "short.toml"
+    path.write_text('base = "deepseek-v3-pretrain"\n[batch]\nsequences = 4096\n', encoding="utf-8")
+    experiment = Experiment.load(path)
+    assert experiment.name == "short"
+    assert experiment.batch.sequences == 4096
+    assert experiment.batch.sequence_length == 4096
+    assert experiment.model == MPFT.model
+
+
+def test_a_resolved_experiment_describes_itself():
+    """What a result keeps is enough to run it again."""
+    values = MPFT.model_dump(mode="json")
+    assert Experiment.from_values(values).model_dump() == MPFT.model_dump()
+
+
+def test_what_is_left_out_has_its_default():
+    values = {
+        "model": "deepseek-v3",
+        "cluster": "h800-2048-mpft",
+        "plan": {"pp": 16, "ep": 64},
+        "batch": {"sequences": 4096, "sequence_length": 4096},
+    }
+    experiment = Experiment.from_values(values)
+    assert experiment.profile is None
+    assert experiment.plan.schedule == "1f1b"
+    assert experiment.ranks.expert_load.kind == "balanced"
+    assert experiment.communication.dispatch_format.bits == 8
+
+
+# Overrides
+
+
+def test_an_override_descends_through_presets():
+    changed = MPFT.with_overrides(
+        {
+            "cluster.node.chip": "h20",
+            "cluster.fabric.planes": 4,
+            "model.moe.top_k": 6,
+            "batch.sequences": 4096,
+        }
+    )
+    assert changed.cluster.node.chip == CHIPS.load("h20")
+    assert changed.cluster.fabric.planes == 4
+    assert changed.model.moe.top_k == 6
+    assert changed.batch.sequences == 4096
+    assert MPFT.cluster.node.chip == CHIPS.load("h800")  # the original is left alone
+    assert changed.cluster.node.nics == MPFT.cluster.node.nics
+
+
+def test_an_override_reads_quantities_with_units():
+    changed = MPFT.with_overrides({"cluster.node.chip.hbm_bytes_per_s": "4.8 TB/s"})
+    assert changed.cluster.node.chip.hbm_bytes_per_s == 4.8e12
+
+
+def test_overrides_follow_each_other():
+    once = MPFT.with_overrides({"cluster.node.chip": "h20"})
+    twice = once.with_overrides({"cluster.node.chip.sms": 90})
+    assert twice.cluster.node.chip.sms == 90
+    assert twice.cluster.node.chip.name == "h20"
+
+
+def test_a_value_keeps_its_source_through_presets():
+    sources = MPFT.sources
+    assert "NVIDIA H100" in sources["cluster.node.chip.hbm_bytes_per_s"].text
+    assert "2412.19437" in sources["model.hidden"].text
+    assert "2412.19437" in sources["plan.pp"].text
+    assert sources["plan.layout"].assumed
+    assert not sources["plan.pp"].assumed
+
+
+def test_an_overridden_value_says_who_changed_it_and_what_its_source_was():
+    changed = MPFT.with_overrides({"communication.sms": 24}, "--set")
+    text = changed.sources["communication.sms"].text
+    assert text.startswith("--set (was: arXiv 2412.19437v2 §3.2.2")
+    assert MPFT.sources["communication.sms"].text.startswith("arXiv")
+
+
+def test_a_preset_put_in_brings_its_own_sources():
+    """H20's bandwidth is not cited with H100's datasheet; what is above the chip keeps its own."""
+    changed = MPFT.with_overrides({"cluster.node.chip": "h20"})
+    path = "cluster.node.chip.hbm_bytes_per_s"
+    assert changed.sources[path] != MPFT.sources[path]
+    assert changed.sources[path] == CHIPS.document("h20").sources["hbm_bytes_per_s"]
+    assert changed.sources["cluster.nodes"] == MPFT.sources["cluster.nodes"]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("plan.pp=8", "plan.pp", 8),
+        ("ranks.expert_load.sigma = 0.1", "ranks.expert_load.sigma", 0.1),
+        ('cluster.node.chip="h20"', "cluster.node.chip", "h20"),
+        ("cluster.node.chip=h20", "cluster.node.chip", "h20"),
+        ("cluster.node.chip = h20 ", "cluster.node.chip", "h20"),
+        ("cluster.node.chip.tdp_w=700 W", "cluster.node.chip.tdp_w", "700 W"),
+        ("model.tied_embedding=true", "model.tied_embedding", True),
+        ("plan = { pp = 8, ep = 32 }", "plan", {"pp": 8, "ep": 32}),
+        ("plan.layout=3d+1m, 14*4m, 1m+mtp+2heads", "plan.layout", "3d+1m, 14*4m, 1m+mtp+2heads"),
+        ("a=b=c", "a", "b=c"),
+    ],
+)  # fmt: skip
+def test_an_override_is_toml_or_a_bare_word(text, path, value):
+    assert parse_override(text) == (path, value)
+
+
+@pytest.mark.parametrize("text", ["plan.pp", "", "=8", " =8"])
+def test_an_override_without_a_key_or_an_equals_sign_is_refused(text):
+    with pytest.raises(SpecError, match="expected KEY=VALUE"):
+        parse_override(text)
+
+
+# Everything refused
+
+
+def refusal(values):
+    """Return the error of an experiment, whether its document or its run is refused."""
+    with pytest.raises(InputError) as error:
+        run(MPFT.with_overrides(values))
+    return error.value
+
+
+REFUSED = {
+    "unknown preset": (
+        {"cluster": "h800-2048-mptf"},
+        UnknownPresetError,
+        "cluster 'h800-2048-mptf': unknown preset; did you mean 'h800-2048-mpft'?",
+    ),
+    "unknown nested preset": (
+        {"cluster.node.chip": "h80"},
+        UnknownPresetError,
+        "chip 'h80': unknown preset; did you mean 'h800'?",
+    ),
+    "unknown key": (
+        {"plan.epp": 4},
+        SpecError,
+        "plan.epp: unknown key 'epp'; did you mean 'pp'?",
+    ),
+    "unknown key at the top": ({"modle": "deepseek-v3"}, SpecError, "did you mean 'model'?"),
+    "a table below a value": (
+        {"batch.sequences.x": 1},
+        SpecError,
+        "batch.sequences is a single value, not a table",
+    ),
+    "wrong unit": (
+        {"cluster.node.chip.hbm_capacity_bytes": "80 GHz"},
+        SpecError,
+        "cluster.node.chip.hbm_capacity_bytes: expected a unit of B such as '80 GB', got '80 GHz'",
+    ),
+    "bytes for a rate": (
+        {"cluster.fabric.link_bytes_per_s": "50 GB"},
+        SpecError,
+        "cluster.fabric.link_bytes_per_s: expected a unit of B/s",
+    ),
+    "EP that does not divide the experts": (
+        {"plan.ep": 96},
+        InfeasibleError,
+        "plan.ep: must divide the 256 routed experts of deepseek-v3, got 96",
+    ),
+    "EP that does not divide the ranks": (
+        {"cluster.nodes": 100},
+        InfeasibleError,
+        "plan.ep: must divide the dp x cp x tp = 50 ranks of a pipeline rank, got 64",
+    ),
+    "GPUs that do not multiply": (
+        {"plan.dp": 64},
+        InfeasibleError,
+        "must equal the 2048 GPUs of the cluster, got 1 x 1 x 16 x 64 = 1024",
+    ),
+    "GPUs that do not divide": (
+        {"plan.pp": 15},
+        InfeasibleError,
+        "must equal the 2048 GPUs of the cluster, got tp x cp x pp = 15, which does not divide",
+    ),
+    "too few micro-batches": (
+        {"batch.sequences": 2048},
+        InfeasibleError,
+        "dualpipe needs at least 2 pp = 32 micro-batches per pipeline, got 16",
+    ),
+    "sequences that do not divide": (
+        {"batch.sequences": 15361},
+        InfeasibleError,
+        "batch.sequences: must be a multiple of dp x microbatch_sequences (128 x 1 = 128)",
+    ),
+    "a layout that misses a layer": (
+        {"plan.layout": "3d+1m, 14*4m, mtp+2heads"},
+        InfeasibleError,
+        "plan.layout: misses a unit, deepseek-v3 has 58 x moe layer, got 57",
+    ),
+    "a layout that repeats a layer": (
+        {"plan.layout": "3d+1m, 14*4m, 2m+mtp+2heads"},
+        InfeasibleError,
+        "plan.layout: repeats a unit, deepseek-v3 has 58 x moe layer, got 59",
+    ),
+    "memory over capacity": (
+        {"cluster.node.chip.hbm_capacity_bytes": "74 GB"},
+        InfeasibleError,
+        "memory of pipeline rank 1: needs 75.3 GB (activations 43.5 GB, gradients 13.1 GB, "
+        "weights 6.55 GB ...), the GPU has 74 GB",
+    ),
+    "unknown schedule": (
+        {"plan.schedule": "dualpip"},
+        SpecError,
+        "plan.schedule: 'dualpip' is unknown; did you mean 'dualpipe'?",
+    ),
+    "no SMs to compute on": (
+        {"communication.sms": 132},
+        SpecError,
+        "communication.sms: must leave SMs to compute, at most 131 on h800, got 132",
+    ),
+    "unknown number format": ({"communication.dispatch": "fp8_1x12"}, SpecError, "fp8_1x128"),
+    "zero sequences": ({"batch.sequences": 0}, SpecError, "batch.sequences:"),
+    "negative spread": ({"ranks.expert_load.sigma": -0.1}, SpecError, "ranks.expert_load.sigma:"),
+    "a chip without FP8": ({"cluster.node.chip": "a100"}, SpecError, "a100: no 'fp8' tensor rate"),
+    "a model without experts": (
+        {"model": "llama3.1-405b"},
+        InfeasibleError,
+        "plan.ep: llama3.1-405b has no experts, must be 1, got 64",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_in_one_line_with_exit_code_2(case):
+    values, kind, message = REFUSED[case]
+    error = refusal(values)
+    assert type(error) is kind
+    assert error.exit_code == 2
+    assert message in str(error)
+    assert "\n" not in str(error)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(SpecError, match=r"none\.toml"):
+        Experiment.load(tmp_path / "none.toml")
+
+
+def test_a_file_that_is_not_toml_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text("model = = 3", encoding="utf-8")
+    with pytest.raises(SpecError, match=r"bad\.toml") as error:
+        Experiment.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_experiment_without_a_model_is_refused():
+    with pytest.raises(SpecError, match="model: missing"):
+        Experiment.from_values({"cluster": "h800-2048-mpft"})
+
+
+def test_an_unknown_experiment_is_refused_with_the_nearest_name():
+    with pytest.raises(UnknownPresetError, match="did you mean 'deepseek-v3-pretrain'"):
+        Experiment.load("deepseek-v3-pretrian")

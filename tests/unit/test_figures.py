@@ -1,0 +1,119 @@
+"""Figures: every chunk is drawn where it ran, and everything a step has is on them."""
+
+import struct
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.collections import PolyCollection
+
+from simulator.tell import figures
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+def test_a_run_draws_three_png_files(short_run, tmp_path):
+    files = figures.draw_all(short_run().training_run(), tmp_path)
+    assert [file.name for file in files] == ["pipeline.png", "overlap.png", "breakdown.png"]
+    for file in files:
+        data = file.read_bytes()
+        assert data.startswith(b"\x89PNG\r\n\x1a\n")
+        width, height = struct.unpack(">II", data[16:24])
+        assert width > 600
+        assert height > 200
+    assert plt.get_fignums() == []
+
+
+def test_without_pairs_there_is_no_overlap_to_draw(short_run, tmp_path, monkeypatch):
+    run = short_run(("plan.schedule", "1f1b")).training_run()
+    assert figures.pair_overlap(run) is None
+    monkeypatch.setattr(
+        figures, "pipeline_gantt", figures.breakdown
+    )  # it is slow, and not the point
+    files = figures.draw_all(run, tmp_path)
+    assert [file.name for file in files] == ["pipeline.png", "breakdown.png"]
+
+
+def bars(axes):
+    """Row, left and right end and colour of each bar of a Gantt, row by row from the left."""
+    found = []
+    for group in axes.collections:
+        assert isinstance(group, PolyCollection)
+        colours = [tuple(colour) for colour in group.get_facecolor()]
+        paths = group.get_paths()
+        for path, colour in zip(paths, colours * (len(paths) // len(colours)), strict=True):
+            x, y = path.vertices[:-1].T
+            found.append((round(y.mean()), x.min(), x.max(), colour))
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def gantt(short_run):
+    return figures.pipeline_gantt(short_run().training_run()).axes[0]
+
+
+def test_the_gantt_shows_each_chunk_of_each_rank_where_it_ran(gantt, short_run):
+    """A bar a chunk, and one a rank for the optimizer; none for messages."""
+    run = short_run().training_run()
+    names = [run.pipeline.graph.streams[stream] for stream in run.pipeline.graph.stream]
+    ran = sorted(
+        (run.pipeline.rank[task], run.timeline.start_s[task], run.timeline.end_s[task])
+        for task, name in enumerate(names)
+        if name.endswith("/compute")
+    )
+    drawn = bars(gantt)
+    assert [row for row, *_ in drawn] == [rank for rank, *_ in ran]
+    assert [bar[1:3] for bar in drawn] == [pytest.approx(span[1:], abs=1e-9) for span in ran]
+    assert gantt.get_xlim() == (0, run.timeline.makespan_s)
+
+
+def test_each_kind_of_chunk_has_its_colour(gantt, short_run):
+    """Full and input-only backwards share one; the optimizer has its own."""
+    program = short_run().training_run().pipeline.program
+    colours = {}
+    drawn = iter(bars(gantt))
+    for own in program:
+        for step in own:
+            colours.setdefault(step.kind, set()).add(next(drawn)[3])
+        colours.setdefault("optimizer", set()).add(next(drawn)[3])
+    assert all(len(used) == 1 for used in colours.values())
+    assert colours["Bi"] == colours["B"]
+    assert len(set.union(*colours.values())) == 5
+
+
+def test_the_overlap_shows_compute_over_communication_and_the_waiting(short_run):
+    """Rank 0 of the middle pair: a bar a task, a hatched one for each wait, compute above."""
+    run = short_run().training_run()
+    chunk = run.chunks["FB", 1, 1]
+    figure = figures.pair_overlap(run)
+    axes = figure.axes[0]
+    tasks = len(chunk.timeline.graph) // chunk.ranks
+    waits = int((chunk.timeline.wait_s[:tasks] > 0).sum())
+    drawn = bars(axes)
+    assert len(drawn) == tasks + waits
+    assert f"{chunk.duration_s * 1e3:.1f} ms" in axes.get_title(loc="left") + axes.get_title()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["compute", "communication"]
+    compute_ms = sum(right - left for row, left, right, _ in drawn if row == 0)
+    on_compute = [chunk.timeline.graph.streams[s].endswith("compute") for s in run_streams(chunk)]
+    seconds = (chunk.timeline.end_s - chunk.timeline.start_s)[:tasks][on_compute]
+    assert compute_ms == pytest.approx(seconds.sum() * 1e3, rel=1e-9)
+
+
+def run_streams(chunk):
+    return chunk.timeline.graph.stream[: len(chunk.timeline.graph) // chunk.ranks]
+
+
+def test_the_breakdown_stacks_each_rank_to_the_whole_step(short_run):
+    run = short_run().training_run()
+    axes = figures.breakdown(run).axes[0]
+    widths = np.zeros(16)
+    for bar in axes.patches:
+        widths[round(bar.get_y() + bar.get_height() / 2)] += bar.get_width()
+    assert widths == pytest.approx(np.full(16, run.times.step_s), rel=1e-9)
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert len(legend) == 6
+    assert any(text.startswith("bubble ") for text in legend)

@@ -1,0 +1,294 @@
+"""Layers: FLOPs and weights are the model's closed forms, kernels are those of the trace."""
+
+import csv
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from hwmodels.errors import InfeasibleError
+from workloads.layers import LayerInputs, Parameters, PhaseOps
+from workloads.layers.build import stage_layers
+from workloads.layers.moe import exchange
+from workloads.layers.optimizer import Replicas, optimizer_step
+from workloads.layout import parse_layout
+from workloads.model import MODELS
+from workloads.ops import Attention, Gemm, MemoryOp
+
+V3 = MODELS.load("deepseek-v3")
+TOKENS, LENGTH, EP = 4096, 4096, 64
+MLA = V3.attention
+CORE = V3.attention.core_flops_per_token(LENGTH, causal=True)
+CORE_BACKWARD = 2.6  # (3 x 192 + 2 x 128) / (192 + 128)
+UP_PROJECTIONS = MLA.q_lora_rank * MLA.heads * (MLA.d_nope + MLA.d_rope)
+UP_PROJECTIONS += MLA.kv_lora_rank * MLA.heads * (MLA.d_nope + MLA.d_v)
+PHASES = "FBW"
+
+
+@pytest.fixture(scope="module")
+def layer_of(v3_step):
+    """First layer of each kind."""
+    return {la.kind: la for stage in v3_step.stages[::-1] for la in stage[::-1]}
+
+
+def flops(layer, phase):
+    return sum(op.flops for op in layer.attn.of(phase) + layer.mlp.of(phase))
+
+
+def weights_met(kind):
+    """Weights of the products one token passes in a layer, the router's apart."""
+    attention, experts = V3.attention_parameters, V3.layer_experts(activated=True)
+    return {
+        "dense": attention + V3.dense_ffn_parameters,
+        "moe": attention + experts * V3.expert_parameters,
+        "mtp": attention + experts * V3.expert_parameters + V3.mtp_projection_parameters,
+        "head": V3.head_parameters,
+    }[kind]
+
+
+def is_transformer(kind):
+    return kind != "head"
+
+
+def router(kind):
+    return V3.router_parameters if kind in ("moe", "mtp") else 0
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe", "mtp", "head"])
+def test_forward_multiplies_each_weight_once_a_token_and_attends(kind, layer_of):
+    """Forward = 2 (weights a token meets) + attention core, per token (ISCA'25 §5.1.2)."""
+    core = CORE if is_transformer(kind) else 0
+    expected = TOKENS * (2 * (weights_met(kind) + router(kind)) + core)
+    assert flops(layer_of[kind], "F") == expected
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe", "mtp", "head"])
+def test_backward_and_weight_gradients_take_a_forward_each_and_mla_recomputes(kind, layer_of):
+    """dgrad = wgrad = fprop for every product; B also recomputes the up-projections of q and kv
+    (arXiv 2412.19437 §3.2.3), runs attention at 2.6 times forward, and holds the router's wgrad.
+    """
+    once = 2 * TOKENS * weights_met(kind)
+    gate = 2 * TOKENS * router(kind)
+    attends = TOKENS * (CORE_BACKWARD * CORE + 2 * UP_PROJECTIONS) if is_transformer(kind) else 0
+    assert flops(layer_of[kind], "B") == once + 2 * gate + attends
+    assert flops(layer_of[kind], "W") == once
+
+
+def test_the_stages_together_do_the_flops_of_the_model(v3_step):
+    """F + B + W = published FLOPs per token + those of MTP, and what both leave out: routers,
+    recomputation, and attention's 2.6 instead of 2 backward.
+    """
+    layers = [layer for stage in v3_step.stages for layer in stage]
+    blocks, routers = V3.layers + V3.mtp_layers, V3.moe_layers + V3.mtp_layers
+    per_token = V3.flops_per_token(LENGTH, causal=True) + V3.mtp_flops_per_token(
+        LENGTH, causal=True
+    )
+    per_token += 3 * 2 * routers * V3.router_parameters
+    per_token += blocks * (2 * UP_PROJECTIONS + (CORE_BACKWARD - 2) * CORE)
+    done = sum(flops(layer, phase) for layer in layers for phase in PHASES)
+    assert done == pytest.approx(TOKENS * per_token, rel=1e-12)
+
+
+def test_the_embedding_gathers_once_and_scatters_in_fp32(v3_step):
+    """BF16 rows read and written; a BF16 gradient added to an FP32 one, read and written."""
+    first, second = v3_step.stages[0][:2]
+    gather = [op for op in first.attn.forward if op.name == "embedding gather"]
+    scatter = [op for op in first.attn.weight if op.name == "embedding gradient scatter-add"]
+    assert [op.bytes for op in gather] == [TOKENS * 7168 * 4]
+    assert [op.bytes for op in scatter] == [TOKENS * 7168 * 10]
+    assert not [op for op in second.attn.forward if "embedding" in op.name]
+
+
+# Parameters
+
+
+def rank_share(layer):
+    """Parameters of all ranks of an expert group that are not copies of each other."""
+    return layer.parameters.replicated + EP * layer.parameters.routed
+
+
+def test_stages_and_ranks_hold_every_parameter_once(v3_step):
+    """671.03 B and MTP's 11.6 B; both heads sit on one stage, which keeps one matrix."""
+    held = sum(rank_share(layer) for stage in v3_step.stages for layer in stage)
+    assert held == V3.total_parameters + V3.mtp_parameters
+
+
+def test_a_rank_holds_four_experts_of_each_moe_layer(layer_of):
+    """256 experts over 64 ranks, 44.04 M parameters each."""
+    assert layer_of["moe"].parameters.routed == 256 / EP * V3.expert_parameters
+    assert layer_of["dense"].parameters.routed == 0
+
+
+def test_heads_on_two_stages_keep_a_matrix_each():
+    inputs = LayerInputs(V3, sequences=1, length=LENGTH, local_experts=4, gpus_per_token=7.5)
+    apart = stage_layers(inputs, parse_layout("3d+58m+mtp, head, head"))
+    together = stage_layers(inputs, parse_layout("3d+58m+mtp, 2heads"))
+    held = [sum(rank_share(la) for stage in s for la in stage) for s in (apart, together)]
+    assert held[0] - held[1] == V3.head_parameters
+    assert held[1] == V3.total_parameters + V3.mtp_parameters
+
+
+def test_parameters_add_term_by_term():
+    total = Parameters(1, 2, 3) + Parameters(10, 20, 30)
+    assert total == Parameters(11, 22, 33)
+    assert (total.replicated, total.total) == (33, 66)
+
+
+# Kernels
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe", "mtp", "head"])
+def test_no_two_kernels_of_a_half_and_phase_share_a_name(kind, layer_of):
+    """Measured times join to ops by half, phase and name."""
+    layer = layer_of[kind]
+    for half in (layer.attn, layer.mlp):
+        for phase in PHASES:
+            names = Counter(op.name for op in half.of(phase))
+            assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_only_kernels_on_routed_tokens_follow_the_expert_load(layer_of):
+    """Weights are transposed whatever the load; the shared expert sees every token."""
+    layer = layer_of["moe"]
+    assert not [op for phase in PHASES for op in layer.attn.of(phase) if op.routed]
+    for phase in PHASES:
+        for op in layer.mlp.of(phase):
+            known = "routed" in op.name or op.name.startswith(("expand_to", "reduce_fused"))
+            assert op.routed == (known and "transpose up" not in op.name), op.name
+
+
+def test_halves_run_one_after_the_other_and_backward_the_other_way_round():
+    def half(name):
+        return PhaseOps(*((MemoryOp(f"{name} {phase}", "copy", 1),) for phase in PHASES))
+
+    both = half("first") + half("second")
+    assert [[op.name for op in both.of(phase)] for phase in PHASES] == [
+        ["first F", "second F"],
+        ["second B", "first B"],
+        ["second W", "first W"],
+    ]
+
+
+def test_the_exchange_carries_the_tokens_of_the_micro_batch(layer_of):
+    inputs = LayerInputs(V3, sequences=2, length=1024, local_experts=4, gpus_per_token=7.5)
+    sent = exchange(inputs)
+    assert (sent.tokens, sent.hidden, sent.top_k) == (2048, 7168, 8)
+    assert layer_of["dense"].exchange is None
+
+
+def test_a_model_without_a_query_latent_is_refused():
+    inputs = LayerInputs(MODELS.load("llama3.1-405b"), sequences=1, length=LENGTH)
+    with pytest.raises(InfeasibleError, match=r"modelled for MLA with a query latent, got .*'gqa'"):
+        stage_layers(inputs, (("dense",), ("dense",)))
+
+
+def test_a_layout_says_what_the_layers_of_each_stage_are(v3_step):
+    stages = v3_step.stages
+    assert [tuple(la.kind for la in stage) for stage in stages] == list(v3_step.layout)
+
+
+# The optimizer
+
+
+def test_zero_shards_the_update_and_gathers_weights():
+    """Per rank: FP32 gradients reduced, 22 bytes an own parameter swept (12 read, 10 written),
+    BF16 weights gathered; without ZeRO everything is swept and FP32 gradients are gathered.
+    """
+    held = Parameters(dense=512.0, embedding=256.0, routed=128.0)
+    dense, experts = Replicas(256, 8), Replicas(4, 1)
+    sharded = optimizer_step(held, dense, experts, zero=1)
+    whole = optimizer_step(held, dense, experts, zero=0)
+    for step in (sharded, whole):
+        assert [sync.bytes for sync in step.reduce] == [768 * 4, 128 * 4]
+        assert [sync.replicas for sync in step.reduce] == [dense, experts]
+    assert [sync.bytes for sync in sharded.gather] == [768 * 2, 128 * 2]
+    assert [sync.bytes for sync in whole.gather] == [768 * 4, 128 * 4]
+    sweep, clear, cast = (op.bytes for op in sharded.update)
+    assert sweep == (768 / 256 + 128 / 4) * 22
+    assert clear == 896 * 4
+    assert cast == (512 + 128) * 3  # embedding and head stay in BF16
+    assert whole.update[0].bytes == 896 * 22
+
+
+# The measured trace
+
+BALANCED_ROWS = TOKENS * V3.moe.top_k
+SPLIT_LAUNCHES = {
+    # One grouped product here; the trace ran its four experts one by one on two streams.
+    ("mlp(W)", "routed down wgrad (4 experts, 2 streams)"): 4,
+    ("mlp(W)", "routed up wgrad (4 experts, 2 streams)"): 4,
+}
+OTHER_BYTES = {
+    # The table counts the gate's logits and their input gradient in FP32, we in BF16.
+    ("attn(F)", "router gate"): TOKENS * 256 * 2,
+    ("attn(B)", "router gate dgrad"): TOKENS * 7168 * 2,
+}
+
+
+@pytest.fixture(scope="module")
+def measured_rows(measured_data):
+    """Rows of the compute stream, by block and name."""
+    path = measured_data / "h800_trace_ops.csv"
+    if not path.is_file():
+        pytest.skip(f"needs {path.name} of the measured data")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = {(row["phase"], row["op"]): row for row in csv.DictReader(file)}
+    return {key: row for key, row in rows.items() if key[0].startswith(("attn", "mlp"))}
+
+
+@pytest.fixture(scope="module")
+def priced_ops(v3_step):
+    """Ops of a middle MoE layer, by block and name."""
+    layer = v3_step.stages[3][0]
+    halves = {"attn": layer.attn, "mlp": layer.mlp}
+    return {
+        (f"{name}({phase})", op.name): op
+        for name, half in halves.items()
+        for phase in PHASES
+        for op in half.of(phase)
+    }
+
+
+def with_rows(op, row):
+    """Return a routed op with the rows the traced rank had; others as they are."""
+    if not op.routed:
+        return op
+    if isinstance(op, MemoryOp):
+        return replace(op, bytes=op.bytes * int(row["M"]) / BALANCED_ROWS)
+    if op.role == "wgrad":
+        return replace(op, k=int(row["K"]) * op.groups)
+    return replace(op, m=int(row["M"]))
+
+
+def test_the_layer_runs_the_kernels_of_the_trace_and_no_others(measured_rows, priced_ops):
+    """h800_trace_ops.csv: DeepSeek's training trace, H800, EP64, 4 MoE layers."""
+    assert set(priced_ops) == set(measured_rows)
+    assert len(priced_ops) == 114
+
+
+def test_every_kernel_of_the_trace_has_our_flops_bytes_and_launches(measured_rows, priced_ops):
+    """FLOPs and launches exact; bytes within 1 %, as the table counts padded and shared rows."""
+    for key, row in measured_rows.items():
+        op = with_rows(priced_ops[key], row)
+        assert op.flops == float(row["flops"] or 0), key
+        assert op.launches * SPLIT_LAUNCHES.get(key, 1) == int(row["kernels"]), key
+        moved = op.bytes + OTHER_BYTES.get(key, 0)
+        assert moved == pytest.approx(float(row["bytes"] or 0), rel=0.01), key
+
+
+def test_the_kind_of_each_op_is_the_class_of_its_row(measured_rows, priced_ops):
+    families = {
+        "gemm_fp8": {"fp8"},
+        "grouped_gemm_fp8": {"fp8_grouped"},
+        "wgrad_fp8": {"fp8_wgrad"},
+        "gemm_bf16": {"bf16"},
+        "attention_bf16": {"attention_forward", "attention_backward"},
+    }
+    for key, row in measured_rows.items():
+        op = priced_ops[key]
+        if row["class"] in families:
+            assert isinstance(op, Gemm | Attention), key
+            assert op.family in families[row["class"]], key
+        else:
+            assert isinstance(op, MemoryOp), key
+            assert (row["class"] == "small") == (op.bytes == 0), key

@@ -1,0 +1,144 @@
+"""Memory of a rank by term, against figures done by hand, and the refusal of what does not fit."""
+
+import pytest
+
+from hwmodels.errors import InfeasibleError
+from workloads.layers import Layer, Parameters
+from workloads.layers.optimizer import Replicas
+from workloads.memory import RESERVED_BYTES, check_memory, memory_terms, rank_parameters
+from workloads.model import MODELS
+from workloads.parallel import ParallelPlan
+from workloads.schedules import SCHEDULES
+
+STAGES = (
+    (Layer("dense", parameters=Parameters(dense=100, embedding=40), saved_bytes=7),),
+    (
+        Layer("moe", parameters=Parameters(dense=60, routed=200), saved_bytes=11),
+        Layer("head", parameters=Parameters(embedding=40), logits_bytes=5),
+    ),
+)
+DENSE, EXPERTS = Replicas(8, 8), Replicas(2, 1)
+
+
+def terms(held, zero=1, schedule="1f1b", rank=0):
+    program = SCHEDULES[schedule].steps(2, 4)[rank]
+    return memory_terms(STAGES, held, program, DENSE, EXPERTS, zero)
+
+
+def test_each_term_of_a_rank_with_both_stages():
+    """440 parameters: 2 bytes each in BF16, 1 in FP8 for all but the 80 of embedding and head,
+    4 of gradient, 8 of optimizer state for 1/8 of 240 and 1/2 of 200. DualPipe's rank 0 of two
+    holds at most two chunks of stage 0 and one of stage 1.
+    """
+    assert terms((0, 1), schedule="dualpipe") == {
+        "weights": 880,
+        "fp8_weights": 360,
+        "gradients": 1760,
+        "optimizer_states": 8 * (240 / 8 + 200 / 2),
+        "activations": 2 * 7 + 11,
+        "logits": 5,
+        "buffers": RESERVED_BYTES,
+    }
+
+
+def test_a_rank_holds_what_its_stages_hold():
+    assert rank_parameters(STAGES, (0,)) == Parameters(100, 40, 0)
+    assert rank_parameters(STAGES, (0, 1)) == Parameters(160, 80, 200)
+    assert terms((0,))["logits"] == 0
+    assert terms((1,), rank=1)["logits"] == 5
+
+
+def test_without_zero_every_rank_keeps_all_optimizer_states():
+    assert terms((0, 1), zero=0)["optimizer_states"] == 8 * 440
+    assert terms((0, 1), zero=1)["optimizer_states"] == 8 * 130
+
+
+def test_activations_are_those_of_the_chunks_in_flight():
+    """1F1B on two ranks: two chunks on the first, one on the last."""
+    assert terms((0,), rank=0)["activations"] == 2 * 7
+    assert terms((1,), rank=1)["activations"] == 11
+
+
+# DeepSeek-V3 on 16 ranks, GB by hand: table4_chain.md §5
+
+
+@pytest.mark.parametrize("rank", range(1, 15))
+def test_a_middle_rank_of_v3_needs_what_the_study_adds_up(v3_step, rank):
+    """1.86 B replicated and 1.41 B routed: 6.5, 3.3 and 13.1 GB, and 2.9 of states under ZeRO-1
+    (256 replicas, experts 4); 17 chunks of four layers of 0.64 GB.
+    """
+    gb = {name: size / 1e9 for name, size in v3_step.memory_bytes[rank].items()}
+    assert gb["weights"] == pytest.approx(6.5, abs=0.05)
+    assert gb["fp8_weights"] == pytest.approx(3.3, abs=0.05)
+    assert gb["gradients"] == pytest.approx(13.1, abs=0.05)
+    assert gb["optimizer_states"] == pytest.approx(2.9, abs=0.05)
+    assert gb["activations"] == pytest.approx(17 * 4 * 0.64, rel=0.005)
+    assert gb["logits"] == 0
+
+
+@pytest.mark.parametrize("rank", [0, 15])
+def test_an_outer_rank_of_v3_needs_what_the_study_adds_up(v3_step, rank):
+    """4.41 B replicated, embedding and head among them, and 0.53 B routed: 9.9, 19.7 and 1.2 GB.
+
+    The study's 32.5 GB of activations contain the logits; its 4.9 GB of FP8 weights are an upper
+    bound: embedding and head (1.85 B) have no FP8 copy.
+    """
+    gb = {name: size / 1e9 for name, size in v3_step.memory_bytes[rank].items()}
+    assert gb["weights"] == pytest.approx(9.9, abs=0.05)
+    assert gb["gradients"] == pytest.approx(19.7, abs=0.05)
+    assert gb["optimizer_states"] == pytest.approx(1.2, abs=0.05)
+    assert gb["activations"] + gb["logits"] == pytest.approx(32.5, rel=0.01)
+    embedding_and_head = 2 * 129280 * 7168 / 1e9
+    assert gb["fp8_weights"] + embedding_and_head == pytest.approx(4.9, abs=0.05)
+
+
+def test_a_moe_layer_keeps_640_megabytes_and_a_dense_one_400(v3_step):
+    """Two residuals 117, latents 17, attention output 105, received tokens 225 (7.5 GPUs a token),
+    SwiGLU inputs 155, metadata 16 MB: 0.64 GB. Dense: 0.40 GB.
+    """
+    dense, *_, moe = v3_step.stages[0]
+    assert moe.saved_bytes / 1e9 == pytest.approx(0.64, abs=0.005)
+    assert dense.saved_bytes / 1e9 == pytest.approx(0.40, abs=0.005)
+
+
+def test_v3_fits_into_80_gb_on_every_rank(v3_step):
+    """As the report claims, without tensor parallelism (arXiv 2412.19437 §3.2)."""
+    totals = [sum(terms.values()) for terms in v3_step.memory_bytes]
+    assert max(totals) < 80e9
+    assert min(totals) > 65e9
+
+
+def test_ranks_that_hold_the_same_stages_need_the_same(v3_step):
+    """Rank r and 15 - r hold stages r and 15 - r; DualPipe mirrors their programs."""
+    for rank in range(8):
+        assert v3_step.memory_bytes[rank] == v3_step.memory_bytes[15 - rank]
+
+
+def test_copies_of_parameters_under_dualpipe_are_its_price(v3_step):
+    """1F1B keeps one stage a rank: half the parameters of a middle rank under DualPipe."""
+    plan = ParallelPlan(pp=16, ep=64, schedule="1f1b")
+    own = rank_parameters(v3_step.stages, plan.stages_of_rank(7))
+    both = rank_parameters(
+        v3_step.stages, ParallelPlan(pp=16, ep=64, schedule="dualpipe").stages_of_rank(7)
+    )
+    assert 2 * own.total == both.total
+    assert own.routed == 4 * 4 * MODELS.load("deepseek-v3").expert_parameters
+
+
+# What does not fit
+
+
+def test_memory_that_does_not_fit_is_refused_with_its_three_largest_terms():
+    sizes = {"weights": 20e9, "gradients": 30e9, "activations": 40e9, "logits": 1e9}
+    with pytest.raises(InfeasibleError) as error:
+        check_memory(sizes, 80e9, rank=3)
+    assert str(error.value) == (
+        "memory of pipeline rank 3: needs 91 GB (activations 40 GB, gradients 30 GB, "
+        "weights 20 GB ...), the GPU has 80 GB"
+    )
+
+
+def test_memory_that_just_fits_is_not_refused():
+    check_memory({"weights": 50e9, "activations": 30e9}, 80e9, rank=0)
+    with pytest.raises(InfeasibleError):
+        check_memory({"weights": 50e9, "activations": 30e9}, 80e9 - 1, rank=0)

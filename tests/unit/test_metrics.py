@@ -1,0 +1,74 @@
+"""Metrics of a step against their definitions."""
+
+import pytest
+
+PHASES = ["forward", "bubble", "backward", "weight", "forward_backward", "optimizer"]
+
+
+def test_the_phases_of_every_rank_sum_to_the_step(short_run):
+    metrics = short_run().metrics
+    assert list(metrics.breakdown_by_rank_s) == PHASES
+    for rank in range(16):
+        total = sum(seconds[rank] for seconds in metrics.breakdown_by_rank_s.values())
+        assert total == pytest.approx(metrics.step_time_s, rel=1e-12)
+    assert sum(metrics.breakdown_s.values()) == pytest.approx(metrics.step_time_s, rel=1e-12)
+
+
+def test_the_breakdown_is_the_mean_over_ranks(short_run):
+    metrics = short_run().metrics
+    for name, by_rank in metrics.breakdown_by_rank_s.items():
+        assert len(by_rank) == 16
+        assert min(by_rank) >= 0
+        assert metrics.breakdown_s[name] == pytest.approx(sum(by_rank) / 16, rel=1e-12)
+
+
+def test_rates_follow_from_the_step(short_run):
+    """4,096 sequences of 4,096 tokens on 2,048 GPUs."""
+    metrics = short_run().metrics
+    tokens_per_s = 4096 * 4096 / metrics.step_time_s
+    assert metrics.tokens_per_day == pytest.approx(tokens_per_s * 86400, rel=1e-12)
+    assert metrics.tokens_per_s_per_gpu == pytest.approx(tokens_per_s / 2048, rel=1e-12)
+
+
+def test_flops_follow_the_published_convention(short_run):
+    """249.811 and 280.514 GFLOP per token, causal and not; MFU against 989.4 TFLOPS of BF16
+    (ISCA'25 Table 4; its 989 is in the row of the published figure).
+    """
+    metrics = short_run().metrics
+    for count, tflops, mfu in (
+        (249.811, metrics.tflops_causal, metrics.mfu_causal),
+        (280.514, metrics.tflops_noncausal, metrics.mfu_noncausal),
+    ):
+        assert tflops == pytest.approx(metrics.tokens_per_s_per_gpu * count / 1e3, rel=1e-5)
+        assert mfu == pytest.approx(tflops / 989.4, rel=1e-9)
+
+
+def test_memory_is_that_of_the_fullest_rank(short_run):
+    metrics, workload = short_run().metrics, short_run().training_run().workload
+    terms = dict(metrics.memory_bytes)
+    total = terms.pop("total")
+    assert total == sum(terms.values()) == max(metrics.memory_by_rank_bytes)
+    assert len(metrics.memory_by_rank_bytes) == 16
+    assert terms in workload.memory_bytes
+
+
+def test_chunks_are_reported_by_kind_and_stages(short_run):
+    result = short_run()
+    chunks = {chunk.name: chunk for chunk in result.metrics.chunks}
+    assert len(chunks) == len(result.metrics.chunks)
+    assert {"F 0", "F 1", "F 15", "Bi 1", "W 1", "FB 1|1", "FB 0|15", "FB 15|0"} <= set(chunks)
+    played = result.training_run().chunks["FB", 1, 1]
+    pair = chunks["FB 1|1"]
+    assert pair.duration_s == played.timeline.makespan_s
+    assert pair.compute_s == played.busy_s("compute")
+    assert pair.communication_s == played.busy_s("comm")
+    assert pair.mean_wait_s == played.mean_wait_s > 0
+    assert 0 < pair.communication_s < pair.compute_s <= pair.duration_s
+    assert chunks["W 1"].communication_s == chunks["W 1"].mean_wait_s == 0
+
+
+def test_an_overlapped_pair_is_shorter_than_its_halves(short_run):
+    """DualPipe's reason to be: 126-130 ms overlapped, 165-179 ms apart (table4_chain.md §3)."""
+    chunks = {chunk.name: chunk.duration_s for chunk in short_run().metrics.chunks}
+    apart = chunks["F 1"] + chunks["Bi 1"] + chunks["W 1"]
+    assert 0.6 * apart < chunks["FB 1|1"] < 0.85 * apart

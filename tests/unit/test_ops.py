@@ -1,0 +1,96 @@
+"""Ops: FLOPs, bytes and family of each kind, written out by hand."""
+
+import pytest
+
+from hwmodels.formats import FORMATS
+from workloads.ops import Attention, Exchange, Gemm, MemoryOp
+
+BF16, FP8 = FORMATS["bf16"], FORMATS["fp8_1x128"]
+
+
+@pytest.mark.parametrize("role", ["fprop", "dgrad", "wgrad"])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_product_takes_two_flops_for_each_multiply_add_whatever_its_groups(role, groups):
+    """Rows (of a weight gradient: the depth) are counted over all groups: 2 m n k."""
+    assert Gemm("x", 100, 30, 7, FP8, role, groups).flops == 2 * 100 * 30 * 7
+
+
+def test_a_product_reads_its_operands_once_and_writes_bf16():
+    """FP8: 8 x 4 and 4 x 6 elements of one byte, 8 x 6 of two. BF16: two bytes each."""
+    assert Gemm("x", 8, 6, 4, FP8).bytes == 8 * 4 + 4 * 6 + 8 * 6 * 2
+    assert Gemm("x", 8, 6, 4, BF16, "dgrad").bytes == (8 * 4 + 4 * 6 + 8 * 6) * 2
+
+
+def test_each_group_has_a_weight_of_its_own():
+    """Three experts: 8 rows together, three weights of 4 x 6."""
+    assert Gemm("x", 8, 6, 4, FP8, groups=3).bytes == 8 * 4 + 3 * 4 * 6 + 8 * 6 * 2
+    once = (8 + 6) * 4  # the depth is shared out, so operands do not multiply
+    assert Gemm("x", 8, 6, 4, FP8, "wgrad", groups=3).bytes == once + 3 * 8 * 6 * 8
+
+
+def test_a_weight_gradient_is_fp32_and_accumulates_where_operands_are_fp8():
+    """FP8: FP32 read and written, 8 bytes an element; BF16: FP32 written."""
+    assert Gemm("x", 8, 6, 4, FP8, "wgrad").bytes == (8 + 6) * 4 + 8 * 6 * 8
+    assert Gemm("x", 8, 6, 4, BF16, "wgrad").bytes == (8 + 6) * 4 * 2 + 8 * 6 * 4
+
+
+@pytest.mark.parametrize(
+    ("number_format", "role", "groups", "family"),
+    [
+        (FP8, "fprop", 1, "fp8"),
+        (FP8, "dgrad", 1, "fp8"),
+        (FP8, "fprop", 4, "fp8_grouped"),
+        (FP8, "dgrad", 4, "fp8_grouped"),
+        (FP8, "wgrad", 1, "fp8_wgrad"),
+        (FP8, "wgrad", 4, "fp8_wgrad"),
+        (BF16, "fprop", 1, "bf16"),
+        (BF16, "wgrad", 1, "bf16"),
+    ],
+)
+def test_the_family_of_a_product_follows_format_role_and_groups(
+    number_format, role, groups, family
+):
+    assert Gemm("x", 1, 1, 1, number_format, role, groups).family == family
+
+
+def attention(**changes):
+    shape = {"sequences": 2, "length": 64, "heads": 8, "kv_heads": 2, "d_qk": 24, "d_v": 16}
+    return Attention("x", **shape | changes)
+
+
+def test_attention_multiplies_queries_by_keys_and_weights_by_values():
+    """2 products of the square: 2 S^2 heads (d_qk + d_v) a sequence; the triangle is half."""
+    square = 2 * 64 * 64 * 8 * (24 + 16) * 2
+    assert attention(causal=False).flops == square
+    assert attention().flops == square / 2
+
+
+def test_attention_backward_takes_five_products_for_two():
+    """3 d_qk + 2 d_v: 2.5 times forward for equal depths, 2.6 for MLA's 192 and 128."""
+    equal = {"d_qk": 128, "d_v": 128}
+    assert attention(backward=True, **equal).flops == 2.5 * attention(**equal).flops
+    mla = {"d_qk": 192, "d_v": 128}
+    assert attention(backward=True, **mla).flops == 2.6 * attention(**mla).flops
+
+
+def test_attention_moves_q_k_v_and_o_once_and_backward_their_gradients_too():
+    """Two bytes for each of 8 heads of q and o, 2 heads of k and v, over 128 tokens."""
+    once = 128 * (8 * (24 + 16) + 2 * (24 + 16)) * 2
+    assert attention().bytes == once
+    assert attention(backward=True).bytes == 2 * once
+    assert attention().family == "attention_forward"
+    assert attention(backward=True).family == "attention_backward"
+
+
+def test_only_memory_ops_take_several_launches_and_none_of_them_counts_flops():
+    copy = MemoryOp("x", "copy", 100.0, launches=3)
+    assert (copy.flops, copy.bytes, copy.launches) == (0, 100, 3)
+    assert Gemm("x", 1, 1, 1, FP8, groups=4).launches == 1
+    assert attention().launches == 1
+
+
+def test_a_token_of_v3_is_7392_bytes_on_the_way_out_and_14336_on_the_way_home():
+    """7168 FP8 values with an FP32 scale for each 128; 7168 BF16 values (table4_chain.md §2)."""
+    exchange = Exchange(tokens=4096, hidden=7168, top_k=8, dispatch=FP8, combine=BF16)
+    assert exchange.dispatch_bytes_per_token == 7168 + 7168 / 128 * 4 == 7392
+    assert exchange.combine_bytes_per_token == 7168 * 2 == 14336
