@@ -122,6 +122,8 @@ def run(
         return
     if schedule is not None:
         chosen = chosen.with_overrides({"plan.schedule": schedule}, "--schedule")
+    if out:
+        _prepare(out, ranks, chosen.plan.pp)
     result = simulate(chosen)
     files = _write(result, out, detail, ranks) if out else []
     if as_json:
@@ -169,12 +171,22 @@ def _run_all_schedules(experiment: "Experiment", as_json: bool) -> None:
     show_schedules(_console(), outcomes)
 
 
+def _prepare(out: Path, ranks: tuple[int, ...], pp: int) -> None:
+    """Refuse what would only fail after the run: a folder that cannot be, a rank there is not."""
+    for rank in ranks:
+        if not 0 <= rank < pp:
+            raise InputError(f"--trace-rank: must be from 0 to {pp - 1}, got {rank}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"--out {out}: {error.strerror or error}") from None
+
+
 def _write(result: "Result", out: Path, detail: str, ranks: tuple[int, ...]) -> list[Path]:
     """Write everything a run gives to a folder and return the files."""
     from simulator.tell.figures import draw_all
 
     try:
-        out.mkdir(parents=True, exist_ok=True)
         files = [out / "result.json", out / "trace.json"]
         files[0].write_text(result.to_json() + "\n", encoding="utf-8")
         result.timeline().to_chrome_trace(files[1], detail, ranks or None)  # type: ignore[arg-type]

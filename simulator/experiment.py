@@ -10,7 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.errors import SpecError
@@ -45,6 +45,11 @@ class CommunicationSpec(Spec):
     dispatch: str = "fp8_1x128"
     combine: str = "bf16"
     routed_nodes_max: Annotated[int, Field(ge=1)] | None = None
+
+    @field_validator("dispatch", "combine")
+    @classmethod
+    def _is_a_format(cls, name: str) -> str:
+        return number_format(name).name
 
     @property
     def dispatch_format(self) -> NumberFormat:
@@ -154,7 +159,6 @@ class Experiment(Spec):
                 f"communication.sms: must leave SMs to compute, at most {chip.sms - 1} "
                 f"on {chip.name}, got {self.communication.sms}"
             )
-        _ = self.communication.dispatch_format, self.communication.combine_format
 
 
 EXPERIMENTS = Catalogue("experiment", Path(__file__).parent / "presets" / "experiments", Experiment)

@@ -112,8 +112,7 @@ def _workload(experiment: Experiment) -> TrainingStep:
         combine=experiment.communication.combine_format,
         routed_nodes_max=experiment.communication.routed_nodes_max,
     )
-    for rank, terms in enumerate(workload.memory_bytes):
-        check_memory(terms, cluster.node.chip.hbm_capacity_bytes, rank)
+    check_memory(workload.memory_bytes, cluster.node.chip.hbm_capacity_bytes)
     return workload
 
 

@@ -27,8 +27,11 @@ RESERVED_BYTES = 6e9
 
 
 def rank_parameters(stages: Sequence[Sequence[Layer]], held: Sequence[int]) -> Parameters:
-    """Return the parameters of a rank that holds stages `held`."""
-    return sum((layer.parameters for stage in held for layer in stages[stage]), Parameters())
+    """Return the parameters of a rank that holds stages `held`, shared tables once."""
+    layers = [layer for stage in held for layer in stages[stage]]
+    tables = dict(table for layer in layers for table in layer.tables)
+    own = sum((layer.parameters for layer in layers), Parameters())
+    return own + Parameters(tables=sum(tables.values()))
 
 
 def memory_terms(
@@ -56,15 +59,18 @@ def memory_terms(
     }
 
 
-def check_memory(terms: Mapping[str, float], capacity_bytes: float, rank: int) -> None:
-    """Refuse a rank whose terms exceed the memory of its GPU.
+def check_memory(by_rank: Sequence[Mapping[str, float]], capacity_bytes: float) -> None:
+    """Refuse ranks whose terms exceed the memory of a GPU.
 
     Raises:
-        InfeasibleError: names the largest terms.
+        InfeasibleError: names the fullest rank and its largest terms.
     """
-    total = sum(terms.values())
+    totals = [sum(terms.values()) for terms in by_rank]
+    total = max(totals)
     if total <= capacity_bytes:
         return
+    rank = totals.index(total)
+    terms = by_rank[rank]
     largest = sorted(terms.items(), key=lambda term: -term[1])[:3]
     named = ", ".join(f"{name} {format_quantity(size, 'B', 3)}" for name, size in largest)
     raise InfeasibleError(

@@ -85,7 +85,8 @@ class GraphBuilder:
     def build(self) -> TaskGraph:
         """Return the graph collected so far."""
         counts = np.array([len(after) for after in self._after], dtype=np.int64)
-        stream, duration_s, collective, label = zip(*self._rows, strict=True)
+        columns = list(zip(*self._rows, strict=True)) or [()] * 4
+        stream, duration_s, collective, label = columns
         return TaskGraph(
             stream=np.array(stream, dtype=np.int64),
             duration_s=np.array(duration_s, dtype=np.float64),

@@ -77,14 +77,9 @@ def pipeline_gantt(run: TrainingRun) -> "Figure":
     """Draw what every pipeline rank does when."""
     ranks = len(run.pipeline.program)
     figure, axes = plt.subplots(figsize=(13, 0.32 * ranks + 1.6), layout="constrained")
-    graph, timeline = run.pipeline.graph, run.timeline
-    for task, (rank, index) in enumerate(zip(run.pipeline.rank, run.pipeline.step, strict=True)):
-        if not graph.streams[graph.stream[task]].endswith(PIPELINE_COMPUTE):
-            continue
-        kind = run.pipeline.program[rank][index].kind if index >= 0 else None
-        color = STEP_COLORS[kind] if kind else OPTIMIZER
-        start_s, end_s = timeline.start_s[task], timeline.end_s[task]
-        axes.broken_barh([(start_s, end_s - start_s)], (rank - 0.4, 0.8), color=color, linewidth=0)
+    timeline = run.timeline
+    for (rank, color), spans in _spans_by_color(run).items():
+        axes.broken_barh(spans, (rank - 0.4, 0.8), color=color, linewidth=0)
     axes.set_xlim(0, timeline.makespan_s)
     axes.set_ylim(ranks - 0.4, -0.6)
     axes.set_yticks(range(ranks))
@@ -103,6 +98,19 @@ def pipeline_gantt(run: TrainingRun) -> "Figure":
         ncols=len(used),
     )
     return figure
+
+
+def _spans_by_color(run: TrainingRun) -> dict[tuple[int, str], list[tuple[float, float]]]:
+    """Start and length of everything on the compute streams, by rank and color."""
+    graph, timeline = run.pipeline.graph, run.timeline
+    spans: dict[tuple[int, str], list[tuple[float, float]]] = {}
+    for task, (rank, index) in enumerate(zip(run.pipeline.rank, run.pipeline.step, strict=True)):
+        if graph.streams[graph.stream[task]].endswith(PIPELINE_COMPUTE):
+            kind = run.pipeline.program[rank][index].kind if index >= 0 else None
+            color = STEP_COLORS[kind] if kind else OPTIMIZER
+            start_s, end_s = float(timeline.start_s[task]), float(timeline.end_s[task])
+            spans.setdefault((rank, color), []).append((start_s, end_s - start_s))
+    return spans
 
 
 def _has_pairs(run: TrainingRun) -> bool:

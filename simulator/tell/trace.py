@@ -11,8 +11,7 @@ A process a pipeline rank, a thread a stream. Three levels of detail:
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,6 @@ from hwmodels.errors import InputError
 from simulator.play.chunk import COMM, COMPUTE, ChunkPlay
 from simulator.play.pipeline import SEND
 from simulator.training import TrainingRun, chunk_key, stages_alike
-from workloads.layers import Layer
 from workloads.schedules.step import Step
 
 Detail = Literal["chunks", "segments", "kernels"]
@@ -34,6 +32,7 @@ class StepTrace:
     """The timeline of one training step, ready to be written."""
 
     run: TrainingRun
+    _memo: dict[tuple[int, int, str], list[tuple[str, float, float]]] = field(default_factory=dict)
 
     def to_chrome_trace(
         self, path: Path | str, detail: Detail = "chunks", ranks: Sequence[int] | None = None
@@ -109,26 +108,24 @@ class StepTrace:
         segment, _, place = label.partition(" ")
         chunk = step.forward if segment.endswith("(F)") else step.backward
         assert chunk is not None, "a segment belongs to one of the step's chunks"
-        layer = self.run.workload.stages[chunk.stage][int(place)]
-        for name, begin, end in _kernel_shares(self.run, layer, segment):
+        for name, begin, end in self._shares(chunk.stage, int(place), segment):
             begin_s = start_s + (end_s - start_s) * begin
             yield _span(
                 rank, COMPUTE, name, begin_s, start_s + (end_s - start_s) * end, segment=label
             )
 
-
-@lru_cache(maxsize=1024)
-def _kernel_shares(
-    run: TrainingRun, layer: Layer, segment: str
-) -> tuple[tuple[str, float, float], ...]:
-    """Return name, begin and end of each kernel of a segment, as shares of the segment's time."""
-    half, phase = segment[:-3], segment[-2]
-    ops = getattr(layer, half).of(phase)
-    costs = run.pricer.kernels.price(ops)
-    seconds = costs.duration_s[:, 0] + costs.gap_s
-    ends = seconds.cumsum() / seconds.sum()
-    begins = [0.0, *ends[:-1].tolist()]
-    return tuple(zip([op.name for op in ops], begins, ends.tolist(), strict=True))
+    def _shares(self, stage: int, place: int, segment: str) -> list[tuple[str, float, float]]:
+        """Return name, begin and end of each kernel of a segment, as shares of its time."""
+        key = stage, place, segment
+        if key not in self._memo:
+            half, phase = segment[:-3], segment[-2]
+            ops = getattr(self.run.workload.stages[stage][place], half).of(phase)
+            costs = self.run.pricer.kernels.price(ops)
+            seconds = costs.duration_s[:, 0] + costs.gap_s
+            ends = (seconds.cumsum() / seconds.sum()).tolist()
+            names = [op.name for op in ops]
+            self._memo[key] = list(zip(names, [0.0, *ends[:-1]], ends, strict=True))
+        return self._memo[key]
 
 
 def _names(ranks: Iterable[int]) -> Iterator[Event]:

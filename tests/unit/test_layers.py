@@ -12,6 +12,7 @@ from workloads.layers.build import stage_layers
 from workloads.layers.moe import exchange
 from workloads.layers.optimizer import Replicas, optimizer_step
 from workloads.layout import parse_layout
+from workloads.memory import rank_parameters
 from workloads.model import MODELS
 from workloads.ops import Attention, Gemm, MemoryOp
 
@@ -102,15 +103,22 @@ def test_the_embedding_gathers_once_and_scatters_in_fp32(v3_step):
 # Parameters
 
 
-def rank_share(layer):
-    """Parameters of all ranks of an expert group that are not copies of each other."""
-    return layer.parameters.replicated + EP * layer.parameters.routed
+def held_by(stages, held):
+    """Parameters of all ranks of an expert group with these stages, copies counted once."""
+    parameters = rank_parameters(stages, held)
+    return parameters.replicated + EP * parameters.routed
 
 
 def test_stages_and_ranks_hold_every_parameter_once(v3_step):
-    """671.03 B and MTP's 11.6 B; both heads sit on one stage, which keeps one matrix."""
-    held = sum(rank_share(layer) for stage in v3_step.stages for layer in stage)
+    """671.03 B and MTP's 11.6 B, with embedding, MTP and heads on one DualPipe rank."""
+    held = sum(held_by(v3_step.stages, (rank, 15 - rank)) for rank in range(8))
     assert held == V3.total_parameters + V3.mtp_parameters
+
+
+def test_mtp_away_from_the_embedding_keeps_a_copy_of_it(v3_step):
+    """One stage a rank, as under 1F1B: the last one needs the embedding again."""
+    held = sum(held_by(v3_step.stages, (rank,)) for rank in range(16))
+    assert held == V3.total_parameters + V3.mtp_parameters + V3.embedding_parameters
 
 
 def test_a_rank_holds_four_experts_of_each_moe_layer(layer_of):
@@ -123,9 +131,12 @@ def test_heads_on_two_stages_keep_a_matrix_each():
     inputs = LayerInputs(V3, sequences=1, length=LENGTH, local_experts=4, gpus_per_token=7.5)
     apart = stage_layers(inputs, parse_layout("3d+58m+mtp, head, head"))
     together = stage_layers(inputs, parse_layout("3d+58m+mtp, 2heads"))
-    held = [sum(rank_share(la) for stage in s for la in stage) for s in (apart, together)]
-    assert held[0] - held[1] == V3.head_parameters
-    assert held[1] == V3.total_parameters + V3.mtp_parameters
+    held = [
+        sum(held_by(stages, (stage,)) for stage in range(len(stages)))
+        for stages in (apart, together)
+    ]
+    assert held[0] - held[1] == V3.head_parameters + V3.hidden
+    assert held_by(together, (0, 1)) == V3.total_parameters + V3.mtp_parameters
 
 
 def test_parameters_add_term_by_term():
@@ -194,7 +205,7 @@ def test_zero_shards_the_update_and_gathers_weights():
     """Per rank: FP32 gradients reduced, 22 bytes an own parameter swept (12 read, 10 written),
     BF16 weights gathered; without ZeRO everything is swept and FP32 gradients are gathered.
     """
-    held = Parameters(dense=512.0, embedding=256.0, routed=128.0)
+    held = Parameters(dense=512.0, tables=256.0, routed=128.0)
     dense, experts = Replicas(256, 8), Replicas(4, 1)
     sharded = optimizer_step(held, dense, experts, zero=1)
     whole = optimizer_step(held, dense, experts, zero=0)

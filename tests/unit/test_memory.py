@@ -11,10 +11,11 @@ from workloads.parallel import ParallelPlan
 from workloads.schedules import SCHEDULES
 
 STAGES = (
-    (Layer("dense", parameters=Parameters(dense=100, embedding=40), saved_bytes=7),),
+    (Layer("dense", parameters=Parameters(dense=100), tables=(("embedding", 40),), saved_bytes=7),),
     (
         Layer("moe", parameters=Parameters(dense=60, routed=200), saved_bytes=11),
-        Layer("head", parameters=Parameters(embedding=40), logits_bytes=5),
+        Layer("mtp", tables=(("embedding", 40),)),
+        Layer("head", tables=(("head", 40),), logits_bytes=5),
     ),
 )
 DENSE, EXPERTS = Replicas(8, 8), Replicas(2, 1)
@@ -128,17 +129,17 @@ def test_copies_of_parameters_under_dualpipe_are_its_price(v3_step):
 # What does not fit
 
 
-def test_memory_that_does_not_fit_is_refused_with_its_three_largest_terms():
+def test_the_fullest_rank_is_refused_with_its_three_largest_terms():
     sizes = {"weights": 20e9, "gradients": 30e9, "activations": 40e9, "logits": 1e9}
     with pytest.raises(InfeasibleError) as error:
-        check_memory(sizes, 80e9, rank=3)
+        check_memory([{"weights": 85e9}, sizes, {"weights": 1e9}], 80e9)
     assert str(error.value) == (
-        "memory of pipeline rank 3: needs 91 GB (activations 40 GB, gradients 30 GB, "
+        "memory of pipeline rank 1: needs 91 GB (activations 40 GB, gradients 30 GB, "
         "weights 20 GB ...), the GPU has 80 GB"
     )
 
 
 def test_memory_that_just_fits_is_not_refused():
-    check_memory({"weights": 50e9, "activations": 30e9}, 80e9, rank=0)
+    check_memory([{"weights": 50e9, "activations": 30e9}], 80e9)
     with pytest.raises(InfeasibleError):
-        check_memory({"weights": 50e9, "activations": 30e9}, 80e9 - 1, rank=0)
+        check_memory([{"weights": 50e9, "activations": 30e9}], 80e9 - 1)

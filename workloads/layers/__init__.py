@@ -75,18 +75,18 @@ class Parameters:
 
     Attributes:
         dense: linear weights and norms every rank of a stage holds.
-        embedding: embedding and head matrices, likewise, but kept in BF16 only.
+        tables: embedding and head, likewise, but kept in BF16 only.
         routed: this rank's share of the routed experts.
     """
 
     dense: float = 0.0
-    embedding: float = 0.0
+    tables: float = 0.0
     routed: float = 0.0
 
     @property
     def replicated(self) -> float:
         """What every rank of a stage holds alike."""
-        return self.dense + self.embedding
+        return self.dense + self.tables
 
     @property
     def total(self) -> float:
@@ -95,7 +95,7 @@ class Parameters:
 
     def __add__(self, other: "Parameters") -> "Parameters":
         return Parameters(
-            self.dense + other.dense, self.embedding + other.embedding, self.routed + other.routed
+            self.dense + other.dense, self.tables + other.tables, self.routed + other.routed
         )
 
 
@@ -107,6 +107,9 @@ class Layer:
         kind: `dense`, `moe`, `mtp`, `head` or `embedding`.
         attn, mlp: kernels before and after the dispatch.
         exchange: the all-to-all around `mlp`, None where nothing is routed.
+        parameters: of its own.
+        tables: name and size of weights that layers may share (embedding, head); a rank holds each
+            once, whichever of its layers use it, in BF16 only.
         saved_bytes: activations kept from the forward to the backward pass.
         logits_bytes: of a head, held only while its micro-batch is in the loss.
     """
@@ -116,5 +119,6 @@ class Layer:
     mlp: PhaseOps = PhaseOps()
     exchange: Exchange | None = None
     parameters: Parameters = Parameters()
+    tables: tuple[tuple[str, float], ...] = ()
     saved_bytes: float = 0.0
     logits_bytes: float = 0.0

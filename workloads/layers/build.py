@@ -11,7 +11,8 @@ from workloads.layout import Layout, Unit
 def stage_layers(inputs: LayerInputs, layout: Layout) -> tuple[tuple[Layer, ...], ...]:
     """Return the layers of every stage; the first layer of stage 0 carries the embedding.
 
-    Heads after the first share its matrix with it (arXiv 2412.19437 §3.2.3), and so hold none.
+    Heads share one matrix, and MTP modules the embedding, where they sit on one rank (arXiv
+    2412.19437 §3.2.3).
 
     Raises:
         InfeasibleError: the model's attention has no training kernels here yet.
@@ -23,16 +24,18 @@ def stage_layers(inputs: LayerInputs, layout: Layout) -> tuple[tuple[Layer, ...]
             f"got attention.kind = {attention.kind!r}"
         )
     stages = [[_layer(inputs, unit) for unit in stage] for stage in layout]
-    stages[0][0] = _with_embedding(inputs, stages[0][0])
-    _own_head_weights(inputs, stages)
+    first = stages[0][0]
+    stages[0][0] = replace(
+        first,
+        attn=embedding.embedding(inputs) + first.attn,
+        tables=_embedding_table(inputs) + first.tables,
+    )
     return tuple(tuple(stage) for stage in stages)
 
 
 def _layer(inputs: LayerInputs, unit: Unit) -> Layer:
     if unit == "head":
-        return Layer(
-            "head", mlp=embedding.lm_head(inputs), logits_bytes=embedding.logits_bytes(inputs)
-        )
+        return _head(inputs)
     if unit == "dense":
         return _dense_layer(inputs)
     layer = _moe_layer(inputs)
@@ -43,6 +46,7 @@ def _layer(inputs: LayerInputs, unit: Unit) -> Layer:
         kind="mtp",
         attn=mtp.mtp_projection(inputs) + layer.attn,
         parameters=layer.parameters + Parameters(dense=mtp.parameters(inputs.model.hidden)),
+        tables=_embedding_table(inputs),
     )
 
 
@@ -74,23 +78,17 @@ def _moe_layer(inputs: LayerInputs) -> Layer:
     )
 
 
-def _with_embedding(inputs: LayerInputs, layer: Layer) -> Layer:
-    return replace(
-        layer,
-        attn=embedding.embedding(inputs) + layer.attn,
-        parameters=layer.parameters + Parameters(embedding=inputs.model.embedding_parameters),
+def _embedding_table(inputs: LayerInputs) -> tuple[tuple[str, float], ...]:
+    return (("embedding", float(inputs.model.embedding_parameters)),)
+
+
+def _head(inputs: LayerInputs) -> Layer:
+    """The norm in front of an MTP module's head is counted with the module, so heads share one."""
+    model = inputs.model
+    table = "embedding" if model.tied_embedding else "head"
+    return Layer(
+        "head",
+        mlp=embedding.lm_head(inputs),
+        tables=((table, float(model.head_parameters)), ("final norm", float(model.hidden))),
+        logits_bytes=embedding.logits_bytes(inputs),
     )
-
-
-def _own_head_weights(inputs: LayerInputs, stages: list[list[Layer]]) -> None:
-    """Give a matrix to the first head of each stage that has heads; the very first holds the norm.
-
-    The norm in front of an MTP module's head is counted with the module.
-    """
-    matrix = Parameters(embedding=inputs.model.head_parameters)
-    held = matrix + Parameters(dense=inputs.model.hidden)
-    for stage in stages:
-        heads = [index for index, layer in enumerate(stage) if layer.kind == "head"]
-        for index in heads[:1]:
-            stage[index] = replace(stage[index], parameters=held)
-            held = matrix
