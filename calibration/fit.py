@@ -5,7 +5,7 @@ Measured times are first divided by the slowdown beside communication. Then, per
     GEMM        tensor_efficiency (time per k-step) and tile_overhead_cycles (time per tile); the
                 others keep their defaults but for a fixed 128x128 tile and perfect overlap of
                 memory (TMA pipelines). Grouped GEMMs share the dense tile overhead: four ops of
-                two depths do not identify their own (reference/table4_chain.md §1).
+                two depths do not identify their own.
     attention   tensor_efficiency
     memory      hbm_efficiency each, and one launch time shared by all that stream
     small ones  the launch time alone: their tensors are too small to stream

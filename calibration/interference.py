@@ -6,10 +6,10 @@ The same op runs in every layer, now beside a transfer, now not. For each family
 
 with p the share of its *time* beside a transfer, one level per op and one factor per family; the
 factor minimises the time-weighted squares. Where p hardly varies between layers the data cannot
-tell, and the factor is taken from a sibling family or from the ranges of the trace study
-(reference/table4_chain.md §1). The notify kernels that precede a transfer do not count as one,
-though their blocks sit on SMs too: norms feel them (their grid no longer fits), so the factor of
-the norms is against a level that contains such waits: 1.4, where idle SMs as level give 1.6-1.7.
+tell, and the factor is taken from a sibling family or from published ranges. The notify kernels
+that precede a transfer do not count as one, though their blocks sit on SMs too: norms feel them
+(their grid no longer fits), so the factor of the norms is against a level that contains such
+waits: 1.4, where idle SMs as level give 1.6-1.7.
 """
 
 from collections.abc import Mapping, Sequence

@@ -22,7 +22,7 @@ LAYERS = (0, 1, 2, 3)
 LOCAL_EXPERTS, TOKENS = 4, 4096
 GPUS_PER_TOKEN = 7.48
 """Distinct GPUs one token is sent to, EP64 on 8 nodes: Monte-Carlo of the routing rule, top-8 of
-256 experts from 4 of 8 groups (reference/published_results.md §7)."""
+256 experts from 4 of 8 groups."""
 
 
 @dataclass(frozen=True, slots=True)

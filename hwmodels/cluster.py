@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics import FabricCounts, FabricSpec
 from hwmodels.node import NodeSpec
 from hwmodels.spec import Catalogue, Spec
@@ -23,6 +24,12 @@ class ClusterSpec(Spec):
     @model_validator(mode="after")
     def _fabric_fits_the_nodes(self) -> "ClusterSpec":
         self.fabric.check_ports(self.node.ports)
+        if self.fabric.link_bytes_per_s < self.node.nic.link_bytes_per_s:
+            raise InfeasibleError(
+                f"fabric.link_bytes_per_s: at least that of node.nic "
+                f"({self.node.nic.link_bytes_per_s:g} B/s), got {self.fabric.link_bytes_per_s:g}; "
+                f"set both"
+            )
         self.fabric.counts(self.endpoints)
         return self
 

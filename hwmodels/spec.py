@@ -143,9 +143,13 @@ def read_document(spec: type[Spec], path: Path) -> Document:
         SpecError: the file cannot be read or parsed, or breaks the conventions.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SpecError(f"{path}: {error}") from None
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise SpecError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{path}: expected a TOML file, got bytes that are not UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SpecError(f"{path}: not TOML: {error}") from None
     try:
         document = expand(spec, raw)
     except SpecError as error:
@@ -184,7 +188,8 @@ def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
 def override(document: Document, spec: type[Spec], path: str, value: Any, origin: str) -> None:
     """Set one value in place: `override(doc, ClusterSpec, "node.chip", "h20", "--set ...")`.
 
-    A mapping replaces the table at `path`, and a preset's name stands for the preset. The source
+    A mapping replaces the table at `path`, a preset's name stands for the preset, and `none`
+    takes away what may be left out. The source
     becomes `origin`, with the one it replaces in brackets.
 
     Raises:
@@ -192,6 +197,7 @@ def override(document: Document, spec: type[Spec], path: str, value: Any, origin
         UnknownPresetError: the value names no preset of that kind.
     """
     *parents, last = path.split(".")
+    value = None if value == "none" else value
     owner: type[Spec] | None = spec
     target: Any = document.values
     for depth, key in enumerate(parents, start=1):
@@ -357,6 +363,11 @@ def _one_line(error: ValidationError, spec: type[BaseModel], values: Any, name: 
         reason = f"unknown key{suggestion(where[-1], _keys_at(spec, values, where[:-1]))}"
     elif first["type"] == "missing":
         reason = "missing"
+    elif first["type"] in ("model_type", "model_attributes_type"):
+        keys = ", ".join(_keys_at(spec, values, where))
+        reason = f"is a table with keys {keys}, got {first['input']!r}"
+    elif first["type"] in ("int_parsing", "int_type", "int_from_float"):
+        reason = f"must be a whole number, got {first['input']!r}"
     elif first["type"] != "value_error":  # those are ours and say what they got
         shown = repr(first["input"])
         shown = shown if len(shown) <= 80 else f"{shown[:77]}..."

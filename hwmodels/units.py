@@ -21,11 +21,15 @@ _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0
 
 @dataclass(frozen=True)
 class Dimension:
-    """A kind of quantity: its base unit, the units it accepts, one example to show."""
+    """A kind of quantity: its base unit, the units it accepts, one example to show.
+
+    Below `floor` a value is taken for a forgotten unit.
+    """
 
     base: str
     scales: dict[str, float]
     example: str
+    floor: float = 0.0
 
 
 def _prefixed(unit: str, scale: float = 1.0, *, binary: bool = False) -> dict[str, float]:
@@ -42,6 +46,7 @@ BYTES_PER_S = Dimension(
     "B/s",
     {f"{u}/s": f for u, f in (_BYTES | _BITS).items()} | _prefixed("bps", 1 / 8),
     "400 Gb/s",
+    floor=1e6,
 )
 SECONDS = Dimension(
     "s",
@@ -58,9 +63,9 @@ SECONDS = Dimension(
     "2.8 us",
 )
 FLOPS_PER_S = Dimension(
-    "FLOP/s", {f"{u}/s": f for u, f in _FLOPS.items()} | _prefixed("FLOPS"), "989.5 TFLOPS"
+    "FLOP/s", {f"{u}/s": f for u, f in _FLOPS.items()} | _prefixed("FLOPS"), "989.5 TFLOPS", 1e9
 )
-HERTZ = Dimension("Hz", _prefixed("Hz"), "1.83 GHz")
+HERTZ = Dimension("Hz", _prefixed("Hz"), "1.83 GHz", floor=1e6)
 WATTS = Dimension("W", _prefixed("W"), "700 W")
 USD = Dimension("USD", _prefixed("USD") | _prefixed("$"), "2 USD")
 
@@ -113,7 +118,13 @@ def _as_float(number: float, example: str) -> float:
 
 def _reader(dimension: Dimension) -> Callable[[Any], float]:
     def read(value: Any) -> float:
-        return parse_quantity(value, dimension)
+        number = parse_quantity(value, dimension)
+        if 0 < number < dimension.floor:
+            raise UnitError(
+                f"expected at least {format_quantity(dimension.floor, dimension.base)}, such as "
+                f"{dimension.example!r}; a bare number is in {dimension.base}, got {value!r}"
+            )
+        return number
 
     return read
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwmodels.errors import InputError, MachineError, MoesimError
+from hwmodels.errors import InfeasibleError, InputError, MachineError, MoesimError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +28,9 @@ def main() -> None:
     """Run the command line and exit."""
     try:
         status = moesim.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
     except click.exceptions.Abort:
         _fail("interrupted", 1)
     except click.ClickException as error:
@@ -91,9 +94,7 @@ def _with_experiment_options(command: Any) -> Any:
     "--trace",
     "detail",
     type=click.Choice(["chunks", "segments", "kernels"]),
-    default="chunks",
-    show_default=True,
-    help="Detail of trace.json.",
+    help="Detail of trace.json; chunks without it.",
 )
 @click.option("--trace-rank", "ranks", type=int, multiple=True, help="Pipeline ranks to trace.")
 def run(
@@ -103,21 +104,29 @@ def run(
     schedule: str | None,
     play: str | None,
     out: Path | None,
-    detail: str,
+    detail: str | None,
     ranks: tuple[int, ...],
 ) -> None:
     """Simulate EXPERIMENT, a preset or a TOML file.
 
+    KEY descends through presets, VALUE is TOML or a bare word; quantities take units.
+
     \b
-    moesim run deepseek-v3-pretrain --out out
-    moesim run deepseek-v3-pretrain --set cluster.node.chip=h100 --set batch.sequences=7680
+    moesim run deepseek-v3-pretrain --out out/base
+    moesim run deepseek-v3-pretrain --set cluster.node.chip=h200
+    moesim run deepseek-v3-pretrain --set cluster.node.nic.link_bytes_per_s="200 Gb/s"
+    moesim run deepseek-v3-pretrain --set profile=none     (the datasheet's roofline)
     """
     from simulator.tell.result import run as simulate
 
     chosen = _load(experiment, overrides)
     if play is not None:
         chosen = chosen.with_overrides({"ranks.play": play}, "--ranks")
+    if out is None and (detail or ranks):
+        raise InputError("--trace, --trace-rank: need --out, the folder to write to")
     if schedule == "all":
+        if out is not None:
+            raise InputError("--out: --schedule all writes no files; name one schedule")
         _run_all_schedules(chosen, as_json)
         return
     if schedule is not None:
@@ -125,7 +134,7 @@ def run(
     if out:
         _prepare(out, ranks, chosen.plan.pp)
     result = simulate(chosen)
-    files = _write(result, out, detail, ranks) if out else []
+    files = _write(result, out, detail or "chunks", ranks) if out else []
     if as_json:
         click.echo(result.to_json())
         return
@@ -150,19 +159,21 @@ def _run_all_schedules(experiment: "Experiment", as_json: bool) -> None:
     from simulator.tell.summary import show_schedules
     from workloads.schedules import SCHEDULES
 
-    outcomes: dict[str, Result | InputError] = {}
+    outcomes: dict[str, Result | InfeasibleError] = {}
     for name in SCHEDULES:
         try:
             outcomes[name] = simulate(
                 experiment.with_overrides({"plan.schedule": name}, "--schedule")
             )
-        except InputError as error:
+        except InfeasibleError as error:
             outcomes[name] = error
+    if all(isinstance(outcome, InfeasibleError) for outcome in outcomes.values()):
+        raise InfeasibleError(f"no schedule can run this: {outcomes[name]}")
     if as_json:
         _echo_json(
             {
                 name: {"infeasible": str(outcome)}
-                if isinstance(outcome, InputError)
+                if isinstance(outcome, InfeasibleError)
                 else outcome.model_dump(mode="json")
                 for name, outcome in outcomes.items()
             }
@@ -179,7 +190,14 @@ def _prepare(out: Path, ranks: tuple[int, ...], pp: int) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MachineError(f"--out {out}: {error.strerror or error}") from None
+        raise _cannot_write(out, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> MoesimError:
+    """A file where a folder should be is a wrong input; a full or read-only disk is not."""
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return InputError(f"--out {path}: {(error.strerror or str(error)).lower()}")
+    return MachineError(f"--out {path}: {(error.strerror or str(error)).lower()}")
 
 
 def _write(result: "Result", out: Path, detail: str, ranks: tuple[int, ...]) -> list[Path]:
@@ -192,7 +210,7 @@ def _write(result: "Result", out: Path, detail: str, ranks: tuple[int, ...]) -> 
         result.timeline().to_chrome_trace(files[1], detail, ranks or None)  # type: ignore[arg-type]
         return files + draw_all(result.training_run(), out)
     except OSError as error:
-        raise MachineError(f"--out {out}: {error.strerror or error}") from None
+        raise _cannot_write(out, error) from None
 
 
 @moesim.command()
@@ -218,13 +236,22 @@ def compare(before: Path, after: Path, as_json: bool) -> None:
 
 
 @moesim.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-def plot(folder: Path) -> None:
-    """Draw the figures of a result again, from FOLDER/result.json."""
+@click.argument("result", type=click.Path(path_type=Path))
+def plot(result: Path) -> None:
+    """Draw the figures of a result again, beside it.
+
+    RESULT is a result.json file or a folder that `run --out` wrote.
+    """
     from simulator.tell.figures import draw_all
     from simulator.tell.result import Result
 
-    for file in draw_all(Result.load(folder).training_run(), folder):
+    folder = result if result.is_dir() else result.parent
+    training = Result.load(result).training_run()
+    try:
+        files = draw_all(training, folder)
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+    for file in files:
         click.echo(f"wrote {file}", err=True)
 
 
@@ -262,7 +289,7 @@ def _catalogues() -> "dict[str, Catalogue[Any]]":
 @click.argument("kind", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def list_presets(kind: str | None, as_json: bool) -> None:
-    """List presets by kind: chips, nodes, clusters, profiles, models, experiments, schedules."""
+    """List presets, fabrics and schedules, all or of one KIND."""
     from hwmodels.errors import SpecError, suggestion
     from hwmodels.fabrics import FabricSpec
     from workloads.schedules import SCHEDULES
@@ -286,14 +313,17 @@ def list_presets(kind: str | None, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def show(kind: str, name: str, as_json: bool) -> None:
-    """Print every resolved value of preset NAME of KIND, with its source."""
+    """Print every value of preset NAME with its source.
+
+    KIND is chip, node, cluster, profile, model or experiment.
+    """
     from hwmodels.errors import SpecError, suggestion
     from simulator.tell.summary import show_preset
 
-    catalogues = _catalogues()
-    if kind not in catalogues:
+    catalogues, singular = _catalogues(), kind.removesuffix("s")
+    if singular not in catalogues:
         raise SpecError(f"show: unknown kind {kind!r}{suggestion(kind, catalogues)}")
-    catalogue = catalogues[kind]
+    catalogue = catalogues[singular]
     spec, document = catalogue.load(name), catalogue.document(name)
     if as_json:
         sources = {path: source.model_dump() for path, source in document.sources.items()}
@@ -346,7 +376,7 @@ def fit(trace: Path, tables: tuple[Path, ...], out: Path | None) -> None:
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise MachineError(f"--out {out}: {error.strerror or error}") from None
+        raise _cannot_write(out, error) from None
 
 
 @calibrate.command()

@@ -41,7 +41,7 @@ class CommunicationSpec(Spec):
         routed_nodes_max: nodes one token's experts may sit on; left out, the model's own rule.
     """
 
-    sms: Annotated[int, Field(ge=0)] = 20
+    sms: Annotated[int, Field(ge=1)] = 20
     dispatch: str = "fp8_1x128"
     combine: str = "bf16"
     routed_nodes_max: Annotated[int, Field(ge=1)] | None = None
@@ -113,6 +113,8 @@ class Experiment(Spec):
             SpecError: the document is malformed.
         """
         path = Path(name_or_path)
+        if path.is_dir() or path.suffix == ".json":
+            raise SpecError(f"{path}: expected the name of a preset or a TOML file")
         if path.suffix == ".toml" or path.is_file():
             return cls.from_document(read_document(cls, path))
         return cls.from_document(EXPERIMENTS.document(str(name_or_path)))

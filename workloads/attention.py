@@ -12,7 +12,7 @@ from pydantic import Field
 
 from hwmodels.spec import Kinded
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 class AttentionCore(NamedTuple):

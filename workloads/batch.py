@@ -7,7 +7,7 @@ from pydantic import Field
 from hwmodels.errors import InfeasibleError
 from hwmodels.spec import Spec
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 class BatchSpec(Spec):

@@ -23,7 +23,7 @@ from workloads.schedules.replay import peak_in_flight
 from workloads.schedules.step import Step
 
 RESERVED_BYTES = 6e9
-"""Expert-exchange and NCCL buffers, workspaces, CUDA context: an estimate (`table4` study §5)."""
+"""Expert-exchange and NCCL buffers, workspaces, CUDA context: an estimate, not published."""
 
 
 def rank_parameters(stages: Sequence[Sequence[Layer]], held: Sequence[int]) -> Parameters:

@@ -47,11 +47,6 @@ class RoutingStatistics:
         """Distinct nodes other than its own: what crosses a NIC, `(n - 1) / n` by symmetry."""
         return self.nodes_per_token * (self.nodes - 1) / self.nodes
 
-    @property
-    def remote_gpus_per_token(self) -> float:
-        """Distinct GPUs other than its own: what leaves a GPU or is forwarded."""
-        return self.gpus_per_token * (self.gpus - 1) / self.gpus
-
 
 @lru_cache(maxsize=256)
 def expected_copies(
@@ -100,6 +95,10 @@ def _node_count(moe: MoESpec, ep: int, gpus_per_node: int) -> int:
     if ep < 1 or moe.routed_experts % ep:
         raise InfeasibleError(
             f"plan.ep: must divide the {moe.routed_experts} routed experts, got {ep}"
+        )
+    if ep < gpus_per_node and gpus_per_node % ep:
+        raise InfeasibleError(
+            f"plan.ep: inside one node it must divide its {gpus_per_node} GPUs, got {ep}"
         )
     if ep > gpus_per_node and ep % gpus_per_node:
         raise InfeasibleError(

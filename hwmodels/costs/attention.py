@@ -15,8 +15,8 @@ in full: the tensor core computes a masked block before it is masked.
 R is the tensor FLOPs of one SM in one clock, f the clock. Units are many and handed out as SMs
 become free, so their sum is spread evenly; only a unit longer than that share holds the op alone.
 The backward pass also writes and converts dQ and preprocesses dO; those are memory ops of their
-own. Source: `reference/cost_model.md` §5 of the project's study of public kernel timings, where
-this non-absorbed form (192 + 128 for MLA) fits the measured prefill kernels.
+own. This non-absorbed form (192 + 128 for MLA) is the one that fits measured prefill kernels
+(TensorRT-LLM tables of ai-dynamo/aiconfigurator @095f58a5).
 """
 
 from typing import Annotated

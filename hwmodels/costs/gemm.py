@@ -33,9 +33,9 @@ can be: another tile brings another SM's share of the memory parallelism.
 The cap is the clock under load: a chip that runs into its power limit lowers the clock of all SMs,
 so it is a rate per SM, and an op on 112 of 132 SMs has 112/132 of it.
 
-Equations, bounds and defaults: `reference/cost_model.md` §2 of the project's study of public
-kernel timings, where they hold 4.6 % median error on unseen H200 shapes (BF16) and transfer to
-H100 by its datasheet.
+Equations, bounds and defaults come from a study of the public AIConfigurator GEMM tables
+(ai-dynamo/aiconfigurator @095f58a5), where they hold 4.6 % median error on unseen H200 shapes
+(BF16) and transfer to H100 by its datasheet.
 """
 
 from typing import Annotated, NamedTuple

@@ -6,8 +6,10 @@ GPUs that want them (ISCA'25 "Insights into DeepSeek-V3", arXiv 2505.09343 §4.3
 
     t_port = max(nic_bytes / nic_rate, nvlink_bytes / nvlink_rate),  t = latency + max over ports
 
-Rates are those a profile achieved, scaled by the link it was measured on; without a profile they
-are the datasheet's. They grow with the SMs given to communication up to saturation.
+Every message between nodes is charged the latency of three switches, so fabrics of two layers
+differ by nothing here. Rates are those a profile achieved, scaled by the link it was measured on;
+without a profile they are the datasheet's. They grow with the SMs given to communication up to
+saturation.
 """
 
 from dataclasses import dataclass
@@ -28,14 +30,20 @@ CROSS_LEAF_HOPS = 3  # leaf, spine, leaf
 
 @dataclass(frozen=True, slots=True)
 class LinkRates:
-    """Achieved bytes per second of one GPU, one direction, and seconds of an empty message."""
+    """Achieved bytes per second of one GPU, one direction, and seconds of an empty message.
+
+    NVLink has three rates: in rings, in an exchange inside one node, and in an exchange that also
+    forwards what NICs bring; only the exchange depends on the SMs it is given.
+    """
 
     dispatch_nic: float
     combine_nic: float
     nvlink: float
+    exchange_nvlink: float
     forwarding_nvlink: float
     message_nic: float
     latency_s: float
+    scale_up_latency_s: float
     dispatch_beside_compute: float
     combine_beside_compute: float
 
@@ -44,11 +52,12 @@ def link_rates(
     cluster: ClusterSpec, parameters: CommunicationParameters | None, sms: int
 ) -> LinkRates:
     """Return what the links of `cluster` achieve with `sms` SMs given to communication."""
-    node = cluster.node
+    node, fabric = cluster.node, cluster.fabric
     nic, nvlink = node.scale_out_bytes_per_s_per_gpu, node.chip.nvlink_bytes_per_s
-    latency_s = float(cluster.fabric.latency_s(CROSS_LEAF_HOPS))
+    latency_s = float(fabric.latency_s(CROSS_LEAF_HOPS))
     if parameters is None:
-        return LinkRates(nic, nic, nvlink, nvlink, nic, latency_s, 1.0, 1.0)
+        in_node_s = node.scale_up.latency_s
+        return LinkRates(nic, nic, nvlink, nvlink, nvlink, nic, latency_s, in_node_s, 1.0, 1.0)
     nic_scale = nic / parameters.link_nic_bytes_per_s
     nvlink_scale = nvlink / parameters.link_nvlink_bytes_per_s
     share = min(1.0, sms / parameters.saturating_sms)
@@ -56,9 +65,11 @@ def link_rates(
         dispatch_nic=parameters.dispatch_nic_bytes_per_s * nic_scale * share,
         combine_nic=parameters.combine_nic_bytes_per_s * nic_scale * share,
         nvlink=parameters.nvlink_bytes_per_s * nvlink_scale,
+        exchange_nvlink=parameters.nvlink_bytes_per_s * nvlink_scale * share,
         forwarding_nvlink=parameters.forwarding_nvlink_bytes_per_s * nvlink_scale * share,
         message_nic=parameters.message_nic_bytes_per_s * nic_scale,
         latency_s=latency_s,
+        scale_up_latency_s=node.scale_up.latency_s,
         dispatch_beside_compute=parameters.dispatch_beside_compute,
         combine_beside_compute=parameters.combine_beside_compute,
     )
@@ -85,12 +96,13 @@ class ExchangePricer:
             size, nic = exchange.dispatch_bytes_per_token, self.rates.dispatch_nic
         else:
             size, nic = exchange.combine_bytes_per_token, self.rates.combine_nic
-        nvlink = self.rates.forwarding_nvlink if nodes > 1 else self.rates.nvlink
+        nvlink = self.rates.forwarding_nvlink if nodes > 1 else self.rates.exchange_nvlink
         token_bytes = exchange.tokens * size
-        nic_bytes = token_bytes * self.routing.nodes_per_token * (nodes - 1) / nodes
+        nic_bytes = token_bytes * self.routing.remote_nodes_per_token
         nvlink_bytes = token_bytes * self.routing.gpus_per_token * (in_node - 1) / in_node
         slowest = max(nic_bytes * node_load.max() / nic, nvlink_bytes * load.max() / nvlink)
-        return self.rates.latency_s + float(slowest)
+        latency_s = self.rates.latency_s if nodes > 1 else self.rates.scale_up_latency_s
+        return latency_s + float(slowest)
 
 
 def message_s(rates: LinkRates, size_bytes: float) -> float:

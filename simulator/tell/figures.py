@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 
 from simulator.play.chunk import COMPUTE, ChunkPlay
 from simulator.play.pipeline import COMPUTE as PIPELINE_COMPUTE
+from simulator.tell.metrics import PHASE_NAMES
 from simulator.training import TrainingRun, chunk_key, stages_alike
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORWARD, BACKWARD, WEIGHT, PAIR = "#3b75af", "#e1812c", "#3a923a", "#8d6bb8"
-COMMUNICATION, WAITING, OPTIMIZER = "#8a8f98", "#d9dce1", "#1f2430"
+COMMUNICATION, WAITING, OPTIMIZER, IDLE = "#8a8f98", "#d9dce1", "#1f2430", "#ffffff"
 STEP_COLORS = {"F": FORWARD, "B": BACKWARD, "Bi": BACKWARD, "W": WEIGHT, "FB": PAIR}
 STEP_NAMES = {
-    FORWARD: "forward",
-    BACKWARD: "backward",
-    WEIGHT: "weight gradients",
-    PAIR: "forward and backward overlapped",
-    OPTIMIZER: "optimizer",
+    FORWARD: PHASE_NAMES["forward"],
+    BACKWARD: PHASE_NAMES["backward"],
+    WEIGHT: PHASE_NAMES["weight"],
+    PAIR: PHASE_NAMES["forward_backward"],
+    OPTIMIZER: PHASE_NAMES["optimizer"],
 }
 PHASE_COLORS = {
     "forward_backward": PAIR,
@@ -40,7 +41,7 @@ PHASE_COLORS = {
     "backward": BACKWARD,
     "weight": WEIGHT,
     "optimizer": OPTIMIZER,
-    "bubble": WAITING,
+    "bubble": IDLE,
 }
 STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
@@ -65,7 +66,8 @@ def draw_all(run: TrainingRun, folder: Path) -> list[Path]:
     with mpl.rc_context(STYLE):
         for name, draw in figures.items():
             figure = draw(run)
-            if figure is None:
+            if figure is None:  # a folder written before may hold one that no longer holds
+                (folder / f"{name}.png").unlink(missing_ok=True)
                 continue
             files.append(folder / f"{name}.png")
             figure.savefig(files[-1])
@@ -88,9 +90,10 @@ def pipeline_gantt(run: TrainingRun) -> "Figure":
     bubble = run.times.phases["bubble"].mean() / run.times.step_s
     axes.set_title(
         f"{run.experiment.name}: one step, {timeline.makespan_s:.2f} s, "
-        f"{bubble:.0%} of it idle (white) on the mean rank"
+        f"{bubble:.1%} of it idle (white) on the mean rank"
     )
-    used = [color for color in STEP_NAMES if color != PAIR or _has_pairs(run)]
+    drawn = {color for _, color in _spans_by_color(run)}
+    used = [color for color in STEP_NAMES if color in drawn]
     figure.legend(
         handles=[Patch(color=c, label=STEP_NAMES[c]) for c in used],
         loc="upper center",
@@ -113,10 +116,6 @@ def _spans_by_color(run: TrainingRun) -> dict[tuple[int, str], list[tuple[float,
     return spans
 
 
-def _has_pairs(run: TrainingRun) -> bool:
-    return any(step.kind == "FB" for own in run.pipeline.program for step in own)
-
-
 def pair_overlap(run: TrainingRun) -> "Figure | None":
     """Draw compute over communication inside the pair that runs most often; None without pairs."""
     alike = stages_alike(run.workload)
@@ -129,7 +128,7 @@ def pair_overlap(run: TrainingRun) -> "Figure | None":
     _draw_streams(axes, chunk)
     axes.set_title(
         f"forward of stage {key[1]} overlapped with backward of stage {key[2]}: "
-        f"{chunk.duration_s * 1e3:.1f} ms on rank 0 of {chunk.ranks}"
+        f"rank 0 of {chunk.ranks}; the slowest ends at {chunk.duration_s * 1e3:.1f} ms"
     )
     handles = [
         Patch(color=FORWARD, label="forward"),
@@ -185,8 +184,11 @@ def breakdown(run: TrainingRun) -> "Figure":
         seconds = run.times.phases[name]
         if not seconds.any():
             continue
-        label = f"{name.replace('_', ' + ')} {seconds.mean():.2f} s"
-        axes.barh(range(ranks), seconds, left=left, color=color, label=label, height=0.8)
+        label = f"{PHASE_NAMES[name]}: {seconds.mean():.2f} s"
+        edge = WAITING if color == IDLE else color
+        axes.barh(
+            range(ranks), seconds, left=left, color=color, label=label, height=0.8, edgecolor=edge
+        )
         left = left + seconds
     axes.set_ylim(ranks - 0.4, -0.6)
     axes.set_yticks(range(ranks))

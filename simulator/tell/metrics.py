@@ -4,6 +4,15 @@ from hwmodels.spec import Spec
 from simulator.training import ChunkKey, TrainingRun
 
 SECONDS_PER_DAY = 86400.0
+PHASE_NAMES = {
+    "forward": "forward alone",
+    "backward": "backward alone",
+    "weight": "weight gradients alone",
+    "forward_backward": "forward and backward overlapped",
+    "bubble": "bubble",
+    "optimizer": "optimizer",
+}
+"""Phases of a step for people; Table 4 of ISCA'25 calls them 1F, 1B, 1W, 1F1B, bubble, opt."""
 
 
 class ChunkMetrics(Spec):

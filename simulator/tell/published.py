@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from hwmodels.errors import SpecError, UnknownPresetError, suggestion
+from hwmodels.errors import SpecError, suggestion
 from hwmodels.spec import Spec, validate
 from simulator.tell.quantities import QUANTITIES, Laboratory
 
@@ -93,7 +93,7 @@ def reproduce(names: Sequence[str] = ()) -> tuple[Row, ...]:
     """Compute the figures whose id is one of `names` or starts with one; all without names.
 
     Raises:
-        UnknownPresetError: a name matches nothing.
+        SpecError: a name matches nothing.
     """
     laboratory = Laboratory()
     return tuple(_row(figure, laboratory) for figure in _chosen(names))
@@ -102,7 +102,10 @@ def reproduce(names: Sequence[str] = ()) -> tuple[Row, ...]:
 def _chosen(names: Sequence[str]) -> list[PublishedFigure]:
     for name in names:
         if not any(_matches(figure.id, name) for figure in figures()):
-            raise UnknownPresetError("published figure", name, [f.id for f in figures()])
+            beginnings = {figure.id.partition(".")[0] for figure in figures()}
+            beginnings |= {".".join(figure.id.split(".")[:2]) for figure in figures()}
+            near = suggestion(name, beginnings)
+            raise SpecError(f"reproduce: no published figure is or begins with {name!r}{near}")
     return [f for f in figures() if not names or any(_matches(f.id, name) for name in names)]
 
 

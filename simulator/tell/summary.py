@@ -10,18 +10,16 @@ from hwmodels.errors import InputError
 from hwmodels.spec import Document
 from hwmodels.units import format_quantity
 from simulator.tell.compare import Change, Comparison
+from simulator.tell.metrics import PHASE_NAMES
 from simulator.tell.published import Row, headline
 from simulator.tell.result import Result
 
 INPUTS_SHOWN = 12
-
-PHASE_NAMES = {
-    "forward": "forward alone (1F)",
-    "backward": "backward alone (1B)",
-    "weight": "weight gradients alone (1W)",
-    "forward_backward": "forward + backward overlapped (1F1B)",
-    "bubble": "bubble",
-    "optimizer": "optimizer",
+HEADLINE_UNITS = {
+    "step_time_s": (1.0, " s"),
+    "tokens_per_day": (1e9, " B"),
+    "mfu_causal": (0.01, " %"),
+    "memory_bytes": (1e9, " GB"),
 }
 
 
@@ -62,8 +60,10 @@ def show_result(console: Console, result: Result) -> None:
 
 def _phases(result: Result) -> Table:
     metrics = result.metrics
-    grid = table("where the step goes", "phase", "mean rank", "share", "rank 0")
+    grid = table("where the step goes", "phase", "mean rank", "share", "pipeline rank 0")
     for name, seconds in metrics.breakdown_s.items():
+        if not any(metrics.breakdown_by_rank_s[name]):
+            continue
         rank0 = metrics.breakdown_by_rank_s[name][0]
         share = seconds / metrics.step_time_s
         grid.add_row(
@@ -75,9 +75,11 @@ def _phases(result: Result) -> Table:
 def _memory(result: Result) -> Table:
     terms = result.metrics.memory_bytes
     capacity = result.experiment["cluster"]["node"]["chip"]["hbm_capacity_bytes"]
-    grid = table("memory of the fullest rank", "term", "size")
+    totals = result.metrics.memory_by_rank_bytes
+    fullest = totals.index(max(totals))
+    grid = table(f"memory of pipeline rank {fullest}, the fullest", "term", "size")
     for name, size in terms.items():
-        if name != "total":
+        if name != "total" and size:
             grid.add_row(name.replace("_", " "), f"{size / 1e9:.1f} GB")
     grid.add_row("total", f"{terms['total'] / 1e9:.1f} of {capacity / 1e9:.0f} GB", style="bold")
     return grid
@@ -99,20 +101,27 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     console.print(
         _changes("where the difference comes from (mean rank, seconds)", comparison.phases)
     )
-    console.print(_changes("chunks (seconds)", comparison.chunks))
+    console.print(
+        _changes("chunks: kind, forward stage|backward stage (seconds)", comparison.chunks)
+    )
 
 
 def _changes(title: str, changes: Iterable[Change]) -> Table:
     grid = table(title, "", "before", "after", "difference", "")
     for change in changes:
+        if not change.difference:
+            continue
         relative = f"{change.relative:+.1%}" if change.relative is not None else ""
+        scale, unit = HEADLINE_UNITS.get(change.name, (1.0, ""))
         grid.add_row(
-            change.name,
-            _text(change.before),
-            _text(change.after),
-            f"{change.difference:+.4g}",
+            PHASE_NAMES.get(change.name, change.name),
+            f"{change.before / scale:.5g}{unit}",
+            f"{change.after / scale:.5g}{unit}",
+            f"{change.difference / scale:+.4g}{unit}",
             relative,
         )
+    if not grid.rows:
+        grid.add_row("no difference")
     return grid
 
 

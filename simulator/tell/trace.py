@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from hwmodels.errors import InputError
 from simulator.play.chunk import COMM, COMPUTE, ChunkPlay
@@ -27,12 +27,23 @@ THREADS = {COMPUTE: 0, COMM: 1, SEND: 2}
 US = 1e6
 
 
+class KernelShare(NamedTuple):
+    """One kernel of a segment: begin and end as shares of the segment's time, and its work."""
+
+    name: str
+    begin: float
+    end: float
+    flops: float
+    bytes: float
+    bound: str
+
+
 @dataclass(frozen=True)
 class StepTrace:
     """The timeline of one training step, ready to be written."""
 
     run: TrainingRun
-    _memo: dict[tuple[int, int, str], list[tuple[str, float, float]]] = field(default_factory=dict)
+    _memo: dict[tuple[int, int, str], list[KernelShare]] = field(default_factory=dict)
 
     def to_chrome_trace(
         self, path: Path | str, detail: Detail = "chunks", ranks: Sequence[int] | None = None
@@ -74,7 +85,8 @@ class StepTrace:
                 yield from self._opened(rank, step, chunk, start_s, detail)
             else:
                 name = graph.labels[graph.label[task]]
-                yield _span(rank, stream, name, start_s, end_s)
+                arguments = _places(run.pipeline.program[rank][index]) if index >= 0 else {}
+                yield _span(rank, stream, name, start_s, end_s, **arguments)
 
     def _chosen(self, ranks: Sequence[int] | None) -> list[int]:
         count = len(self.run.pipeline.program)
@@ -100,7 +112,7 @@ class StepTrace:
             if detail == "kernels" and stream == COMPUTE:
                 yield from self._kernels(rank, step, label, start_s, end_s)
             else:
-                yield _span(rank, stream, label, start_s, end_s)
+                yield _span(rank, stream, label, start_s, end_s, **_places(step))
 
     def _kernels(
         self, rank: int, step: Step, label: str, start_s: float, end_s: float
@@ -108,14 +120,15 @@ class StepTrace:
         segment, _, place = label.partition(" ")
         chunk = step.forward if segment.endswith("(F)") else step.backward
         assert chunk is not None, "a segment belongs to one of the step's chunks"
-        for name, begin, end in self._shares(chunk.stage, int(place), segment):
-            begin_s = start_s + (end_s - start_s) * begin
-            yield _span(
-                rank, COMPUTE, name, begin_s, start_s + (end_s - start_s) * end, segment=label
-            )
+        length_s = end_s - start_s
+        for kernel in self._shares(chunk.stage, int(place), segment):
+            begin_s, until_s = start_s + length_s * kernel.begin, start_s + length_s * kernel.end
+            facts = {"segment": label, "stage": chunk.stage, "microbatch": chunk.microbatch}
+            facts |= {"flops": kernel.flops, "bytes": kernel.bytes, "bound": kernel.bound}
+            yield _span(rank, COMPUTE, kernel.name, begin_s, until_s, **facts)
 
-    def _shares(self, stage: int, place: int, segment: str) -> list[tuple[str, float, float]]:
-        """Return name, begin and end of each kernel of a segment, as shares of its time."""
+    def _shares(self, stage: int, place: int, segment: str) -> list[KernelShare]:
+        """Return the kernels of a segment in launch order, at balanced load."""
         key = stage, place, segment
         if key not in self._memo:
             half, phase = segment[:-3], segment[-2]
@@ -123,8 +136,10 @@ class StepTrace:
             costs = self.run.pricer.kernels.price(ops)
             seconds = costs.duration_s[:, 0] + costs.gap_s
             ends = (seconds.cumsum() / seconds.sum()).tolist()
-            names = [op.name for op in ops]
-            self._memo[key] = list(zip(names, [0.0, *ends[:-1]], ends, strict=True))
+            begins, names = [0.0, *ends[:-1]], [op.name for op in ops]
+            work = (costs.flops.tolist(), costs.bytes.tolist(), costs.bound.tolist())
+            rows = zip(names, begins, ends, *work, strict=True)
+            self._memo[key] = [KernelShare(*row) for row in rows]
         return self._memo[key]
 
 
@@ -144,6 +159,12 @@ def _names(ranks: Iterable[int]) -> Iterator[Event]:
                 "name": "thread_name",
                 "args": {"name": stream},
             }
+
+
+def _places(step: Step) -> dict[str, object]:
+    """Stage and micro-batch of each chunk of a step, for a span's arguments."""
+    chunks = {"forward": step.forward, "backward": step.backward}
+    return {name: chunk._asdict() for name, chunk in chunks.items() if chunk}
 
 
 def _span(

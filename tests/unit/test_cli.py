@@ -97,12 +97,11 @@ def test_wrong_input_exits_2_with_one_line_on_stderr():
     )
 
 
-def test_a_folder_that_cannot_be_written_exits_3(tmp_path):
-    """A file stands where the folder should be."""
+def test_a_file_where_the_folder_should_be_exits_2_before_the_run(tmp_path):
     taken = tmp_path / "out"
     taken.write_text("not a folder", encoding="utf-8")
     done = process("run", "deepseek-v3-pretrain", *SHORT, "--schedule", "1f1b", "--out", taken)
-    assert (done.returncode, done.stdout) == (3, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"moesim: --out {taken}: ")
     assert done.stderr.count("\n") == 1
 
@@ -123,9 +122,21 @@ def test_a_folder_that_cannot_be_written_exits_3(tmp_path):
         (["run", "deepseek-v3-pretrain", "--nonsense"], "--nonsense"),
         (["fly"], "fly"),
         (["show", "chip", "h8000"], "did you mean 'h800'?"),
-        (["show", "chips", "h800"], "did you mean 'chip'?"),
+        (["show", "chp", "h800"], "did you mean 'chip'?"),
+        (["run", "deepseek-v3-pretrain", "--trace", "kernels"], "need --out"),
+        (["run", "deepseek-v3-pretrain", "--schedule", "all", "--out", "x"], "name one schedule"),
+        (["run", "deepseek-v3-pretrain", "--out", "x", "--trace-rank", "16"], "from 0 to 15"),
+        (["run", "deepseek-v3-pretrain", "--set", "communication.sms=0"], "communication.sms"),
+        (["run", "deepseek-v3-pretrain", "--set", "batch.sequences=12800000"], "10,000 micro"),
+        (["run", "deepseek-v3-pretrain", "--set", "batch.sequences=true"], "whole number"),
+        (["run", "deepseek-v3-pretrain", "--set", "plan=16"], "is a table with keys pp, ep"),
+        (
+            ["run", "deepseek-v3-pretrain", "--set", "cluster.node.nic.link_bytes_per_s=400"],
+            "such as '400 Gb/s'",
+        ),
+        (["run", "."], "expected the name of a preset or a TOML file"),
         (["list", "gadgets"], "unknown kind 'gadgets'"),
-        (["reproduce", "isca26"], "published figure 'isca26': unknown"),
+        (["reproduce", "isca26"], "no published figure is or begins with 'isca26'"),
         (["compare", "nowhere.json", "nowhere.json"], "nowhere.json"),
         (["plot", "nowhere"], "nowhere"),
     ],
@@ -180,7 +191,7 @@ def test_a_summary_names_step_phases_memory_and_basis(invoke, played, short_run)
     text = invoke("run", "deepseek-v3-pretrain").output
     metrics = short_run().metrics
     assert f"{metrics.step_time_s:.3f} s" in text
-    for words in ("bubble", "optimizer", "1F1B", "activations", "profile h800-deepseek"):
+    for words in ("bubble", "optimizer", "overlapped", "activations", "profile h800-deepseek"):
         assert words in text
     assert f"{metrics.memory_bytes['total'] / 1e9:.1f} of 80 GB" in text
 

@@ -71,7 +71,7 @@ def test_a_fabric_may_be_replaced_as_a_table() -> None:
         ("fabric.switch_radix", 63, "fabric.switch_radix: input should be a multiple of 2, got 63"),
         ("fabric.kind", "torus", "fabric: kind 'torus': unknown; known: multi_plane_fat_tree, "),
         ("nodes", 2049, "fabric: multi_plane_fat_tree with switches of 64 ports holds 1 to 16384 "),
-        ("nodes", "many", "nodes: input should be a valid integer, unable to parse string"),
+        ("nodes", "many", "nodes: must be a whole number, got 'many'"),
         ("node.nic.link_bytes_per_s", "400 Gbit", "node.nic.link_bytes_per_s: expected a unit of "),
     ],
 )
@@ -137,3 +137,12 @@ def test_whatever_a_document_says_it_loads_or_is_refused_in_one_line(values: Any
 @given(st.lists(KEYS, min_size=1, max_size=4).map(".".join), TABLES)
 def test_whatever_is_overridden_it_loads_or_is_refused_in_one_line(path: str, value: Any) -> None:
     assert "\n" not in refusal(lambda: mpft_with(path, value))
+
+
+def test_a_fabric_slower_than_its_nics_is_refused() -> None:
+    document = CLUSTERS.document("h800-2048-mpft")
+    override(document, ClusterSpec, "node.nic.link_bytes_per_s", "800 Gb/s", "--set")
+    with pytest.raises(SpecError, match=r"fabric\.link_bytes_per_s: at least .* set both"):
+        build(ClusterSpec, document)
+    override(document, ClusterSpec, "fabric.link_bytes_per_s", "800 Gb/s", "--set")
+    assert build(ClusterSpec, document).node.nic.link_bytes_per_s == 100e9

@@ -222,9 +222,11 @@ RATES = LinkRates(
     dispatch_nic=10e9,
     combine_nic=5e9,
     nvlink=200e9,
+    exchange_nvlink=200e9,
     forwarding_nvlink=100e9,
     message_nic=20e9,
     latency_s=1e-6,
+    scale_up_latency_s=5e-7,
     dispatch_beside_compute=1.5,
     combine_beside_compute=1.2,
 )
@@ -257,7 +259,7 @@ def test_inside_one_node_nothing_meets_a_nic_and_nvlink_runs_at_its_own_rate():
     routing = RoutingStatistics(nodes=1, gpus=4, nodes_per_token=1.0, gpus_per_token=2.5)
     pricer = ExchangePricer(RATES, routing, gpus_per_node=4)
     assert pricer.exchange_s(EXCHANGE, "dispatch", np.ones(4)) == pytest.approx(
-        1e-6 + 1.024e6 * 2.5 * 0.75 / 200e9, rel=1e-12
+        5e-7 + 1.024e6 * 2.5 * 0.75 / 200e9, rel=1e-12
     )
 
 

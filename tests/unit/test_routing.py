@@ -84,9 +84,15 @@ def test_groups_that_do_not_divide_are_refused(ep, gpus_per_node, limit, message
 
 
 def test_one_large_node_has_no_remote_copies():
-    """GB200 NVL72 holds an expert group of 64 in one scale-up domain."""
-    found = expected_copies(V3, 64, 72)
+    """A scale-up domain of 128 GPUs holds two expert groups of 64."""
+    found = expected_copies(V3, 64, 128)
     assert (found.nodes, found.nodes_per_token, found.remote_nodes_per_token) == (1, 1, 0)
+
+
+def test_a_group_that_would_straddle_nodes_is_refused():
+    """Of 72 GPUs in order, the second group of 64 would have 8 on one node and 56 on the next."""
+    with pytest.raises(InfeasibleError, match="inside one node it must divide its 72 GPUs, got 64"):
+        expected_copies(V3, 64, 72)
 
 
 def test_loads_have_mean_one_and_the_spread_asked_for():

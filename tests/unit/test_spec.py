@@ -223,9 +223,9 @@ class TestOverride:
             override(document, Machine, "engine", "on", "--set")
         assert build(Machine, document).engine is not None
 
-    @given(cores=st.integers(-(2**60), 2**60), memory=st.floats(1, 1e18))
+    @given(cores=st.integers(-(2**60), 2**60), memory=st.floats(1e6, 1e18))
     def test_what_is_set_is_what_is_built(self, cores: int, memory: float) -> None:
-        document = Document({"name": "x", "memory": {"bytes_per_s": 1}})
+        document = Document({"name": "x", "memory": {"bytes_per_s": 1e9}})
         override(document, Engine, "cores", cores, "--set")
         override(document, Engine, "memory.capacity_bytes", memory, "--set")
         built = build(Engine, document)
@@ -256,7 +256,7 @@ class TestBuild:
 
     @pytest.mark.parametrize(
         ("content", "message"),
-        [(b"a = ", "Invalid value"), (b"\xff", "utf-8"), (b"a = " + b"[" * 5000, "recursion")],
+        [(b"a = ", "Invalid value"), (b"\xff", "not UTF-8"), (b"a = " + b"[" * 5000, "recursion")],
     )
     def test_a_file_that_is_not_toml_is_refused_with_its_path(
         self, tmp_path: Path, content: bytes, message: str
@@ -267,7 +267,7 @@ class TestBuild:
             read_document(Machine, path)
 
     def test_a_file_that_is_not_there_is_refused_with_its_path(self, tmp_path: Path) -> None:
-        with pytest.raises(SpecError, match="No such file"):
+        with pytest.raises(SpecError, match="no such file"):
             read_document(Machine, tmp_path / "none.toml")
 
     def test_a_field_through_optional_has_its_spec(self) -> None:

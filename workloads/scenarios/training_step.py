@@ -5,6 +5,7 @@ All pipelines do the same; the ranks of an expert group differ only in the load 
 
 from dataclasses import dataclass
 
+from hwmodels.errors import InfeasibleError
 from hwmodels.formats import NumberFormat
 from workloads.batch import BatchSpec
 from workloads.layers import Layer, LayerInputs
@@ -17,6 +18,7 @@ from workloads.parallel import ParallelPlan
 from workloads.routing import RoutingStatistics, expected_copies
 from workloads.schedules.step import Program
 
+MICROBATCHES_MAX = 10_000
 ACTIVATION_BYTES = 2  # BF16 residual stream between stages
 
 
@@ -68,6 +70,11 @@ def training_step(
     """
     plan.check(model, gpus)
     microbatches = plan.microbatches(batch, gpus)
+    if microbatches > MICROBATCHES_MAX:
+        raise InfeasibleError(
+            f"batch.sequences: at most {MICROBATCHES_MAX:,} micro-batches a pipeline can be "
+            f"simulated, got {microbatches:,}"
+        )
     routing = None
     if model.moe is not None:
         routing = expected_copies(model.moe, plan.ep, gpus_per_node, routed_nodes_max)
