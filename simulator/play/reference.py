@@ -10,11 +10,9 @@ from itertools import pairwise
 import numpy as np
 import simpy
 
-from hwmodels.errors import DeadlockError
+from simulator.play.deadlock import check_finished
 from simulator.play.graph import TaskGraph
 from simulator.play.timeline import Timeline
-
-SHOWN_BLOCKED_TASKS = 4
 
 
 class _Play:
@@ -49,26 +47,6 @@ class _Play:
             self.end_s[task] = self.env.now
             self.done[task].succeed()
 
-    def blocked(self) -> list[str]:
-        """Say of the first task stuck in each stream what it waits for."""
-        stuck = []
-        for stream in range(len(self.graph.streams)):
-            tasks = np.flatnonzero((self.graph.stream == stream) & np.isnan(self.end_s))
-            if len(tasks):
-                stuck.append(self._waits_for(int(tasks[0])))
-        return stuck
-
-    def _waits_for(self, task: int) -> str:
-        waiting = [d for d in self.graph.dependencies(task) if np.isnan(self.end_s[d])]
-        if waiting:
-            return f"{self.graph.name(task)} waits for {self.graph.name(int(waiting[0]))}"
-        absent = np.flatnonzero(
-            (self.graph.collective == self.graph.collective[task]) & np.isnan(self.ready_s)
-        )
-        return (
-            f"{self.graph.name(task)} waits in its collective for {self.graph.name(int(absent[0]))}"
-        )
-
 
 def play(graph: TaskGraph) -> Timeline:
     """Run `graph` from time zero and return its timeline.
@@ -82,12 +60,5 @@ def play(graph: TaskGraph) -> Timeline:
     for first, last in pairwise(bounds.tolist()):
         state.env.process(state.stream(order[first:last].tolist()))
     state.env.run()
-    stuck = state.blocked()
-    if stuck:
-        more = (
-            f" and {len(stuck) - SHOWN_BLOCKED_TASKS} more"
-            if len(stuck) > SHOWN_BLOCKED_TASKS
-            else ""
-        )
-        raise DeadlockError("; ".join(stuck[:SHOWN_BLOCKED_TASKS]) + more)
+    check_finished(graph, ~np.isnan(state.ready_s), ~np.isnan(state.end_s))
     return Timeline(graph, state.ready_s, state.start_s, state.end_s)
