@@ -57,6 +57,7 @@ LIBRARIES = {
     "matplotlib": ["simulator.tell", ROOF],
     "rich": ["simulator.tell", ROOF],
     "click": ["simulator.tell", ROOF],
+    "numba": ["simulator.play"],
 }
 
 FILE_LINES_MAX = 400
@@ -269,6 +270,7 @@ def test_a_long_function_and_a_silent_assertion_are_seen() -> None:
     ("module", "heavy"),
     [
         ("simulator", {"torch", "triton", "matplotlib", "pandas", "numba", "scipy"}),
+        ("simulator.play.array", {"numba", "scipy", "simpy", "pydantic"}),
         ("hwmodels.errors", {"numpy", "pydantic", "scipy"}),
         ("calibration", {"numpy", "pydantic", "scipy", "hwmodels", "workloads"}),
     ],

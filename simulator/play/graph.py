@@ -7,6 +7,7 @@ Streams are FIFO like those of a GPU, so the order of tasks in a stream is the p
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ class TaskGraph:
         collective: number of the collective a task joins, -1 for none.
         label: index into `labels`.
         streams, labels: names, for people.
+        derived: what engines worked out from everything but the durations, to play again fast.
     """
 
     stream: Ints
@@ -37,6 +39,7 @@ class TaskGraph:
     label: Ints
     streams: tuple[str, ...]
     labels: tuple[str, ...]
+    derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.stream)
@@ -51,7 +54,10 @@ class TaskGraph:
 
     def with_durations(self, duration_s: Floats) -> "TaskGraph":
         """Return the same graph with other durations."""
-        return replace(self, duration_s=duration_s)
+        other = replace(self, duration_s=duration_s)
+        # Frozen for others: only here is it known that nothing but the durations differs.
+        object.__setattr__(other, "derived", self.derived)
+        return other
 
 
 @dataclass(slots=True)

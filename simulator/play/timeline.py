@@ -37,3 +37,21 @@ class Timeline:
         busy = np.zeros(len(self.graph.streams))
         np.add.at(busy, self.graph.stream, self.end_s - self.start_s)
         return busy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReplicaTimeline:
+    """What happened in every replica of a graph.
+
+    Attributes:
+        end_s: (tasks, replicas) when each task ended; None if only the summary was recorded.
+        busy_s: (streams, replicas) seconds of work.
+        wait_s: (streams, replicas) seconds of waiting for the other members of collectives.
+        makespan_s: (replicas,) end of the last task.
+    """
+
+    graph: TaskGraph
+    end_s: Floats | None
+    busy_s: Floats
+    wait_s: Floats
+    makespan_s: Floats

@@ -1,0 +1,132 @@
+"""The array engine: a task graph as one pass of maxima and sums, compiled.
+
+Durations are fixed and streams are first in, first out, so a task's start is the latest end of
+what it waits for (max-plus algebra) and no clock is needed. It means what the reference engine
+means, to rounding. Replicas are copies of one graph with durations of their own, side by side in
+memory, so that one walk over the graph plays them all.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.errors import InputError
+from simulator.play.graph import TaskGraph
+from simulator.play.loops import Loops, compiled
+from simulator.play.order import order_of
+from simulator.play.timeline import ReplicaTimeline, Timeline
+
+Durations = NDArray[np.float64] | NDArray[np.float32]
+Record = Literal["all", "summary"]
+
+TILE_REPLICAS = 64  # half a kilobyte of each row: what is still needed of them stays in cache
+
+
+def play(graph: TaskGraph, loops: Loops | None = None) -> Timeline:
+    """Run `graph` from time zero and return its timeline.
+
+    Args:
+        loops: other than the compiled ones, such as `PLAIN`.
+
+    Raises:
+        DeadlockError: some tasks can never start; names them and what each waits for.
+        InputError: a duration is negative or no number, or a column points outside the graph.
+    """
+    order = order_of(graph, loops)
+    seconds = np.require(graph.duration_s, dtype=np.float64, requirements=["C", "W"])
+    if len(seconds) != len(graph):  # the order may have been checked with other durations
+        raise InputError(f"task graph: {len(graph)} tasks have {len(seconds)} durations")
+    _check_durations(seconds)
+    ready_s, start_s, end_s = (np.empty(len(graph)) for _ in range(3))
+    (loops or compiled()).play_once(
+        order.event_start,
+        order.sequence,
+        order.before_start,
+        order.before,
+        seconds,
+        ready_s,
+        start_s,
+        end_s,
+    )
+    return Timeline(graph, ready_s, start_s, end_s)
+
+
+def play_replicas(
+    graph: TaskGraph,
+    duration_s: Durations,
+    group: int = 1,
+    record: Record = "all",
+    loops: Loops | None = None,
+) -> ReplicaTimeline:
+    """Run replicas of `graph` side by side, each with durations of its own.
+
+    A collective of the graph is joined by its members in all replicas of a group: replicas
+    `k * group` to `(k + 1) * group - 1`, so that a group is `tile` of the graph. Groups are
+    independent; tiles of whole groups run in threads, to the same bits however many there are.
+
+    Args:
+        duration_s: (tasks, replicas); those of `graph` are not used. Times are summed in float64.
+        record: `all` keeps the end of every task; `summary` needs memory for little beyond
+            `duration_s`.
+        loops: other than the compiled ones, such as `PLAIN`.
+
+    Raises:
+        DeadlockError: some tasks can never start; names them and what each waits for.
+        InputError: `duration_s` has another shape, or a duration is negative or no number; `group`
+            does not divide the replicas.
+    """
+    order = order_of(graph, loops)
+    _check_replicas(graph, duration_s, group)
+    replicas, seconds = duration_s.shape[1], np.ascontiguousarray(duration_s)
+    row, before_row, rows = order.row, order.before_row, order.rows
+    if record == "all":
+        row, before_row, rows = order.sequence, order.before, len(graph)
+    end_s = np.empty((rows, replicas))
+    busy_s, wait_s = (np.zeros((len(graph.streams), replicas)) for _ in range(2))
+    makespan_s = np.zeros(replicas)
+    play_tile = (loops or compiled()).play_tile
+
+    def play_from(first: int) -> None:
+        play_tile(
+            order.event_start,
+            order.sequence,
+            order.stream,
+            row,
+            order.before_start,
+            before_row,
+            order.joined,
+            seconds,
+            group,
+            first,
+            min(first + width, replicas),
+            end_s,
+            busy_s,
+            wait_s,
+            makespan_s,
+        )
+
+    width = group * max(1, TILE_REPLICAS // group)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(play_from, range(0, replicas, width)))
+    return ReplicaTimeline(graph, end_s if record == "all" else None, busy_s, wait_s, makespan_s)
+
+
+def _check_replicas(graph: TaskGraph, duration_s: Durations, group: int) -> None:
+    if duration_s.ndim != 2 or len(duration_s) != len(graph):
+        raise InputError(
+            f"duration_s: must have one row for each of the {len(graph)} tasks and one column for "
+            f"each replica, got shape {duration_s.shape}"
+        )
+    replicas = duration_s.shape[1]
+    if group < 1 or replicas % group:
+        raise InputError(f"group: must divide the {replicas} replicas, got {group}")
+    _check_durations(duration_s)
+
+
+def _check_durations(duration_s: Durations) -> None:
+    least = duration_s.min(initial=0.0)
+    if not least >= 0:  # a NaN is not either
+        raise InputError(f"duration_s: must be 0 s or more, got {least}")

@@ -1,0 +1,140 @@
+"""In which order a graph's tasks can be played, whatever their durations.
+
+Streams are first in, first out and members of a collective start together, so the order depends on
+the graph alone: it is worked out once, kept with the graph, and every play is one pass along it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.errors import InputError
+from simulator.play.deadlock import check_finished
+from simulator.play.graph import Ints, TaskGraph
+from simulator.play.loops import Loops, compiled
+
+KEPT = "order"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Order:
+    """Tasks by place: members of a collective side by side, each after all it waits for.
+
+    Attributes:
+        sequence, stream: (tasks,) task at each place, and its stream.
+        event_start: (events + 1,) first place of each event: one task, or one collective.
+        joined: (events,) the event is a collective.
+        before_start, before: CSR by place; tasks that the one at this place waits for, the one
+            before it in its stream included.
+        row, before_row: the same tasks as rows of an array that holds only what is still needed.
+        rows: how many rows that array has.
+    """
+
+    sequence: Ints
+    stream: Ints
+    event_start: Ints
+    joined: NDArray[np.bool_]
+    before_start: Ints
+    before: Ints
+    row: Ints
+    before_row: Ints
+    rows: int
+
+
+def order_of(graph: TaskGraph, loops: Loops | None = None) -> Order:
+    """Return the order of `graph`, worked out at the first call.
+
+    Args:
+        loops: other than the compiled ones; then nothing is kept with the graph.
+
+    Raises:
+        DeadlockError: some tasks can never start; names them and what each waits for.
+        InputError: a column has the wrong length or points outside the graph.
+    """
+    if loops is not None:
+        return _sort(graph, loops)
+    if KEPT not in graph.derived:
+        graph.derived[KEPT] = _sort(graph, compiled())
+    order: Order = graph.derived[KEPT]
+    return order
+
+
+def _sort(graph: TaskGraph, loops: Loops) -> Order:
+    _check_columns(graph)
+    stream = _column(graph.stream)
+    before_start, before = loops.link_streams(
+        stream,
+        _column(graph.dependency_start),
+        _column(graph.dependency),
+        len(graph.streams),
+    )
+    event, member_start, member = _events(graph)
+    sequence, event_start, waits = loops.sort_events(
+        before_start, before, event, member_start, member
+    )
+    ended = np.zeros(len(graph), dtype=np.bool_)
+    ended[sequence] = True
+    check_finished(graph, waits == 0, ended)
+    before_start, before = _by_place(sequence, before_start, before)
+    row, before_row, rows = loops.assign_rows(event_start, sequence, before_start, before)
+    joined = graph.collective[sequence[event_start[:-1]]] >= 0
+    return Order(
+        sequence,
+        stream[sequence],
+        event_start,
+        joined,
+        before_start,
+        before,
+        row,
+        before_row,
+        rows,
+    )
+
+
+def _events(graph: TaskGraph) -> tuple[Ints, Ints, Ints]:
+    """Return the event of each task, and the tasks of each event as CSR."""
+    joined = graph.collective >= 0
+    numbers, place = np.unique(graph.collective[joined], return_inverse=True)
+    event = np.empty(len(graph), dtype=np.int64)
+    event[joined] = place
+    event[~joined] = len(numbers) + np.arange(len(graph) - len(place))
+    member_start = np.concatenate(([0], np.cumsum(np.bincount(event))))
+    return event, member_start, np.argsort(event, kind="stable")
+
+
+def _by_place(sequence: Ints, start: Ints, values: Ints) -> tuple[Ints, Ints]:
+    """Return the CSR rows of tasks in the order of `sequence`."""
+    counts = np.diff(start)[sequence]
+    placed = np.concatenate(([0], np.cumsum(counts)))
+    index = np.arange(placed[-1]) + np.repeat(start[sequence] - placed[:-1], counts)
+    return placed, values[index]
+
+
+def _column(values: Ints) -> Ints:
+    """Return `values` as the one kind of array that the loops are compiled for."""
+    return np.require(values, dtype=np.int64, requirements=["C", "W"])
+
+
+def _check_columns(graph: TaskGraph) -> None:
+    """Refuse what would make compiled loops read outside an array."""
+    tasks = len(graph)
+    start, dependency = graph.dependency_start, graph.dependency
+    if not len(start) - 1 == len(graph.collective) == tasks:
+        raise InputError(
+            f"task graph: {tasks} tasks have {len(start) - 1} rows of dependencies "
+            f"and {len(graph.collective)} collectives"
+        )
+    if start[0] != 0 or start[-1] != len(dependency) or (np.diff(start) < 0).any():
+        raise InputError(
+            f"task graph: dependency_start must rise from 0 to {len(dependency)}, the dependencies"
+        )
+    for name, column, limit in (
+        ("stream", graph.stream, len(graph.streams)),
+        ("dependency", dependency, tasks),
+    ):
+        if len(column) and (column.min() < 0 or column.max() >= limit):
+            raise InputError(
+                f"task graph: {name} must lie in 0 to {limit - 1}, "
+                f"got {column.min()} to {column.max()}"
+            )
