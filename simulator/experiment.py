@@ -75,16 +75,22 @@ class ExpertLoadSpec(Spec):
     correlation: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
+EngineName = Literal["array", "reference"]
+
+
 class RanksSpec(Spec):
     """Which ranks are played and how they differ.
 
     Attributes:
         play: `folded` plays one pipeline, and each distinct chunk once on all ranks of one expert
             group; `auto` folds whatever is symmetric, which is the same so far.
+        engine: what plays the task graphs: `array`, compiled, or `reference`, the definition on
+            SimPy processes; same times, to rounding.
         seed: of everything drawn.
     """
 
     play: Literal["auto", "folded"] = "auto"
+    engine: EngineName = "array"
     expert_load: ExpertLoadSpec = ExpertLoadSpec()
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -7,11 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
-from simulator.experiment import Experiment
+from simulator.experiment import EngineName, Experiment
+from simulator.play import array, reference
 from simulator.play.chunk import ChunkPlay, Engine, play_chunk
 from simulator.play.graph import Floats
 from simulator.play.pipeline import Pipeline, RankTimes, build_pipeline, rank_times
-from simulator.play.reference import play
 from simulator.play.timeline import Timeline
 from simulator.price.collectives import ExchangePricer, link_rates, message_s, ring_s
 from simulator.price.kernels import KernelPricer
@@ -25,6 +25,8 @@ from workloads.schedules.step import Step, StepKind
 
 ChunkKey = tuple[StepKind, int, int]
 """Kind, forward stage and backward stage (-1 for none): chunks with one key take one time."""
+
+ENGINES: dict[EngineName, Engine] = {"array": array.play, "reference": reference.play}
 
 PHASES_OF_KIND: dict[StepKind, tuple[Phase, ...]] = {
     "F": ("F",),
@@ -71,13 +73,14 @@ def stages_alike(workload: TrainingStep) -> tuple[int, ...]:
     return tuple(stages.index(stage) for stage in stages)
 
 
-def train(experiment: Experiment, engine: Engine = play) -> TrainingRun:
+def train(experiment: Experiment) -> TrainingRun:
     """Simulate one training step.
 
     Raises:
         InfeasibleError: plan, layout, batch or memory cannot work.
         OutOfRangeError: the profile lacks a kernel family.
     """
+    engine = ENGINES[experiment.ranks.engine]
     workload = _workload(experiment)
     pricer = _pricer(experiment, workload)
     alike = stages_alike(workload)
@@ -141,10 +144,9 @@ def _play_chunks(
     return {key: _play_drawn(experiment, workload, pricer, key, rng, engine) for key in keys}
 
 
-def play_draws(
-    run: TrainingRun, key: ChunkKey, draws: int, engine: Engine = play
-) -> list[ChunkPlay]:
+def play_draws(run: TrainingRun, key: ChunkKey, draws: int) -> list[ChunkPlay]:
     """Play one chunk of a run `draws` times, each time with expert loads of its own."""
+    engine = ENGINES[run.experiment.ranks.engine]
     rng = np.random.default_rng(run.experiment.ranks.seed)
     return [
         _play_drawn(run.experiment, run.workload, run.pricer, key, rng, engine)

@@ -128,7 +128,7 @@ def run(experiment: Experiment) -> Result:
         metrics=metrics(training),
         play=PlayFacts(
             mode="folded",
-            engine="reference",
+            engine=experiment.ranks.engine,
             ranks=experiment.cluster.gpus,
             tasks=training.tasks,
             wall_s=time.perf_counter() - started,

@@ -91,6 +91,17 @@ def outcome(engine, graph):
     return [getattr(timeline, column).tobytes() for column in COLUMNS]
 
 
+def numbers(value):
+    """Every number in nested mappings and sequences, in order."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from numbers(part)
+    elif not isinstance(value, str):
+        yield value
+
+
 def plain_play(graph):
     return array.play(graph, PLAIN)
 
@@ -225,6 +236,16 @@ def test_many_tiles_and_threads_change_no_bit():
         alone = array.play_replicas(graph, duration_s[:, own], 3)
         for column in REPLICA_COLUMNS:
             assert getattr(together, column)[..., own].tobytes() == getattr(alone, column).tobytes()
+
+
+def test_a_training_step_is_the_same_in_both_engines(short_run):
+    """Every metric of DeepSeek-V3's step, chunks settled by playing them again and again."""
+    step, expected = short_run(), short_run(("ranks.engine", "reference"))
+    assert (step.play.engine, expected.play.engine) == ("array", "reference")
+    assert step.play.tasks == expected.play.tasks
+    assert step.metrics.step_time_s == pytest.approx(expected.metrics.step_time_s, rel=1e-9)
+    times = (list(numbers(result.metrics.model_dump())) for result in (step, expected))
+    assert next(times) == pytest.approx(next(times), rel=1e-9, abs=1e-12)
 
 
 # Against its own loops, run by the interpreter

@@ -134,7 +134,7 @@ def test_a_result_says_what_was_folded_and_how_much_was_played(short_run):
     training = result.training_run()
     assert (result.play.mode, result.play.engine, result.play.ranks) == (
         "folded",
-        "reference",
+        "array",
         2048,
     )
     assert result.provenance.folding == (
