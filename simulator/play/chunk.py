@@ -210,20 +210,10 @@ def _fraction_beside(timeline: Timeline, ranks: int, on_comm: Mask) -> Floats:
     """Return (ranks, tasks): the share of each task while its rank's other stream works."""
     start = timeline.start_s.reshape(ranks, -1)
     end = timeline.end_s.reshape(ranks, -1)
+    # (ranks, communication, compute) seconds that two tasks run side by side.
+    both_end = np.minimum(end[:, on_comm, None], end[:, None, ~on_comm])
+    both = np.maximum(both_end - np.maximum(start[:, on_comm, None], start[:, None, ~on_comm]), 0.0)
     beside = np.zeros_like(start)
-    for mine, other in ((on_comm, ~on_comm), (~on_comm, on_comm)):
-        if not (mine.any() and other.any()):
-            continue
-        for r in range(ranks):
-            beside[r, mine] = _covered(start[r, mine], end[r, mine], start[r, other], end[r, other])
-    return beside
-
-
-def _covered(start: Floats, end: Floats, other_start: Floats, other_end: Floats) -> Floats:
-    """Return the share of each span [start, end) that the disjoint, ordered other spans cover."""
-    knots = np.stack([other_start, other_end], axis=1).ravel()
-    done = np.repeat(np.concatenate([[0.0], np.cumsum(other_end - other_start)]), 2)[1:-1]
-    covered = np.interp(end, knots, done) - np.interp(start, knots, done)
+    beside[:, on_comm], beside[:, ~on_comm] = both.sum(axis=2), both.sum(axis=1)
     length = end - start
-    share: Floats = np.divide(covered, length, out=np.zeros_like(length), where=length > 0)
-    return share
+    return np.asarray(np.divide(beside, length, out=np.zeros_like(length), where=length > 0))
