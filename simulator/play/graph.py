@@ -81,7 +81,7 @@ class GraphBuilder:
         stream_index = self._streams.setdefault(stream, len(self._streams))
         label_index = self._labels.setdefault(label, len(self._labels))
         self._rows.append((stream_index, duration_s, collective, label_index))
-        self._after.append(tuple(task for task in after if task is not None))
+        self._after.append(tuple([task for task in after if task is not None]) if after else ())
         return len(self._rows) - 1
 
     def depend(self, task: int, after: int) -> None:

@@ -7,13 +7,14 @@ same stages, reduces gradients and updates its weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
 from simulator.play.graph import Floats, GraphBuilder, TaskGraph
 from simulator.play.timeline import Timeline
-from workloads.schedules.step import Program, Step, Token, needs, producers, produces, stage_count
+from workloads.schedules.step import Program, Step, Token, needs, producers, stage_count
 
 ChunkSeconds = Callable[[Step], float]
 COMPUTE, SEND, OPTIMIZER = "compute", "send", "optimizer"
@@ -58,75 +59,62 @@ def build_pipeline(
         optimizer_s: seconds of the end of the step, by rank.
         optimizer_groups: ranks with the same number start the optimizer together.
     """
-    builder = GraphBuilder()
-    ranks: list[int] = []
-    steps: list[int] = []
-    tasks: dict[tuple[int, int], int] = {}
-
-    def add(rank: int, step: int, stream: str, label: str, seconds: float, **place: int) -> int:
-        ranks.append(rank)
-        steps.append(step)
-        return builder.add(f"rank {rank}/{stream}", label, seconds, **place)  # type: ignore[arg-type]
-
+    builder, places = GraphBuilder(), _Places()
+    first: list[int] = []  # task of each rank's first chunk; the others follow it
     for rank, own in enumerate(program):
-        for index, step in enumerate(own):
-            tasks[rank, index] = add(rank, index, COMPUTE, step_label(step), chunk_s(step))
-    sent = _add_messages(program, tasks, builder, message_s, ranks, steps)
-    _connect(program, tasks, builder, sent)
-    for rank, seconds in enumerate(optimizer_s):
-        add(rank, -1, COMPUTE, OPTIMIZER, seconds, collective=optimizer_groups[rank])
-    return Pipeline(builder.build(), program, tuple(ranks), tuple(steps))
-
-
-def _consumers(program: Program) -> dict[Token, set[int]]:
-    """Ranks that need each token."""
-    stages = stage_count(program)
-    wanted: dict[Token, set[int]] = {}
-    for rank, own in enumerate(program):
+        first.append(len(places.rank))
         for step in own:
-            for token in needs(step, stages):
-                wanted.setdefault(token, set()).add(rank)
-    return wanted
+            builder.add(f"rank {rank}/{COMPUTE}", step_label(step), chunk_s(step))
+        places.add(rank, range(len(own)))
+    stages, home = stage_count(program), producers(program)
+    wanted = [[needs(step, stages) for step in own] for own in program]
+    sent = _add_messages(home, wanted, first, builder, message_s, places)
+    for rank, rows in enumerate(wanted):
+        for task, tokens in enumerate(rows, first[rank]):
+            for token in tokens:
+                source, index = home[token]
+                builder.depend(task, first[rank] + index if source == rank else sent[token, rank])
+    for rank, seconds in enumerate(optimizer_s):
+        builder.add(f"rank {rank}/{COMPUTE}", OPTIMIZER, seconds, collective=optimizer_groups[rank])
+        places.add(rank, [-1])
+    return Pipeline(builder.build(), program, tuple(places.rank), tuple(places.step))
+
+
+@dataclass(slots=True)
+class _Places:
+    """Rank and step of each task added so far."""
+
+    rank: list[int] = field(default_factory=list)
+    step: list[int] = field(default_factory=list)
+
+    def add(self, rank: int, steps: Sequence[int]) -> None:
+        self.rank += [rank] * len(steps)
+        self.step += steps
 
 
 def _add_messages(
-    program: Program,
-    tasks: Mapping[tuple[int, int], int],
+    home: Mapping[Token, tuple[int, int]],
+    wanted: Sequence[Sequence[tuple[Token, ...]]],
+    first: Sequence[int],
     builder: GraphBuilder,
     message_s: float,
-    ranks: list[int],
-    steps: list[int],
+    places: _Places,
 ) -> dict[tuple[Token, int], int]:
     """Append a message for each token another rank needs; return the task by token and rank."""
-    wanted = _consumers(program)
+    targets: dict[Token, set[int]] = {}
+    for rank, rows in enumerate(wanted):
+        for token in chain.from_iterable(rows):
+            if home[token][0] != rank:
+                targets.setdefault(token, set()).add(rank)
     sent = {}
-    for rank, own in enumerate(program):
-        for index, step in enumerate(own):
-            for token in produces(step):
-                for target in sorted(wanted.get(token, set()) - {rank}):
-                    label = f"{token.phase} {token.microbatch} to rank {target}"
-                    sent[token, target] = builder.add(
-                        f"rank {rank}/{SEND}", label, message_s, after=(tasks[rank, index],)
-                    )
-                    ranks.append(rank)
-                    steps.append(-1)
+    for token, (rank, index) in home.items():  # in the order in which a rank produces them
+        for target in sorted(targets.get(token, ())):
+            label = f"{token.phase} {token.microbatch} to rank {target}"
+            sent[token, target] = builder.add(
+                f"rank {rank}/{SEND}", label, message_s, after=(first[rank] + index,)
+            )
+            places.add(rank, [-1])
     return sent
-
-
-def _connect(
-    program: Program,
-    tasks: Mapping[tuple[int, int], int],
-    builder: GraphBuilder,
-    sent: Mapping[tuple[Token, int], int],
-) -> None:
-    """Make every chunk wait for what it needs, by message or on its own rank."""
-    stages, home = stage_count(program), producers(program)
-    for rank, own in enumerate(program):
-        for index, step in enumerate(own):
-            for token in needs(step, stages):
-                source = home[token]
-                arrived = tasks[source] if source[0] == rank else sent[token, rank]
-                builder.depend(tasks[rank, index], arrived)
 
 
 @dataclass(frozen=True, slots=True)
