@@ -49,8 +49,27 @@ class OpCosts:
     @property
     def mean_beside_factor(self) -> float:
         """Slowdown of the whole list beside communication, weighted by time."""
-        weight = self.duration_s.mean(axis=1)
-        return float(weight @ self.beside_factor / weight.sum()) if weight.sum() else 1.0
+        ops, loads = self.duration_s.shape
+        return float(self.run(range(ops), np.arange(loads)[None])[1][0])
+
+    def run(self, ops: Sequence[int], loads: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """Return what it costs to run some of the ops one after another.
+
+        Args:
+            ops: their places in this list.
+            loads: (times, ranks) places of the loads each run meets.
+
+        Returns:
+            (times, ranks) seconds, gaps included; and (times,) slowdown of the whole run beside
+            communication, weighted by time.
+        """
+        chosen = np.asarray(ops, np.intp)
+        duration_s = self.duration_s[chosen[:, None], loads.ravel()].reshape(-1, *loads.shape)
+        weight = duration_s.mean(axis=2)
+        total = weight.sum(axis=0)
+        factor = self.beside_factor[chosen] @ weight
+        mean = np.divide(factor, total, out=np.ones(len(loads)), where=total > 0)
+        return duration_s.sum(axis=0) + self.gap_s[chosen].sum(), mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +108,9 @@ class KernelPricer:
         factor = np.ones(len(ops))
         for family, members in _by_family(ops):
             group = [ops[i] for i in members]
-            times = self._price_family(family, group, _loads(group, load))
+            # What is not routed costs the same at every load.
+            own = load if group[0].routed else np.ones(1)
+            times = self._price_family(family, group, np.tile(own, (len(group), 1)))
             duration_s[members] = times.time_s
             bound[members] = times.bound[:, 0]
             if self.profile is not None:
@@ -129,14 +150,11 @@ def _tensor_family(op: Op) -> str:
 
 
 def _by_family(ops: Sequence[Op]) -> list[tuple[str, list[int]]]:
-    """Group ops that one call can price; those with BF16 and with FP32 results apart."""
-    families: dict[tuple[str, int], list[int]] = {}
+    """Group ops that one call can price: of one family, with results of one width, all or none of
+    them routed.
+    """
+    families: dict[tuple[str, int, bool], list[int]] = {}
     for index, op in enumerate(ops):
         output_bytes = op.output_bytes if isinstance(op, Gemm) else 0
-        families.setdefault((op.family, output_bytes), []).append(index)
-    return [(family, members) for (family, _), members in families.items()]
-
-
-def _loads(ops: Sequence[Op], load: Floats) -> Floats:
-    """(ops, loads) expert load of each op: 1 for what is not routed."""
-    return np.where([[op.routed] for op in ops], load, 1.0)
+        families.setdefault((op.family, output_bytes, op.routed), []).append(index)
+    return [(family, members) for (family, *_), members in families.items()]

@@ -4,6 +4,8 @@ A segment is the run of kernels between two points where communication may start
 two (`attn`, `mlp`) in each phase, and an exchange between them where tokens are routed.
 """
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +13,11 @@ from numpy.typing import NDArray
 
 from simulator.price.collectives import ExchangePricer
 from simulator.price.kernels import KernelPricer
-from workloads.layers import Layer, Phase, PhaseOps
+from workloads.layers import Layer, Phase
 from workloads.ops import Exchange, Op
 
 Floats = NDArray[np.float64]
+SegmentName = tuple[str, Phase]
 PHASES: tuple[Phase, ...] = ("F", "B", "W")
 
 
@@ -73,35 +76,73 @@ class LayerPricer:
         Args:
             load: (ranks,) expert load of each rank relative to balanced, for one micro-batch.
         """
+        return self.price_all([layer], load[None])[0]
+
+    def price_all(self, layers: Sequence[Layer], loads: Floats) -> tuple[PricedLayer, ...]:
+        """Return the costs of many layers, each at its own loads; every kernel is priced once.
+
+        Args:
+            loads: (layers, ranks) expert load of each rank relative to balanced.
+        """
+        distinct = _places(layers)
+        segments = [_segments(layers[alike[0]]) for alike in distinct]
+        ops = list(
+            dict.fromkeys(op for each in segments for named in each.values() for op in named)
+        )
+        place = {op: index for index, op in enumerate(ops)}
+        costs = self.kernels.price(ops, loads.ravel())
+        columns = np.arange(loads.size).reshape(loads.shape)
+        priced: dict[int, PricedLayer] = {}
+        for alike, each in zip(distinct, segments, strict=True):
+            runs = {
+                name: costs.run([place[op] for op in named], columns[alike])
+                for name, named in each.items()
+            }
+            for row, index in enumerate(alike):
+                own = {
+                    name: SegmentCost(seconds[row], float(factor[row]))
+                    for name, (seconds, factor) in runs.items()
+                }
+                priced[index] = self._layer(layers[index], loads[index], own)
+        return tuple(priced[index] for index in range(len(layers)))
+
+    def seconds_by_basis(self, steps: Sequence[tuple[Layer, Phase, int]]) -> dict[str, float]:
+        """Return compute seconds at balanced load, by what they rest on.
+
+        Args:
+            steps: a layer, a phase of it, and how often that is run.
+        """
+        times: Counter[Op] = Counter()
+        for alike in _places([layer for layer, _, _ in steps]):
+            layer = steps[alike[0]][0]
+            for phase in PHASES:
+                count = sum(steps[index][2] for index in alike if steps[index][1] == phase)
+                for op in layer.attn.of(phase) + layer.mlp.of(phase):
+                    times[op] += count
+        costs = self.kernels.price(list(times))
+        total = dict.fromkeys(costs.basis, 0.0)
+        once = costs.duration_s[:, 0] + costs.gap_s
+        for basis, count, seconds in zip(costs.basis, times.values(), once.tolist(), strict=True):
+            total[basis] += count * seconds
+        return total
+
+    def _layer(
+        self, layer: Layer, load: Floats, cost: Mapping[SegmentName, SegmentCost]
+    ) -> PricedLayer:
         forward = backward = None
         if layer.exchange is not None:
-            forward, backward = self._exchange(layer.exchange, load)
+            forward, backward = self._exchange(layer.exchange, load, cost)
         return PricedLayer(
             layer.kind,
-            attn=self._half(layer.attn, load),
-            mlp=self._half(layer.mlp, load),
+            attn={phase: cost["attn", phase] for phase in PHASES},
+            mlp={phase: cost["mlp", phase] for phase in PHASES},
             forward_exchange=forward,
             backward_exchange=backward,
         )
 
-    def seconds_by_basis(self, layer: Layer, phase: Phase) -> dict[str, float]:
-        """Return compute seconds of a balanced layer in one phase, by what they rest on."""
-        total: dict[str, float] = {}
-        costs = self.kernels.price(layer.attn.of(phase) + layer.mlp.of(phase))
-        for basis, seconds in zip(costs.basis, costs.duration_s[:, 0] + costs.gap_s, strict=True):
-            total[basis] = total.get(basis, 0.0) + float(seconds)
-        return total
-
-    def _half(self, half: PhaseOps, load: Floats) -> dict[Phase, SegmentCost]:
-        return {phase: self._segment(half.of(phase), load) for phase in PHASES}
-
-    def _segment(self, ops: tuple[Op, ...], load: Floats) -> SegmentCost:
-        if not ops:
-            return SegmentCost(np.zeros(len(load)))
-        costs = self.kernels.price(ops, load)
-        return SegmentCost(costs.total_s, costs.mean_beside_factor)
-
-    def _exchange(self, exchange: Exchange, load: Floats) -> tuple[ExchangeCost, ExchangeCost]:
+    def _exchange(
+        self, exchange: Exchange, load: Floats, cost: Mapping[SegmentName, SegmentCost]
+    ) -> tuple[ExchangeCost, ExchangeCost]:
         rates = self.exchanges.rates
         dispatch = SegmentCost(
             np.full(len(load), self.exchanges.exchange_s(exchange, "dispatch", load)),
@@ -111,9 +152,29 @@ class LayerPricer:
             np.full(len(load), self.exchanges.exchange_s(exchange, "combine", load)),
             rates.combine_beside_compute,
         )
-        forward_glue = self._segment(exchange.dispatch_glue, load)
-        backward_glue = self._segment(exchange.combine_backward_glue, load)
         return (
-            ExchangeCost(dispatch, forward_glue, combine),
-            ExchangeCost(dispatch, backward_glue, combine),
+            ExchangeCost(dispatch, cost["glue", "F"], combine),
+            ExchangeCost(dispatch, cost["glue", "B"], combine),
         )
+
+
+def _places(layers: Sequence[Layer]) -> list[list[int]]:
+    """Return where each distinct layer stands in `layers`."""
+    distinct: list[list[int]] = []
+    for index, layer in enumerate(layers):
+        alike = next((places for places in distinct if layers[places[0]] == layer), None)
+        if alike is None:
+            distinct.append([index])
+        else:
+            alike.append(index)
+    return distinct
+
+
+def _segments(layer: Layer) -> dict[SegmentName, tuple[Op, ...]]:
+    """Return the ops of a layer by half and phase; `glue` is what its exchanges run first."""
+    halves = (("attn", layer.attn), ("mlp", layer.mlp))
+    segments = {(name, phase): half.of(phase) for name, half in halves for phase in PHASES}
+    if layer.exchange is not None:
+        segments["glue", "F"] = layer.exchange.dispatch_glue
+        segments["glue", "B"] = layer.exchange.combine_backward_glue
+    return segments

@@ -24,6 +24,7 @@ PROFILE = PROFILES.load("h800-deepseek")
 FITTED = KernelPricer(H800, PROFILE, 112)
 ROOFLINE = KernelPricer(H800, None, 112)
 LOADS = np.array([0.8, 1.0, 1.3])
+HALVES = ("attn", "mlp")
 
 DENSE = Gemm("dense", 4096, 7168, 16384, FP8)
 GROUPED = Gemm("grouped", 32768, 4096, 7168, FP8, groups=4, routed=True)
@@ -367,7 +368,7 @@ def test_a_layer_costs_the_sum_of_its_kernels_by_half_and_phase(v3_step):
     pricer = LayerPricer(FITTED, ExchangePricer(RATES, v3_step.routing, gpus_per_node=8))
     load = np.linspace(0.9, 1.1, 64)
     priced = pricer.price(layer, load)
-    for half in ("attn", "mlp"):
+    for half in HALVES:
         for phase in "FBW":
             ops = getattr(layer, half).of(phase)
             segment = getattr(priced, half)[phase]
@@ -382,6 +383,29 @@ def test_a_layer_costs_the_sum_of_its_kernels_by_half_and_phase(v3_step):
     assert set(priced.forward_exchange.first_glue.duration_s) == {count}
 
 
+def test_layers_priced_together_cost_what_each_costs_alone(v3_step):
+    """Those of the first stage and the last: dense, MoE, MTP and heads, at loads of their own."""
+    layers = [*v3_step.stages[0], *v3_step.stages[15], *v3_step.stages[0]]
+    pricer = LayerPricer(FITTED, ExchangePricer(RATES, v3_step.routing, gpus_per_node=8))
+    loads = np.random.default_rng(0).uniform(0.8, 1.2, (len(layers), 64))
+    together = pricer.price_all(layers, loads)
+    assert [each.kind for each in together] == [layer.kind for layer in layers]
+    for each, layer, load in zip(together, layers, loads, strict=True):
+        alone = pricer.price(layer, load)
+        pairs = [
+            (getattr(each, half)[p], getattr(alone, half)[p]) for p in "FBW" for half in HALVES
+        ]
+        if layer.exchange is not None:
+            pairs += [
+                (getattr(getattr(each, way), part), getattr(getattr(alone, way), part))
+                for way in ("forward_exchange", "backward_exchange")
+                for part in ("first", "first_glue", "second")
+            ]
+        for segment, expected in pairs:
+            assert segment.duration_s == pytest.approx(expected.duration_s, rel=1e-12)
+            assert segment.beside_factor == pytest.approx(expected.beside_factor, rel=1e-12)
+
+
 def test_a_dense_layer_has_no_exchange(v3_step):
     pricer = LayerPricer(FITTED, ExchangePricer(RATES, v3_step.routing, gpus_per_node=8))
     priced = pricer.price(v3_step.stages[0][1], np.ones(64))
@@ -392,7 +416,9 @@ def test_seconds_by_basis_are_those_of_the_balanced_layer(v3_step):
     layer = v3_step.stages[3][0]
     pricer = LayerPricer(FITTED, ExchangePricer(RATES, v3_step.routing, gpus_per_node=8))
     priced = pricer.price(layer, np.ones(64))
-    expected = priced.attn["F"].duration_s[0] + priced.mlp["F"].duration_s[0]
-    assert pricer.seconds_by_basis(layer, "F") == {
-        "profile h800-deepseek": pytest.approx(expected, rel=1e-12)
+    forward_s, weight_s = (
+        priced.attn[phase].duration_s[0] + priced.mlp[phase].duration_s[0] for phase in "FW"
+    )
+    assert pricer.seconds_by_basis([(layer, "F", 1), (layer, "W", 3), (layer, "F", 4)]) == {
+        "profile h800-deepseek": pytest.approx(5 * forward_s + 3 * weight_s, rel=1e-12)
     }

@@ -23,7 +23,8 @@ def stage_layers(inputs: LayerInputs, layout: Layout) -> tuple[tuple[Layer, ...]
             f"model {inputs.model.name}: training steps are modelled for MLA with a query latent, "
             f"got attention.kind = {attention.kind!r}"
         )
-    stages = [[_layer(inputs, unit) for unit in stage] for stage in layout]
+    layers = {unit: _layer(inputs, unit) for unit in {unit for stage in layout for unit in stage}}
+    stages = [[layers[unit] for unit in stage] for stage in layout]
     first = stages[0][0]
     stages[0][0] = replace(
         first,
