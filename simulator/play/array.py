@@ -37,6 +37,8 @@ def play(graph: TaskGraph, loops: Loops | None = None) -> Timeline:
     """
     order = order_of(graph, loops)
     seconds = np.require(graph.duration_s, dtype=np.float64, requirements=["C", "W"])
+    if len(seconds) != len(graph):  # the order may have been checked with other durations
+        raise InputError(f"task graph: {len(graph)} tasks have {len(seconds)} durations")
     _check_durations(seconds)
     ready_s, start_s, end_s = (np.empty(len(graph)) for _ in range(3))
     (loops or loops_for(len(graph))).play_once(

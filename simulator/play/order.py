@@ -120,10 +120,10 @@ def _check_columns(graph: TaskGraph) -> None:
     """Refuse what would make compiled loops read outside an array."""
     tasks = len(graph)
     start, dependency = graph.dependency_start, graph.dependency
-    if not len(start) - 1 == len(graph.collective) == len(graph.duration_s) == tasks:
+    if not len(start) - 1 == len(graph.collective) == tasks:
         raise InputError(
-            f"task graph: {tasks} tasks have {len(graph.duration_s)} durations, "
-            f"{len(start) - 1} rows of dependencies and {len(graph.collective)} collectives"
+            f"task graph: {tasks} tasks have {len(start) - 1} rows of dependencies "
+            f"and {len(graph.collective)} collectives"
         )
     if start[0] != 0 or start[-1] != len(dependency) or (np.diff(start) < 0).any():
         raise InputError(

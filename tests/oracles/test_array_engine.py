@@ -361,7 +361,8 @@ def test_a_large_graph_that_cannot_finish_is_refused():
         ({"stream": [0, 2]}, "stream must lie in 0 to 1, got 0 to 2"),
         ({"dependency": [-1]}, "dependency must lie in 0 to 1, got -1 to -1"),
         ({"dependency_start": [0, 2, 1]}, "dependency_start must rise from 0 to 1"),
-        ({"collective": [0]}, "2 tasks have 2 durations, 2 rows of dependencies and 1 collectives"),
+        ({"collective": [0]}, "2 tasks have 2 rows of dependencies and 1 collectives"),
+        ({"duration_s": [1.0]}, "2 tasks have 1 durations"),
         ({"duration_s": [1.0, -2.0]}, "duration_s: must be 0 s or more, got -2.0"),
         ({"duration_s": [1.0, np.nan]}, "duration_s: must be 0 s or more, got nan"),
     ],
@@ -373,6 +374,13 @@ def test_columns_that_would_be_read_outside_are_refused(play, changes, message):
     with pytest.raises(InputError) as error:
         play(broken)
     assert message in str(error.value)
+
+
+def test_other_durations_are_counted_though_the_order_is_kept():
+    graph = built(("s", "a", 1, [], -1), ("t", "b", 1, ["a"], -1))
+    array.play(graph)
+    with pytest.raises(InputError, match="2 tasks have 1 durations"):
+        array.play(graph.with_durations(np.ones(1)))
 
 
 @pytest.mark.parametrize(
@@ -402,6 +410,7 @@ from simulator.play.graph import GraphBuilder
 from simulator.play.loops import compiled
 builder = GraphBuilder()
 builder.add("s", "a", 1.0)
+compiled()  # a graph this small does not ask for the compiler
 assert play(builder.build()).makespan_s == 1
 print(sum(compiled().play_once.stats.cache_hits.values()))
 """
