@@ -12,11 +12,17 @@ import pytest
 from hwmodels.errors import DeadlockError, InputError
 from simulator.play import array, loops, reference
 from simulator.play.graph import GraphBuilder, TaskGraph, tile
-from simulator.play.loops import PLAIN
+from simulator.play.loops import PLAIN, compiled
 from simulator.play.order import order_of
 
 COLUMNS = ("ready_s", "start_s", "end_s")
 REPLICA_COLUMNS = ("end_s", "busy_s", "wait_s", "makespan_s")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_loops():
+    """Small graphs would be played by the loops as they stand until the compiler is loaded."""
+    compiled()
 
 
 def built(*tasks):

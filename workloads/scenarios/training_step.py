@@ -69,12 +69,7 @@ def training_step(
             micro-batches, or a model without training kernels.
     """
     plan.check(model, gpus)
-    microbatches = plan.microbatches(batch, gpus)
-    if microbatches > MICROBATCHES_MAX:
-        raise InfeasibleError(
-            f"batch.sequences: at most {MICROBATCHES_MAX:,} micro-batches a pipeline can be "
-            f"simulated, got {microbatches:,}"
-        )
+    microbatches = _microbatches(plan, batch, gpus)
     routing = None
     if model.moe is not None:
         routing = expected_copies(model.moe, plan.ep, gpus_per_node, routed_nodes_max)
@@ -108,3 +103,14 @@ def training_step(
         ),
         microbatches=microbatches,
     )
+
+
+def _microbatches(plan: ParallelPlan, batch: BatchSpec, gpus: int) -> int:
+    """Return the micro-batches of a pipeline, no more than can be played."""
+    count = plan.microbatches(batch, gpus)
+    if count > MICROBATCHES_MAX:
+        raise InfeasibleError(
+            f"batch.sequences: at most {MICROBATCHES_MAX:,} micro-batches a pipeline can be "
+            f"simulated, got {count:,}"
+        )
+    return count
