@@ -140,7 +140,7 @@ def forbidden_imports(source: Source) -> Iterator[str]:
     for found in imports(source):
         top = found.target.split(".")[0]
         ours = top in PACKAGES
-        if source.module != ROOF and ours:
+        if not inside(source.module, [ROOF]) and ours:
             room = room_of(source.module, ARROWS)
             assert room is not None, f"{source.module} is in no room"
             if not inside(found.target, ARROWS[room]):
@@ -240,8 +240,8 @@ def test_assertions_say_what_cannot_happen() -> None:
         ("simulator/play/x.py", "if TYPE_CHECKING:\n    from simulator.tell import result", 1),
         ("simulator/play/x.py", "import pandas as pd", 1),
         ("simulator/tell/x.py", "import pandas as pd\nfrom simulator.play import graph", 0),
-        ("simulator/cli.py", "import click\nfrom calibration.fit import fit", 0),
-        ("simulator/cli.py", "import torch", 1),
+        ("simulator/cli/run.py", "import click\nfrom calibration.fit import fit", 0),
+        ("simulator/cli/run.py", "import torch", 1),
         ("kernels/x.py", "import torch\nimport triton.language as tl", 0),
         ("kernels/x.py", "from hwmodels.errors import MachineError", 1),
         ("calibration/x.py", "from simulator.price import kernels", 1),

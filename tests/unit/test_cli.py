@@ -1,6 +1,7 @@
 """The command line: documents on stdout, messages on stderr, and what the exit code says."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -359,3 +360,28 @@ def test_help_names_every_command(invoke):
     text = invoke("--help").stdout
     for command in ("run", "compare", "plot", "reproduce", "list", "show", "schema"):
         assert f"  {command} " in text
+
+
+def test_a_plan_is_written_and_its_size_told(invoke, tmp_path):
+    pytest.importorskip("triton", reason="needs PyTorch and Triton")
+    file = tmp_path / "plan.json"
+    done = invoke("calibrate", "plan", "--quick", "--out", file)
+    assert done.stdout == ""
+    assert re.fullmatch(r"\d+ points, about \d+ s on the device, compilation apart\n", done.stderr)
+    assert json.loads(file.read_text(encoding="utf-8"))["points"]
+
+
+def test_without_a_gpu_measuring_is_one_line_and_exit_3(tmp_path):
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    file = tmp_path / "plan.json"
+    point = {"kernel": "probe_copy", "shape": {"bytes": 1024}}
+    file.write_text(json.dumps({"points": [point]}), encoding="utf-8")
+    for arguments in (
+        ("calibrate", "measure", file, "--out", tmp_path / "rows.csv"),
+        ("kernels", "bench", "fp8_gemm"),
+    ):
+        done = process(*arguments)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr.count("\n") == 1

@@ -1,0 +1,269 @@
+"""Measure the points of a plan on the GPU that is here.
+
+    python -m calibration.measure PLAN.json --out ROWS.csv [--resume]
+
+Needs Python, numpy, PyTorch and Triton, and of this project only `kernels` and a few files of this
+folder. Exit 0: done; 2: the plan or the rows file is wrong; 3: the machine lacks something or
+failed on the way, and what was measured is in the rows file.
+"""
+
+import argparse
+import inspect
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from calibration.measurement import (
+    Measurement,
+    Point,
+    RowWriter,
+    finished,
+    read_plan,
+    shape_text,
+)
+from hwmodels.errors import CalibrationError, MachineError, MoesimError
+
+TRITON_MIN = (3, 6)
+
+
+class Machine(Protocol):
+    """What measuring asks of a GPU; `calibration.timing.Gpu` is the real one."""
+
+    device: Any
+    name: str
+    sms: int
+    driver: str
+
+    def time(self, run: Callable[[], object], repeats: int, *, sustained: bool = False) -> Any:
+        """Return a Timing of `run`."""
+
+    def warm_up(self, run: Callable[[], object]) -> float:
+        """Run once and more, so that everything is compiled and allocated."""
+
+    def held(self, sms: int, *, copying: bool) -> AbstractContextManager[None]:
+        """Hold some SMs meanwhile."""
+
+
+def find_gpu() -> Machine:
+    """Return the GPU to measure on.
+
+    Raises:
+        MachineError: PyTorch, Triton or a GPU is missing, or Triton is too old.
+    """
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        raise MachineError("TRITON_INTERPRET=1 is set: the interpreter has no times to measure")
+    try:
+        import torch  # noqa: F401, PLC0415 - whether it is there is the question
+        import triton  # noqa: PLC0415
+    except ImportError as error:
+        raise MachineError(f"measuring needs PyTorch and Triton: {error}") from error
+    version = tuple(int(part) for part in triton.__version__.split(".")[:2])
+    if version < TRITON_MIN:
+        raise MachineError(f"Triton {triton.__version__}: 3.6 or newer is needed")
+    from calibration.timing import Gpu  # noqa: PLC0415 - imports torch
+
+    try:
+        return Gpu()
+    except RuntimeError as error:
+        raise MachineError(f"the GPU does not answer: {first_line(error)}") from error
+
+
+def prepare(point: Point, device: Any, sms: int) -> Callable[[], object]:
+    """Return a function that runs a point's kernel on inputs that lie on the device.
+
+    Raises:
+        ValueError: no such kernel or provider, or no SM is left.
+    """
+    if sms < 1:
+        raise ValueError(f"{point.held_sms} SMs are to be held: none is left for the kernel")
+    from kernels import load  # noqa: PLC0415 - imports torch and triton
+
+    module = load(point.kernel)
+    if point.provider not in module.PROVIDERS:
+        known = ", ".join(sorted(module.PROVIDERS))
+        raise ValueError(f"{point.kernel}: provider {point.provider!r}: unknown; known: {known}")
+    launch = module.PROVIDERS[point.provider]
+    args = module.inputs(dict(point.shape), device)
+    args = getattr(module, "ADAPT", {}).get(point.provider, lambda same: same)(args)
+    # A persistent grid must know how many SMs are left; others fill what they find.
+    if point.kernel != "occupy" and "sms" in inspect.signature(launch).parameters:
+        args["sms"] = sms
+    return lambda: launch(**args)
+
+
+def measure(point: Point, machine: Machine) -> Measurement:
+    """Measure one point; a failure of this point alone is a row that says why.
+
+    Raises:
+        MachineError: the machine itself has failed.
+    """
+    sms = machine.sms - point.held_sms
+    try:
+        run = prepare(point, machine.device, sms)
+        machine.warm_up(run)
+        with held(point, machine):
+            timing = machine.time(run, point.repeats, sustained=point.sustained)
+        return row(point, machine, sms, timing, "")
+    except MachineError:
+        raise
+    except Exception as error:  # whatever a kernel raises belongs in its row
+        check_alive(machine, error)
+        return row(point, machine, sms, None, f"{type(error).__name__}: {first_line(error)}")
+
+
+def held(point: Point, machine: Machine) -> AbstractContextManager[None]:
+    """Hold the SMs that a point wants held."""
+    if point.mode == "isolated":
+        return nullcontext()
+    return machine.held(point.held_sms, copying=point.mode == "beside")
+
+
+def check_alive(machine: Machine, cause: Exception) -> None:
+    """Ask the device for something trivial: after a driver error nothing works any more."""
+    import torch  # noqa: PLC0415
+
+    if machine.device.type != "cuda":
+        return
+    try:
+        torch.cuda.empty_cache()
+        torch.ones(1, device=machine.device).item()
+    except RuntimeError as error:
+        raise MachineError(
+            f"the GPU failed: {first_line(cause)}; then: {first_line(error)}"
+        ) from error
+
+
+def row(point: Point, machine: Machine, sms: int, timing: Any, error: str) -> Measurement:
+    """Return the row of a point; `timing` is None where it failed."""
+    import torch  # noqa: PLC0415
+    import triton  # noqa: PLC0415
+
+    flops, bytes_ = work_of(point)
+    ours = point.provider == "moesim"
+    return Measurement(
+        kernel=point.kernel,
+        provider=point.provider,
+        library="triton" if ours else "torch",
+        version=triton.__version__ if ours else torch.__version__,
+        shape=shape_text(point.shape),
+        mode=point.mode,
+        held_sms=point.held_sms,
+        sms=sms,
+        sustained=int(point.sustained),
+        time_s=timing and timing.time_s,
+        p20_s=timing and timing.p20_s,
+        p80_s=timing and timing.p80_s,
+        repeats=timing.repeats if timing else 0,
+        flops=flops,
+        bytes=bytes_,
+        sm_clock_hz=timing and timing.sm_clock_hz,
+        power_w=timing and timing.power_w,
+        temperature_c=timing and timing.temperature_c,
+        device=machine.name,
+        driver=machine.driver,
+        torch=torch.__version__,
+        triton=triton.__version__,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        error=error,
+    )
+
+
+def work_of(point: Point) -> tuple[float, float]:
+    """Return FLOPs and bytes of a point, zeros where the shape is not even countable."""
+    from kernels import load  # noqa: PLC0415
+
+    try:
+        flops, bytes_ = load(point.kernel).work(dict(point.shape))
+    except (ValueError, KeyError, TypeError):
+        return 0.0, 0.0
+    return float(flops), float(bytes_)
+
+
+class Progress:
+    """Points done and time left, on a terminal in place, elsewhere every ten seconds."""
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        self._total, self._stream = total, stream
+        self._start = self._told = time.monotonic()
+
+    def tell(self, done: int, point: Point) -> None:
+        """Say that `point` is about to be measured, `done` others being finished."""
+        now = time.monotonic()
+        terminal = self._stream.isatty()
+        if not terminal and done and now - self._told < 10:
+            return
+        self._told = now
+        left_s = (now - self._start) / done * (self._total - done) if done else None
+        left = "" if left_s is None else f", {left_s:.0f} s left"
+        text = f"{done}/{self._total}{left}: {point.kernel} {shape_text(point.shape)}"
+        self._stream.write(f"\r\x1b[K{text[:110]}" if terminal else f"{text}\n")
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._stream.isatty():
+            self._stream.write("\r\x1b[K")
+
+
+def measure_plan(
+    points: Sequence[Point], machine: Machine, progress: Progress
+) -> Iterator[Measurement]:
+    """Measure one point after another; the caller keeps each row before it asks for the next."""
+    for done, point in enumerate(points):
+        progress.tell(done, point)
+        yield measure(point, machine)
+    progress.end()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m calibration.measure", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("plan", type=Path, metavar="PLAN.json")
+    parser.add_argument("--out", type=Path, required=True, metavar="ROWS.csv")
+    parser.add_argument("--resume", action="store_true", help="continue ROWS.csv")
+    options = parser.parse_args(arguments)
+    try:
+        return measure_file(options.plan, options.out, resume=options.resume)
+    except MoesimError as error:
+        sys.stderr.write(f"{first_line(error)}\n")
+        return error.exit_code
+    except OSError as error:
+        sys.stderr.write(f"{options.out}: {error.strerror}\n")
+        return MachineError.exit_code
+
+
+def measure_file(plan: Path, out: Path, *, resume: bool) -> int:
+    """Measure what a plan asks for and `out` does not hold yet.
+
+    Raises:
+        CalibrationError: the plan cannot be read, or `out` exists and is not to be resumed.
+        MachineError: no GPU, or it failed on the way.
+    """
+    points = read_plan(plan)
+    if not points:
+        raise CalibrationError(f"{plan}: has no points")
+    machine = find_gpu()
+    with RowWriter(out, resume=resume) as rows:
+        done = finished(out)
+        todo = [point for point in points if point.key not in done]
+        failed = 0
+        for measured in measure_plan(todo, machine, Progress(len(todo), sys.stderr)):
+            rows.write(measured)
+            failed += bool(measured.error)
+    sys.stderr.write(f"{len(todo)} points measured, {failed} of them failed; rows in {out}\n")
+    return 0
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a message that has any."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The ops of a model's training as points to measure: what is priced is what gets measured.
+
+Matrix products and attention cores map by their shape. A memory-bound op maps where one of our
+kernels does the same work, byte for byte but for FP8 scales, which the op leaves out; the others of
+its family are priced by what these show.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hwmodels.errors import InfeasibleError
+from workloads.attention import MLASpec
+from workloads.layers import Layer, LayerInputs
+from workloads.layers.build import stage_layers
+from workloads.layout import default_layout
+from workloads.model import ModelSpec
+from workloads.ops import Attention, Gemm, Op
+from workloads.routing import expected_copies
+
+SEQUENCE_LENGTH = 4096
+EXPERTS_PER_GPU, GPUS_PER_NODE = 4, 8
+Record = dict[str, Any]
+
+
+def model_ops(model: ModelSpec) -> list[Record]:
+    """Return a record `{kernel, shape}` for each distinct op that training `model` prices.
+
+    One sequence of 4,096 tokens, four routed experts a GPU, as DeepSeek-V3 trains.
+
+    Raises:
+        InfeasibleError: the model has no training kernels here.
+    """
+    return [{"kernel": kernel, "shape": shape} for kernel, shape, _ in measurable(model)]
+
+
+def measurable(model: ModelSpec) -> Iterator[tuple[str, Record, Op]]:
+    """Yield kernel, shape and priced op, each kernel and shape once."""
+    inputs = _inputs(model)
+    memory = _memory_shapes(inputs)
+    seen: set[tuple[str, str]] = set()
+    for op in _ops(stage_layers(inputs, default_layout(model, 1))[0]):
+        found = _tensor_shape(op) if isinstance(op, Gemm | Attention) else memory.get(op.name)
+        if found is not None and (found[0], repr(found[1])) not in seen:
+            seen.add((found[0], repr(found[1])))
+            yield *found, op
+
+
+def _inputs(model: ModelSpec) -> LayerInputs:
+    if model.moe is None:
+        raise InfeasibleError(f"model {model.name}: training steps are modelled for MoE with MLA")
+    ep = model.moe.routed_experts // EXPERTS_PER_GPU
+    return LayerInputs(
+        model,
+        sequences=1,
+        length=SEQUENCE_LENGTH,
+        local_experts=EXPERTS_PER_GPU,
+        gpus_per_token=expected_copies(model.moe, ep, GPUS_PER_NODE).gpus_per_token,
+    )
+
+
+def _ops(layers: tuple[Layer, ...]) -> Iterator[Op]:
+    """Yield the ops of one layer of each kind."""
+    for layer in {layer.kind: layer for layer in layers}.values():
+        for half in (layer.attn, layer.mlp):
+            yield from (*half.forward, *half.backward, *half.weight)
+
+
+def _tensor_shape(op: Gemm | Attention) -> tuple[str, Record]:
+    if isinstance(op, Attention):
+        kernel = "mla_prefill_backward" if op.backward else "mla_prefill"
+        return kernel, {"batch": op.sequences, "length": op.length, "heads": op.heads}
+    if op.format.family != "fp8":
+        return "bf16_gemm", {"m": op.m, "n": op.n, "k": op.k}
+    if op.role == "wgrad":
+        counts = (op.k // op.groups,) * op.groups
+        return "fp8_wgrad", {"counts": counts, "m": op.m, "n": op.n}
+    if op.groups > 1:
+        counts = (op.m // op.groups,) * op.groups
+        return "grouped_gemm", {"counts": counts, "n": op.n, "k": op.k, "masked": 0}
+    return "fp8_gemm", {"m": op.m, "n": op.n, "k": op.k}
+
+
+def _memory_shapes(inputs: LayerInputs) -> dict[str, tuple[str, Record]]:
+    """Kernel and shape of the memory-bound ops that one of our kernels does alike, by op name."""
+    model, t = inputs.model, inputs.tokens
+    moe, mla = model.moe, model.attention
+    assert moe is not None, "_inputs refused models without experts"
+    assert isinstance(mla, MLASpec), "stage_layers refused models without MLA"
+    rows, width = t * moe.top_k, moe.expert_width
+    casts = {
+        "cast 1x128 hidden (q_a input)": (t, model.hidden),
+        "cast q_lora": (t, mla.q_lora_rank),
+        "cast kv_lora": (t, mla.kv_lora_rank),
+        "cast attn out to FP8": (t, mla.heads * mla.d_v),
+        "cast dQ 1x128": (t, mla.heads * (mla.d_nope + mla.d_rope)),
+        "cast dKV 1x128": (t, mla.heads * (mla.d_nope + mla.d_v)),
+        "cast d(swiglu in) 1x128 (routed)": (rows, 2 * width),
+    }
+    combine = {
+        "tokens": round(t * inputs.gpus_per_token),
+        "rows": rows,
+        "top_k": moe.top_k,
+        "experts": inputs.local_experts,
+        "hidden": model.hidden,
+        "weighted": 0,
+    }
+    rotary = {"tokens": t, "heads": mla.heads, "dim": mla.d_rope, "row": mla.d_nope + mla.d_rope}
+    return {
+        **{name: ("quantize", {"m": m, "k": k}) for name, (m, k) in casts.items()},
+        "add+rmsnorm hidden": ("rmsnorm", {"m": t, "k": model.hidden, "residual": 1}),
+        "rmsnorm q_lora": ("rmsnorm", {"m": t, "k": mla.q_lora_rank, "residual": 0}),
+        "rotary q": ("rope", rotary),
+        "swiglu + weight + cast (routed)": (
+            "swiglu",
+            {"rows": rows, "width": width, "quantize": 1},
+        ),
+        "reduce_fused (unpermute, BF16)": ("moe_unpermute", combine),
+    }

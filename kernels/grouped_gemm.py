@@ -1,0 +1,267 @@
+"""Block-scaled FP8 matrix product of routed tokens with their experts' weights.
+
+    C[r, j] = sum_b  SA[r, b] SB[g, j/128, b]  sum_{k in block b} A[r, k] B[g, j, k]
+    for every row r of group g: starts[g] <= r < starts[g] + counts[g]
+
+A (rows, k) fp8 e4m3, SA (rows, ceil(k/128)) fp32 best stored column by column
+B (groups, n, k) fp8 e4m3, SB (groups, ceil(n/128), ceil(k/128)) fp32
+starts, counts (groups,) int32 on the device: no host ever waits for a count
+C (rows, n) bf16; rows of no group are left alone. With `align` a group's rows reach to the next
+multiple of it: rows that only pad a group hold zeros in A, and so in C, which the weight gradient
+relies on
+
+Two layouts are the same kernel: *contiguous* (training and prefill) has groups one after another,
+each start rounded up to 128; *masked* (decode) gives each group a fixed capacity of rows. The
+input gradient is the same product with the transposed weights.
+
+A persistent program walks tiles of all groups; it finds a tile's group by counting the groups
+that end before it (`Config.flatten` is not used: with this search, Triton 3.6 and 3.7 cannot make
+one loop of tiles and k-steps). Whole tiles leave by TMA, the last tile of a group by masked stores.
+
+References: DeepSeek-V3, arXiv 2412.19437 §3.3.2; DeepGEMM (github.com/deepseek-ai/DeepGEMM).
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from kernels._device import (
+    BLOCK,
+    FP8,
+    ceil_div,
+    check,
+    check_rank,
+    check_rows,
+    interpreting,
+    next_power_of_2,
+    programs,
+    round_up,
+)
+from kernels._numerics import (
+    dequantize_blocks,
+    dequantize_rows,
+    normal,
+    operand,
+    quantize_blocks,
+    quantize_rows,
+    to_bf16,
+)
+from kernels.fp8_gemm import Config, tile_of
+
+FORMAT = "fp8"
+
+# Routed experts of DeepSeek-V3 on one of 64 ranks: 4 experts, 32,768 rows when balanced; up+gate,
+# down, and the input gradients of both. The ragged counts have the spread of a real trace (8 %).
+_BALANCED = (8192,) * 4
+_RAGGED = (8951, 7423, 0, 8190)
+SHAPES = (
+    {"counts": _BALANCED, "n": 4096, "k": 7168, "masked": 0},
+    {"counts": _BALANCED, "n": 7168, "k": 2048, "masked": 0},
+    {"counts": _BALANCED, "n": 7168, "k": 4096, "masked": 0},
+    {"counts": _BALANCED, "n": 2048, "k": 7168, "masked": 0},
+    {"counts": _RAGGED, "n": 4096, "k": 7168, "masked": 0},
+    {"counts": (256,) * 4, "n": 4096, "k": 7168, "masked": 1},
+    {"counts": (31, 7, 0, 64, 128, 1, 90, 55), "n": 7168, "k": 2048, "masked": 1},
+)
+
+CONFIGS = (
+    Config(),
+    Config(block_n=64, halves=2),
+    Config(block_m=64, stages=5, warps=4),
+)
+
+
+def choose(rows: int, groups: int) -> Config:
+    """Return the tile: 64 rows where groups are small. By reasoning, not yet by measurement."""
+    if rows <= 96 * groups:
+        return Config(block_m=64, stages=5, warps=4)
+    return Config(block_n=64, halves=2)
+
+
+@triton.jit
+def group_of(tile, ends, tiles):
+    """Return the group a tile of rows belongs to, and the tile's place in it."""
+    before = ends <= tile
+    return tl.sum(before.to(tl.int32), 0), tile - tl.sum(tl.where(before, tiles, 0), 0)
+
+
+@triton.jit
+def store_rows(
+    c_desc, c_ptr, value, row, col, rows_left, n, stride,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Store a tile; where it reaches past its group, only the group's rows."""
+    if rows_left >= BLOCK_M:
+        c_desc.store([row, col], value)
+    else:
+        rows, cols = tl.arange(0, BLOCK_M), col + tl.arange(0, BLOCK_N)
+        at = (row + rows).to(tl.int64)[:, None] * stride + cols[None, :]
+        tl.store(c_ptr + at, value, mask=(rows < rows_left)[:, None] & (cols < n)[None, :])
+
+
+@triton.jit
+def _grouped_gemm_kernel(
+    a_desc, b_desc, c_desc, c_ptr, sa_ptr, sb_ptr, starts_ptr, counts_ptr,
+    n, k, rows_end, sa_stride_m, sa_stride_k, sb_stride_g, sb_stride_n, sb_stride_k, c_stride,
+    ALIGN: tl.constexpr, GROUPS: tl.constexpr, GROUPS_CEIL: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, HALVES: tl.constexpr, GROUP_M: tl.constexpr,
+    STAGES: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    groups = tl.arange(0, GROUPS_CEIL)
+    counts = tl.load(counts_ptr + groups, mask=groups < GROUPS, other=0)
+    counts = (counts + ALIGN - 1) // ALIGN * ALIGN
+    tiles = (counts + BLOCK_M - 1) // BLOCK_M
+    ends = tl.cumsum(tiles, 0)
+    tiles_m, tiles_n = tl.sum(tiles, 0), tl.cdiv(n, BLOCK_N * HALVES)
+    last_scale = tl.cdiv(n, BLOCK_K) - 1
+    for index in tl.range(tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0)):
+        tile_m, tile_n = tile_of(index, tiles_m, tiles_n, GROUP_M)
+        group, place = group_of(tile_m, ends, tiles)
+        row = tl.load(starts_ptr + group) + place * BLOCK_M
+        rows_left = tl.sum(tl.where(groups == group, counts, 0), 0) - place * BLOCK_M
+        col = tile_n * BLOCK_N * HALVES
+        b_row = group * n + col  # the rows of the next group past n are clipped by the store
+        sa_ptrs = sa_ptr + tl.minimum(row + tl.arange(0, BLOCK_M), rows_end - 1) * sa_stride_m
+        sb_left = sb_ptr + group * sb_stride_g + col // BLOCK_K * sb_stride_n
+        next_scale = min((col + BLOCK_N) // BLOCK_K, last_scale)
+        sb_right = sb_ptr + group * sb_stride_g + next_scale * sb_stride_n
+        left = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+        right = left
+        for step in tl.range(0, tl.cdiv(k, BLOCK_K), num_stages=STAGES):
+            at = step * BLOCK_K
+            a = operand(a_desc.load([row, at]), UPCAST)
+            b = operand(b_desc.load([b_row, at]), UPCAST)
+            part = tl.dot(a, b.T)
+            sa = tl.load(sa_ptrs + step * sa_stride_k)[:, None]
+            left += part * (sa * tl.load(sb_left + step * sb_stride_k))
+            if HALVES == 2:
+                b = operand(b_desc.load([b_row + BLOCK_N, at]), UPCAST)
+                right += tl.dot(a, b.T) * (sa * tl.load(sb_right + step * sb_stride_k))
+        store_rows(
+            c_desc, c_ptr, to_bf16(left, UPCAST), row, col, rows_left, n, c_stride, BLOCK_M, BLOCK_N
+        )
+        if HALVES == 2:
+            store_rows(
+                c_desc,
+                c_ptr,
+                to_bf16(right, UPCAST),
+                row,
+                col + BLOCK_N,
+                rows_left,
+                n,
+                c_stride,
+                BLOCK_M,
+                BLOCK_N,
+            )
+
+
+def launch(
+    a: Tensor,
+    sa: Tensor,
+    b: Tensor,
+    sb: Tensor,
+    starts: Tensor,
+    counts: Tensor,
+    *,
+    align: int = 1,
+    out: Tensor | None = None,
+    config: Config | None = None,
+    sms: int | None = None,
+) -> Tensor:
+    """Return C in bf16, each group's rows times its expert, on at most `sms` SMs.
+
+    `align` is what the groups of a contiguous layout are padded to, 1 for no padding.
+
+    Raises:
+        ValueError: shapes or formats do not fit, or rows are not on 16-byte steps.
+    """
+    check_rank("a", a, 2)
+    check_rank("b", b, 3)
+    (rows, k), (groups, n, _) = a.shape, b.shape
+    check("a", a, (rows, k), FP8)
+    check("b", b, (groups, n, k), FP8)
+    check("sa", sa, (rows, ceil_div(k, BLOCK)), torch.float32)
+    check("sb", sb, (groups, ceil_div(n, BLOCK), ceil_div(k, BLOCK)), torch.float32)
+    check("starts", starts, (groups,), torch.int32)
+    check("counts", counts, (groups,), torch.int32)
+    if not b.is_contiguous():
+        raise ValueError("b: must be contiguous")
+    c = torch.empty(rows, n, dtype=torch.bfloat16, device=a.device) if out is None else out
+    check("out", c, (rows, n), torch.bfloat16)
+    if rows == 0:
+        return c
+    for name, tensor in (("a", a), ("b", b), ("out", c)):
+        check_rows(name, tensor)
+    cfg = config or choose(rows, groups)
+    most = (ceil_div(rows, cfg.block_m) + groups) * ceil_div(n, cfg.block_n * cfg.halves)
+    _grouped_gemm_kernel[(programs(most, a.device, sms, cfg.per_sm),)](
+        TensorDescriptor.from_tensor(a, [cfg.block_m, BLOCK]),
+        TensorDescriptor.from_tensor(b.view(groups * n, k), [cfg.block_n, BLOCK]),
+        TensorDescriptor.from_tensor(c, [cfg.block_m, cfg.block_n]),
+        c, sa, sb, starts, counts, n, k, rows, *sa.stride(), *sb.stride(), c.stride(0),
+        ALIGN=align, GROUPS=groups, GROUPS_CEIL=next_power_of_2(groups), BLOCK_M=cfg.block_m,
+        BLOCK_N=cfg.block_n, BLOCK_K=BLOCK, HALVES=cfg.halves, GROUP_M=cfg.group_m,
+        STAGES=cfg.stages, UPCAST=interpreting(), num_warps=cfg.warps,
+    )  # fmt: skip
+    return c
+
+
+def reference(
+    a: Tensor,
+    sa: Tensor,
+    b: Tensor,
+    sb: Tensor,
+    starts: Tensor,
+    counts: Tensor,
+    *,
+    align: int = 1,
+) -> Tensor:
+    """Return C in float64, NaN in rows of no group."""
+    rows, weights = dequantize_rows(a, sa), dequantize_blocks(b, sb)
+    c = torch.full((a.shape[0], b.shape[1]), torch.nan, dtype=torch.float64, device=a.device)
+    for g, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
+        end = start + round_up(count, align)
+        c[start:end] = rows[start:end] @ weights[g].T
+    return c
+
+
+def layout(counts: tuple[int, ...], *, masked: bool) -> tuple[list[int], int]:
+    """Return where each group's rows start, and how many rows the buffer has."""
+    if masked:
+        capacity = round_up(max(*counts, 1), BLOCK)
+        return [g * capacity for g in range(len(counts))], capacity * len(counts)
+    starts, end = [], 0
+    for count in counts:
+        starts.append(end)
+        end += round_up(count, BLOCK)
+    return starts, end
+
+
+def inputs(shape: dict, device: torch.device | str, seed: int = 0) -> dict:
+    """Return fresh random operands for `launch`; rows of no group hold numbers too."""
+    counts, n, k = tuple(shape["counts"]), shape["n"], shape["k"]
+    starts, rows = layout(counts, masked=bool(shape["masked"]))
+    a, sa = quantize_rows(normal((rows, k), device, seed))
+    b, sb = quantize_blocks(normal((len(counts), n, k), device, seed + 1))
+    on = {"dtype": torch.int32, "device": device}
+    return {
+        "a": a,
+        "sa": sa,
+        "b": b,
+        "sb": sb,
+        "starts": torch.tensor(starts, **on),
+        "counts": torch.tensor(counts, **on),
+        "align": 1 if shape["masked"] else BLOCK,
+    }
+
+
+def work(shape: dict) -> tuple[float, float]:
+    """Return FLOPs and least bytes of real rows; weights of experts without rows are not read."""
+    m, n, k = float(sum(shape["counts"])), float(shape["n"]), float(shape["k"])
+    active = sum(count > 0 for count in shape["counts"])
+    return 2 * m * n * k, m * k + active * n * k + 2 * m * n
+
+
+PROVIDERS = {"moesim": launch}

@@ -1,0 +1,57 @@
+"""The command line: parse, call the rooms, print. Heavy imports wait until a command runs.
+
+Data goes to stdout, messages to stderr. Exit 0 done; 2 the input is wrong; 3 the machine lacks
+something; 1 our bug, with its traceback.
+"""
+
+import sys
+
+import click
+
+from hwmodels.errors import MoesimError
+from simulator.cli.calibrate import calibrate, kernels
+from simulator.cli.presets import list_presets, show
+from simulator.cli.run import compare, plot, reproduce, run, schema
+
+__all__ = ["main", "moesim"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="moesim")
+def moesim() -> None:
+    """Simulate training of MoE models on GPU clusters, and show where every second comes from."""
+
+
+for _command in (
+    run,
+    compare,
+    plot,
+    reproduce,
+    list_presets,
+    show,
+    schema,
+    calibrate,
+    kernels,
+):
+    moesim.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        status = moesim.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
+    except click.exceptions.Abort:
+        _fail("interrupted", 1)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except MoesimError as error:
+        _fail(str(error), error.exit_code)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"moesim: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,166 @@
+"""Commands about measurements: calibrate and kernels."""
+
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hwmodels.errors import MachineError
+from simulator.cli.output import cannot_write, console, echo_json, json_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from calibration.bench import BenchRow
+
+
+@click.group()
+def calibrate() -> None:
+    """Fit a kernel profile to measurements, or judge a fit."""
+
+
+trace_option = click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="PyTorch profiler trace (.json or .json.gz) of DeepSeek's DualPipe training run.",
+)
+
+
+@calibrate.command()
+@trace_option
+@click.option(
+    "--gemm-table",
+    "tables",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="Parquet table of timed BF16 GEMMs on H100 SXM; repeatable.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write; stdout without it.")
+def fit(trace: Path, tables: tuple[Path, ...], out: Path | None) -> None:
+    """Fit the profile h800-deepseek again and print it as TOML."""
+    from calibration.h800_deepseek import profile_text
+    from hwmodels.chip import CHIPS
+
+    _write(profile_text(trace, tables, CHIPS.load("h800")), out)
+
+
+@calibrate.command()
+@trace_option
+def score(trace: Path) -> None:
+    """Judge the fit by family, and on layers and kernels it has not seen."""
+    from calibration.fit import fit_rows
+    from calibration.report import family_errors, report_lines
+    from calibration.score import score_trace
+    from calibration.trace_rows import read_trace_data
+    from hwmodels.chip import CHIPS
+
+    chip, data = CHIPS.load("h800"), read_trace_data(trace)
+    families = family_errors(data, fit_rows(data, chip))
+    click.echo("\n".join(report_lines(families, score_trace(data, chip))))
+
+
+@calibrate.command()
+@click.option("--model", default="deepseek-v3", show_default=True, help="Model preset.")
+@click.option("--quick", is_flag=True, help="Under a minute of device time.")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write; stdout without it.")
+def plan(model: str, quick: bool, out: Path | None) -> None:
+    """Write what to measure: the kernels that a model's training runs, and a design that fits."""
+    _require_torch("calibrate plan")
+    from calibration.model_ops import model_ops
+    from calibration.plan import device_time_s, plan_text
+    from calibration.plan import plan as points_of
+    from workloads.model import MODELS
+
+    points = points_of(model_ops(MODELS.load(model)), quick=quick)
+    click.echo(
+        f"{len(points)} points, about {device_time_s(points):.0f} s on the device, "
+        f"compilation apart",
+        err=True,
+    )
+    _write(plan_text(points), out)
+
+
+@calibrate.command()
+@click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="CSV of rows.")
+@click.option("--resume", is_flag=True, help="Go on with a file that is there.")
+def measure(plan_file: Path, out: Path, resume: bool) -> int:
+    """Measure PLAN on the GPU that is here; the same as python -m calibration.measure."""
+    from calibration.measure import main as measure_all
+
+    return measure_all([str(plan_file), "--out", str(out), *(["--resume"] if resume else [])])
+
+
+@click.group()
+def kernels() -> None:
+    """Time our Triton kernels beside other libraries."""
+
+
+@kernels.command()
+@click.argument("op", required=False)
+@click.option("--provider", help="Only this one, such as moesim or torch.")
+@json_option
+def bench(op: str | None, provider: str | None, as_json: bool) -> None:
+    """Time OP, or every kernel, on its shapes: rates, and fractions of what probes reach here."""
+    _require_torch("kernels bench")
+    from dataclasses import asdict
+
+    from calibration.bench import bench as rows_of
+
+    rows = rows_of(op, provider)
+    if as_json:
+        echo_json([asdict(row) for row in rows])
+    else:
+        console().print(_bench_table(rows))
+
+
+def _bench_table(rows: "Iterable[BenchRow]") -> "Table":
+    """Return kernel timings as a table: one line a shape and provider, or why it failed."""
+    from rich.markup import escape
+
+    from hwmodels.units import format_quantity
+    from simulator.tell.summary import table
+
+    grid = table("kernels", "kernel", "provider", "time", "TFLOPS", "GB/s", "of peak", "of copy")
+    for row in rows:
+        name = f"{row.kernel} {row.shape}"
+        if row.time_s is None:
+            grid.add_row(escape(name), row.provider, escape(row.error))
+            continue
+        grid.add_row(
+            escape(name),
+            row.provider,
+            format_quantity(row.time_s, "s"),
+            *(
+                "" if value is None else f"{value / scale:{style}}"
+                for value, scale, style in (
+                    (row.flops_per_s, 1e12, ".0f"),
+                    (row.bytes_per_s, 1e9, ".0f"),
+                    (row.of_peak, 1.0, ".0%"),
+                    (row.of_copy, 1.0, ".0%"),
+                )
+            ),
+        )
+    return grid
+
+
+def _require_torch(command: str) -> None:
+    """Refuse where the kernels cannot even be imported."""
+    missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MachineError(f"{command}: needs {' and '.join(missing)}; install the extra 'gpu'")
+
+
+def _write(text: str, out: Path | None) -> None:
+    """Write to a file, or to stdout without one."""
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(out, error) from None

@@ -1,0 +1,38 @@
+"""What all commands share: the console, JSON on stdout, and errors of the file system."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwmodels.errors import InputError, MachineError, MoesimError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH_WITHOUT_TERMINAL = 110
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
+)
+
+
+def console() -> "Console":
+    """Return a console as wide as the terminal, or of a fixed width where there is none."""
+    from rich.console import Console
+
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
+
+
+def echo_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=1))
+
+
+def cannot_write(path: Path, error: OSError) -> MoesimError:
+    """A file where a folder should be is a wrong input; a full or read-only disk is not."""
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return InputError(f"--out {path}: {(error.strerror or str(error)).lower()}")
+    return MachineError(f"--out {path}: {(error.strerror or str(error)).lower()}")

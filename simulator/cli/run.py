@@ -1,0 +1,213 @@
+"""Commands about simulated steps: run, compare, plot, reproduce, schema."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hwmodels.errors import InfeasibleError, InputError
+from simulator.cli.output import cannot_write, console, echo_json, json_option
+
+if TYPE_CHECKING:
+    from simulator.experiment import Experiment
+    from simulator.tell.result import Result
+
+
+@click.command()
+@click.argument("experiment")
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one value of the experiment, through presets if need be; repeatable.",
+)
+@json_option
+@click.option("--schedule", metavar="NAME|all", help="Pipeline schedule; 'all' compares them.")
+@click.option("--ranks", "play", metavar="auto|folded", help="Which ranks are played.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write result.json, trace.json and figures here."
+)
+@click.option(
+    "--trace",
+    "detail",
+    type=click.Choice(["chunks", "segments", "kernels"]),
+    help="Detail of trace.json; chunks without it.",
+)
+@click.option("--trace-rank", "ranks", type=int, multiple=True, help="Pipeline ranks to trace.")
+def run(
+    experiment: str,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    schedule: str | None,
+    play: str | None,
+    out: Path | None,
+    detail: str | None,
+    ranks: tuple[int, ...],
+) -> None:
+    """Simulate EXPERIMENT, a preset or a TOML file.
+
+    KEY descends through presets, VALUE is TOML or a bare word; quantities take units.
+
+    \b
+    moesim run deepseek-v3-pretrain --out out/base
+    moesim run deepseek-v3-pretrain --set cluster.node.chip=h200
+    moesim run deepseek-v3-pretrain --set cluster.node.nic.link_bytes_per_s="200 Gb/s"
+    moesim run deepseek-v3-pretrain --set profile=none     (the datasheet's roofline)
+    """
+    from simulator.tell.result import run as simulate
+
+    chosen = _load(experiment, overrides)
+    if play is not None:
+        chosen = chosen.with_overrides({"ranks.play": play}, "--ranks")
+    if out is None and (detail or ranks):
+        raise InputError("--trace, --trace-rank: need --out, the folder to write to")
+    if schedule == "all":
+        if out is not None:
+            raise InputError("--out: --schedule all writes no files; name one schedule")
+        _run_all_schedules(chosen, as_json)
+        return
+    if schedule is not None:
+        chosen = chosen.with_overrides({"plan.schedule": schedule}, "--schedule")
+    if out:
+        prepare_folder(out, ranks, chosen.plan.pp)
+    result = simulate(chosen)
+    files = write_result(result, out, detail or "chunks", ranks) if out else []
+    if as_json:
+        click.echo(result.to_json())
+        return
+    from simulator.tell.summary import show_result
+
+    show_result(console(), result)
+    for file in files:
+        click.echo(f"wrote {file}", err=True)
+
+
+def _load(name: str, overrides: Iterable[str]) -> "Experiment":
+    from simulator.experiment import Experiment, parse_override
+
+    experiment = Experiment.load(name)
+    values = dict(parse_override(text) for text in overrides)
+    return experiment.with_overrides(values, "--set") if values else experiment
+
+
+def _run_all_schedules(experiment: "Experiment", as_json: bool) -> None:
+    """Run every schedule on the same experiment; what cannot run is a row with its reason."""
+    from simulator.tell.result import run as simulate
+    from simulator.tell.summary import show_schedules
+    from workloads.schedules import SCHEDULES
+
+    outcomes: dict[str, Result | InfeasibleError] = {}
+    for name in SCHEDULES:
+        try:
+            outcomes[name] = simulate(
+                experiment.with_overrides({"plan.schedule": name}, "--schedule")
+            )
+        except InfeasibleError as error:
+            outcomes[name] = error
+    if all(isinstance(outcome, InfeasibleError) for outcome in outcomes.values()):
+        raise InfeasibleError(f"no schedule can run this: {outcomes[name]}")
+    if as_json:
+        echo_json(
+            {
+                name: {"infeasible": str(outcome)}
+                if isinstance(outcome, InfeasibleError)
+                else outcome.model_dump(mode="json")
+                for name, outcome in outcomes.items()
+            }
+        )
+        return
+    show_schedules(console(), outcomes)
+
+
+def prepare_folder(out: Path, ranks: tuple[int, ...], pp: int) -> None:
+    """Refuse what would only fail after the run: a folder that cannot be, a rank there is not."""
+    for rank in ranks:
+        if not 0 <= rank < pp:
+            raise InputError(f"--trace-rank: must be from 0 to {pp - 1}, got {rank}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from None
+
+
+def write_result(result: "Result", out: Path, detail: str, ranks: tuple[int, ...]) -> list[Path]:
+    """Write everything a run gives to a folder and return the files."""
+    from simulator.tell.figures import draw_all
+
+    try:
+        files = [out / "result.json", out / "trace.json"]
+        files[0].write_text(result.to_json() + "\n", encoding="utf-8")
+        result.timeline().to_chrome_trace(files[1], detail, ranks or None)  # type: ignore[arg-type]
+        return files + draw_all(result.training_run(), out)
+    except OSError as error:
+        raise cannot_write(out, error) from None
+
+
+@click.command()
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
+@json_option
+def compare(before: Path, after: Path, as_json: bool) -> None:
+    """Explain the difference of two results, phase by phase.
+
+    BEFORE and AFTER are result.json files or folders that `run --out` wrote.
+    """
+    from dataclasses import asdict
+
+    from simulator.tell.compare import compare as explain
+    from simulator.tell.result import Result
+    from simulator.tell.summary import show_comparison
+
+    comparison = explain(Result.load(before), Result.load(after))
+    if as_json:
+        echo_json(asdict(comparison))
+    else:
+        show_comparison(console(), comparison)
+
+
+@click.command()
+@click.argument("result", type=click.Path(path_type=Path))
+def plot(result: Path) -> None:
+    """Draw the figures of a result again, beside it.
+
+    RESULT is a result.json file or a folder that `run --out` wrote.
+    """
+    from simulator.tell.figures import draw_all
+    from simulator.tell.result import Result
+
+    folder = result if result.is_dir() else result.parent
+    training = Result.load(result).training_run()
+    try:
+        files = draw_all(training, folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    for file in files:
+        click.echo(f"wrote {file}", err=True)
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@json_option
+def reproduce(names: tuple[str, ...], as_json: bool) -> None:
+    """Print published figures beside ours, with the error of each.
+
+    NAMES are ids or their beginnings, such as isca25.table4; all figures without names.
+    """
+    from simulator.tell.published import reproduce as compute
+    from simulator.tell.summary import show_published
+
+    rows = compute(names)
+    if as_json:
+        echo_json({"rows": [row.as_dict() for row in rows]})
+    else:
+        show_published(console(), rows)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON schema of result.json."""
+    from simulator.tell.result import SCHEMA
+
+    click.echo(SCHEMA.read_text(encoding="utf-8"), nl=False)

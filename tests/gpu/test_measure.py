@@ -1,0 +1,58 @@
+"""Measuring on the GPU that is here: plausible times, holders that hold, rows that say where."""
+
+import pytest
+
+pytest.importorskip("triton", reason="needs PyTorch and Triton")
+
+from calibration.bench import ceilings
+from calibration.measure import find_gpu, measure
+from calibration.measurement import Point
+
+GEMM = {"m": 4096, "n": 4096, "k": 7168}
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    return find_gpu()
+
+
+def test_a_row_says_how_long_where_and_at_which_clock(gpu) -> None:
+    row = measure(Point("fp8_gemm", GEMM), gpu)
+    assert not row.error
+    assert 0 < row.p20_s <= row.time_s <= row.p80_s
+    assert row.device == gpu.name
+    assert row.sm_clock_hz is None or 1e8 < row.sm_clock_hz < 5e9
+
+
+def test_nothing_beats_the_probes(gpu) -> None:
+    top = ceilings(gpu)
+    row = measure(Point("fp8_gemm", GEMM), gpu)
+    assert row.flops / row.time_s < top.fp8_flops_per_s
+    row = measure(Point("rmsnorm", {"m": 32768, "k": 7168, "residual": 1}), gpu)
+    assert row.bytes / row.time_s < 1.1 * top.copy_bytes_per_s
+
+
+@pytest.mark.parametrize("kernel", ["fp8_gemm", "probe_copy"])
+def test_held_sms_are_missed(gpu, kernel: str) -> None:
+    """With half of the SMs held, arithmetic takes about twice as long; nothing gets faster."""
+    shape = GEMM if kernel == "fp8_gemm" else {"bytes": 1 << 28}
+    alone = measure(Point(kernel, shape), gpu)
+    half = measure(Point(kernel, shape, mode="limited", held_sms=gpu.sms // 2), gpu)
+    assert not half.error
+    assert half.time_s > 0.95 * alone.time_s
+    if kernel == "fp8_gemm":
+        assert half.time_s > 1.5 * alone.time_s
+
+
+def test_a_copying_neighbour_slows_a_copy(gpu) -> None:
+    shape = {"m": 32768, "k": 7168}
+    idle = measure(Point("quantize", shape, mode="limited", held_sms=20), gpu)
+    busy = measure(Point("quantize", shape, mode="beside", held_sms=20), gpu)
+    assert busy.time_s > idle.time_s
+
+
+def test_a_failing_shape_is_a_row(gpu) -> None:
+    row = measure(Point("fp8_gemm", {"m": 4, "n": 4, "k": 128}), gpu)
+    assert "16 bytes" in row.error
+    assert row.time_s is None
+    assert not measure(Point("fp8_gemm", GEMM), gpu).error

@@ -1,0 +1,66 @@
+"""Block-scaled FP8 product against float64, on ragged shapes."""
+
+import pytest
+import torch
+
+from kernels import fp8_gemm
+from kernels.fp8_gemm import Config
+from tests.kernels.numerics import assert_close, poison
+
+
+def run(m: int, n: int, k: int, config: Config | None = None, sms: int | None = None) -> None:
+    args = fp8_gemm.inputs({"m": m, "n": n, "k": k}, "cpu", seed=m + n + k)
+    out = torch.empty(m, n, dtype=torch.bfloat16)
+    poison(out)
+    fp8_gemm.launch(**args, out=out, config=config, sms=sms)
+    assert_close(out, fp8_gemm.reference(**args), fp8_gemm.FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(128, 128, 128), (1, 8, 16), (200, 264, 400), (65, 392, 128), (300, 136, 272)]
+)
+def test_ragged(m: int, n: int, k: int) -> None:
+    run(m, n, k)
+
+
+# The last one spills on a GPU; its halves lie in different blocks of the weight's scales.
+@pytest.mark.parametrize("config", [*fp8_gemm.CONFIGS, Config(block_n=128, halves=2)])
+def test_every_config(config: Config) -> None:
+    run(150, 328, 272, config)
+
+
+def test_sms_change_nothing() -> None:
+    run(300, 264, 144, sms=1)
+
+
+def test_no_rows() -> None:
+    args = fp8_gemm.inputs({"m": 1, "n": 128, "k": 128}, "cpu")
+    args["a"], args["sa"] = args["a"][:0], args["sa"][:0]
+    assert fp8_gemm.launch(**args).shape == (0, 128)
+
+
+def test_scales_in_row_order() -> None:
+    args = fp8_gemm.inputs({"m": 40, "n": 128, "k": 256}, "cpu")
+    args["sa"] = args["sa"].contiguous()
+    assert_close(fp8_gemm.launch(**args), fp8_gemm.reference(**args), "fp8")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("a", torch.zeros(4, 128), "float8"),
+        ("sa", torch.zeros(4, 2), "shape"),
+        ("b", torch.zeros(128, 64).to(torch.float8_e4m3fn), "shape"),
+        ("out", torch.zeros(4, 128), "bfloat16"),
+    ],
+)
+def test_bad_input_is_refused(name: str, value: torch.Tensor, says: str) -> None:
+    args = fp8_gemm.inputs({"m": 4, "n": 128, "k": 128}, "cpu") | {name: value}
+    with pytest.raises(ValueError, match=f"{name}: .*{says}"):
+        fp8_gemm.launch(**args)
+
+
+def test_unaligned_rows_are_refused() -> None:
+    args = fp8_gemm.inputs({"m": 4, "n": 128, "k": 120}, "cpu")
+    with pytest.raises(ValueError, match="16 bytes"):
+        fp8_gemm.launch(**args)

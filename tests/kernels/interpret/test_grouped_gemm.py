@@ -1,0 +1,60 @@
+"""Grouped FP8 product against float64: ragged counts, experts without rows, both layouts."""
+
+import pytest
+import torch
+
+from kernels import grouped_gemm
+from kernels.fp8_gemm import Config
+from tests.kernels.numerics import assert_close, poison
+
+COUNTS = [(130, 0, 1, 200), (0, 0, 128), (5,), (0, 64, 0, 70, 3, 0, 128, 9)]
+
+
+def run(counts: tuple[int, ...], masked: int, n: int, k: int, config: Config | None = None) -> None:
+    shape = {"counts": counts, "n": n, "k": k, "masked": masked}
+    args = grouped_gemm.inputs(shape, "cpu", seed=sum(counts))
+    out = torch.empty(args["a"].shape[0], n, dtype=torch.bfloat16)
+    poison(out)
+    grouped_gemm.launch(**args, out=out, config=config)
+    want = grouped_gemm.reference(**args)
+    used = want.isfinite().all(1)
+    align = args["align"]
+    assert int(used.sum()) == sum(-(-count // align) * align for count in counts)
+    assert_close(out[used], want[used], "fp8")
+    assert out[~used].isnan().all(), "rows of no group must be left alone"
+
+
+@pytest.mark.parametrize("masked", [0, 1])
+@pytest.mark.parametrize("counts", COUNTS)
+def test_ragged(counts: tuple[int, ...], masked: int) -> None:
+    run(counts, masked, n=136, k=144)
+
+
+@pytest.mark.parametrize("config", [*grouped_gemm.CONFIGS, Config(block_n=128, halves=2)])
+def test_every_config(config: Config) -> None:
+    run((150, 0, 33), 0, n=200, k=272, config=config)
+
+
+def test_groups_need_no_alignment() -> None:
+    args = grouped_gemm.inputs({"counts": (256,), "n": 128, "k": 128, "masked": 0}, "cpu")
+    args["align"] = 1
+    args["b"], args["sb"] = args["b"].repeat(3, 1, 1), args["sb"].repeat(3, 1, 1)
+    args["starts"] = torch.tensor([0, 10, 200], dtype=torch.int32)
+    args["counts"] = torch.tensor([10, 190, 50], dtype=torch.int32)
+    want = grouped_gemm.reference(**args)[:250]
+    assert_close(grouped_gemm.launch(**args)[:250], want, "fp8")
+
+
+def test_no_tokens_at_all() -> None:
+    args = grouped_gemm.inputs({"counts": (0, 0), "n": 128, "k": 128, "masked": 1}, "cpu")
+    out = torch.empty(256, 128, dtype=torch.bfloat16)
+    poison(out)
+    assert grouped_gemm.launch(**args, out=out).isnan().all()
+
+
+def test_bad_input_is_refused() -> None:
+    args = grouped_gemm.inputs({"counts": (4, 4), "n": 128, "k": 128, "masked": 0}, "cpu")
+    with pytest.raises(ValueError, match=r"counts: .*int64"):
+        grouped_gemm.launch(**args | {"counts": args["counts"].long()})
+    with pytest.raises(ValueError, match="starts: shape"):
+        grouped_gemm.launch(**args | {"starts": args["starts"][:1]})
