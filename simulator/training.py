@@ -16,7 +16,7 @@ from simulator.play.pipeline import Pipeline, RankTimes, build_pipeline, rank_ti
 from simulator.play.timeline import Timeline
 from simulator.price.collectives import ExchangePricer, link_rates, message_s, ring_s
 from simulator.price.kernels import KernelPricer
-from simulator.price.layers import LayerPricer
+from simulator.price.layers import LayerPricer, OpSeconds
 from workloads.layers import Layer, Phase
 from workloads.layers.optimizer import GradientSync, OptimizerStep
 from workloads.memory import check_memory
@@ -195,8 +195,8 @@ def _optimizer_groups(experiment: Experiment) -> list[int]:
     return [held.index(stages) for stages in held]
 
 
-def seconds_by_basis(run: TrainingRun) -> dict[str, float]:
-    """Compute seconds of one pipeline at balanced load, by what they were priced from."""
+def op_seconds(run: TrainingRun) -> list[OpSeconds]:
+    """Return the compute seconds of one pipeline at balanced load, op by op."""
     stages, alike = run.workload.stages, stages_alike(run.workload)
     times = Counter(chunk_key(step, alike) for own in run.workload.program for step in own)
     steps: list[tuple[Layer, Phase, int]] = []
@@ -205,4 +205,4 @@ def seconds_by_basis(run: TrainingRun) -> dict[str, float]:
         if backward >= 0:
             halves += [(backward, phase) for phase in PHASES_OF_KIND[kind]]
         steps += [(layer, phase, count) for stage, phase in halves for layer in stages[stage]]
-    return run.pricer.seconds_by_basis(steps)
+    return run.pricer.op_seconds(steps)

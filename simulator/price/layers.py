@@ -7,6 +7,7 @@ two (`attn`, `mlp`) in each phase, and an exchange between them where tokens are
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,14 @@ class PricedLayer:
     backward_exchange: ExchangeCost | None
 
 
+class OpSeconds(NamedTuple):
+    """One op of a whole step: what its price rests on, and the seconds all its runs take."""
+
+    op: Op
+    basis: str
+    seconds: float
+
+
 @dataclass(frozen=True)
 class LayerPricer:
     """Prices layers on the ranks of one expert group."""
@@ -106,8 +115,8 @@ class LayerPricer:
                 priced[index] = self._layer(layers[index], loads[index], own)
         return tuple(priced[index] for index in range(len(layers)))
 
-    def seconds_by_basis(self, steps: Sequence[tuple[Layer, Phase, int]]) -> dict[str, float]:
-        """Return compute seconds at balanced load, by what they rest on.
+    def op_seconds(self, steps: Sequence[tuple[Layer, Phase, int]]) -> list[OpSeconds]:
+        """Return compute seconds at balanced load, op by op.
 
         Args:
             steps: a layer, a phase of it, and how often that is run.
@@ -120,11 +129,11 @@ class LayerPricer:
                 for op in layer.attn.of(phase) + layer.mlp.of(phase):
                     times[op] += count
         costs = self.kernels.price(list(times))
-        total = dict.fromkeys(costs.basis, 0.0)
-        once = costs.duration_s[:, 0] + costs.gap_s
-        for basis, count, seconds in zip(costs.basis, times.values(), once.tolist(), strict=True):
-            total[basis] += count * seconds
-        return total
+        once = (costs.duration_s[:, 0] + costs.gap_s).tolist()
+        return [
+            OpSeconds(op, basis, count * seconds)
+            for (op, count), basis, seconds in zip(times.items(), costs.basis, once, strict=True)
+        ]
 
     def _layer(
         self, layer: Layer, load: Floats, cost: Mapping[SegmentName, SegmentCost]

@@ -1,7 +1,10 @@
 """The numbers people ask of a training step; pure functions of a run."""
 
+from collections.abc import Callable
+
 from hwmodels.spec import Spec
-from simulator.training import ChunkKey, TrainingRun
+from simulator.price.layers import OpSeconds
+from simulator.training import ChunkKey, TrainingRun, op_seconds
 
 SECONDS_PER_DAY = 86400.0
 PHASE_NAMES = {
@@ -42,6 +45,7 @@ class Metrics(Spec):
         mfu_causal, mfu_noncausal: their share of the chip's dense BF16 peak.
         breakdown_s: mean over pipeline ranks; the phases sum to the step.
         breakdown_by_rank_s: the same by pipeline rank.
+        compute_share: of all compute seconds of a pipeline, by kernel family, largest first.
         memory_bytes: terms of the fullest rank, and their `total`.
         memory_by_rank_bytes: total by pipeline rank.
     """
@@ -55,6 +59,7 @@ class Metrics(Spec):
     mfu_noncausal: float
     breakdown_s: dict[str, float]
     breakdown_by_rank_s: dict[str, tuple[float, ...]]
+    compute_share: dict[str, float]
     memory_bytes: dict[str, float]
     memory_by_rank_bytes: tuple[float, ...]
     chunks: tuple[ChunkMetrics, ...]
@@ -88,10 +93,21 @@ def metrics(run: TrainingRun) -> Metrics:
         mfu_noncausal=noncausal / peak,
         breakdown_s={name: float(seconds.mean()) for name, seconds in times.phases.items()},
         breakdown_by_rank_s={name: tuple(map(float, s)) for name, s in times.phases.items()},
+        compute_share=shares(run, lambda each: each.op.family),
         memory_bytes=fullest | {"total": max(totals)},
         memory_by_rank_bytes=totals,
         chunks=_chunk_metrics(run),
     )
+
+
+def shares(run: TrainingRun, key: Callable[[OpSeconds], str]) -> dict[str, float]:
+    """Return shares of the compute time of a pipeline by `key`, the largest first."""
+    total: dict[str, float] = {}
+    for each in op_seconds(run):
+        total[key(each)] = total.get(key(each), 0.0) + each.seconds
+    whole = sum(total.values())
+    ordered = sorted(total.items(), key=lambda item: -item[1])
+    return {name: seconds / whole for name, seconds in ordered}
 
 
 def chunk_name(key: ChunkKey) -> str:

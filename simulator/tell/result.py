@@ -12,9 +12,9 @@ from pydantic import Field, PrivateAttr
 from hwmodels.errors import SpecError
 from hwmodels.spec import Source, Spec, validate
 from simulator.experiment import Experiment
-from simulator.tell.metrics import Metrics, metrics
+from simulator.tell.metrics import Metrics, metrics, shares
 from simulator.tell.trace import StepTrace
-from simulator.training import TrainingRun, seconds_by_basis, train
+from simulator.training import TrainingRun, train
 
 SCHEMA_VERSION = 1
 SCHEMA = Path(__file__).parent / "result.schema.json"
@@ -142,8 +142,6 @@ def run(experiment: Experiment) -> Result:
 def _provenance(training: TrainingRun) -> Provenance:
     experiment = training.experiment
     profile = experiment.profile
-    by_basis = seconds_by_basis(training)
-    total = sum(by_basis.values())
     ep, pp = experiment.plan.ep, experiment.plan.pp
     return Provenance(
         version=_version(),
@@ -151,7 +149,7 @@ def _provenance(training: TrainingRun) -> Provenance:
         seed=experiment.ranks.seed,
         profile=profile.name if profile else None,
         profile_sha256=_sha256(profile.model_dump_json()) if profile else None,
-        time_share_by_basis={b: s / total for b, s in by_basis.items()},
+        time_share_by_basis=shares(training, lambda each: each.basis),
         folding=(
             f"{experiment.cluster.gpus // pp} pipelines played as one of {pp} ranks; "
             f"{len(training.chunks)} distinct chunks played once each on {ep} ranks in lock-step"

@@ -14,7 +14,7 @@ from simulator.tell.metrics import PHASE_NAMES
 from simulator.tell.published import Row, headline
 from simulator.tell.result import Result
 
-INPUTS_SHOWN = 12
+INPUTS_SHOWN, FAMILIES_SHOWN = 12, 8
 HEADLINE_UNITS = {
     "step_time_s": (1.0, " s"),
     "tokens_per_day": (1e9, " B"),
@@ -48,6 +48,10 @@ def show_result(console: Console, result: Result) -> None:
     console.print(facts)
     console.print(_phases(result))
     console.print(_memory(result))
+    largest = list(metrics.compute_share.items())[:FAMILIES_SHOWN]
+    shown = ", ".join(f"{family.replace('_', ' ')} {share:.0%}" for family, share in largest)
+    hidden = len(metrics.compute_share) - len(largest)
+    console.print(f"compute time: {shown}, {hidden} more families", highlight=False)
     for basis, share in result.provenance.time_share_by_basis.items():
         console.print(f"{share:.0%} of compute time priced from {basis}", highlight=False)
     assumed = sum(source.assumed for source in result.provenance.sources.values())
@@ -77,7 +81,7 @@ def _memory(result: Result) -> Table:
     capacity = result.experiment["cluster"]["node"]["chip"]["hbm_capacity_bytes"]
     totals = result.metrics.memory_by_rank_bytes
     fullest = totals.index(max(totals))
-    grid = table(f"memory of pipeline rank {fullest}, the fullest", "term", "size")
+    grid = table(f"memory, fullest rank ({fullest})", "term", "size")
     for name, size in terms.items():
         if name != "total" and size:
             grid.add_row(name.replace("_", " "), f"{size / 1e9:.1f} GB")

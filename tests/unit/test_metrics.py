@@ -72,3 +72,13 @@ def test_an_overlapped_pair_is_shorter_than_its_halves(short_run):
     chunks = {chunk.name: chunk.duration_s for chunk in short_run().metrics.chunks}
     apart = chunks["F 1"] + chunks["Bi 1"] + chunks["W 1"]
     assert 0.6 * apart < chunks["FB 1|1"] < 0.85 * apart
+
+
+def test_compute_shares_add_up_and_glue_is_a_quarter_of_the_time(short_run):
+    """In the MoE layers of the H800 trace it is 28 %; heads and dense layers have less."""
+    shares = short_run().metrics.compute_share
+    assert sum(shares.values()) == pytest.approx(1, rel=1e-12)
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    tensor = ("fp8", "fp8_grouped", "fp8_wgrad", "bf16", "attention_forward", "attention_backward")
+    glue = 1 - sum(shares[family] for family in tensor)
+    assert 0.2 < glue < 0.3

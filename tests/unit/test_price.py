@@ -412,13 +412,14 @@ def test_a_dense_layer_has_no_exchange(v3_step):
     assert priced.forward_exchange is priced.backward_exchange is None
 
 
-def test_seconds_by_basis_are_those_of_the_balanced_layer(v3_step):
+def test_op_seconds_are_those_of_the_balanced_layer(v3_step):
     layer = v3_step.stages[3][0]
     pricer = LayerPricer(FITTED, ExchangePricer(RATES, v3_step.routing, gpus_per_node=8))
     priced = pricer.price(layer, np.ones(64))
     forward_s, weight_s = (
         priced.attn[phase].duration_s[0] + priced.mlp[phase].duration_s[0] for phase in "FW"
     )
-    assert pricer.seconds_by_basis([(layer, "F", 1), (layer, "W", 3), (layer, "F", 4)]) == {
-        "profile h800-deepseek": pytest.approx(5 * forward_s + 3 * weight_s, rel=1e-12)
-    }
+    found = pricer.op_seconds([(layer, "F", 1), (layer, "W", 3), (layer, "F", 4)])
+    assert {each.basis for each in found} == {"profile h800-deepseek"}
+    total_s = sum(each.seconds for each in found)
+    assert total_s == pytest.approx(5 * forward_s + 3 * weight_s, rel=1e-12)
