@@ -124,7 +124,7 @@ def pair_overlap(run: TrainingRun) -> "Figure | None":
         return None
     key = max(set(keys), key=lambda k: (keys.count(k), k))
     chunk = run.chunks[key]
-    figure, axes = plt.subplots(figsize=(13, 2.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(15, 2.4), layout="constrained")
     _draw_streams(axes, chunk)
     axes.set_title(
         f"forward of stage {key[1]} overlapped with backward of stage {key[2]}: "
