@@ -47,8 +47,9 @@ LARGEST_BYTES = 16e9
 GEMM_FAMILIES = ("bf16_gemm", "fp8_gemm", "fp8_wgrad")
 HEADS = (1, 16, 64, 128)
 HIDDEN = 7168
-ELEMENT_WISE = ("quantize", "cast_transpose", "swiglu", "rmsnorm", "rmsnorm_backward", "router",
-                "moe_permute", "moe_unpermute", "probe_copy")  # fmt: skip
+ELEMENT_WISE = ("quantize", "cast_transpose", "swiglu", "swiglu_backward", "rmsnorm",
+                "rmsnorm_backward", "router", "moe_map", "moe_permute", "moe_unpermute",
+                "probe_copy")  # fmt: skip
 BESIDE = ("fp8_gemm", "grouped_gemm", "fp8_wgrad", "mla_prefill", "mla_prefill_backward",
           "quantize", "cast_transpose", "swiglu", "rmsnorm", "rmsnorm_backward", "router", "rope",
           "moe_permute", "moe_unpermute")  # fmt: skip
@@ -60,7 +61,8 @@ def plan(
     """Return the points: `ops`, then the design; each once.
 
     Args:
-        ops: records with `kernel`, `shape` and, if it is not isolated, `mode`.
+        ops: records with `kernel`, `shape` and, if it is not isolated, `mode`; those without a
+            `provider` are measured with ours and, isolated, with every other.
         quick: a fifth of the design, for under a minute of device time.
         seed: of the random part.
 
@@ -70,6 +72,7 @@ def plan(
     random = np.random.default_rng(seed)
     points = [
         *(op_point(op) for op in ops),
+        *(op_point(op) for op in by_others(ops)),
         *gemm_points(sites(ops), random, quick=quick),
         *grouped_points(random, count=8 if quick else 40),
         *decode_points(random, count=10 if quick else 50),
@@ -78,6 +81,17 @@ def plan(
         *shared_points(quick=quick),
     ]
     return list({point.key: point for point in points}.values())
+
+
+def by_others(ops: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the isolated ops once more for every provider beside ours."""
+    from kernels import load  # noqa: PLC0415 - imports torch and triton
+
+    for op in ops:
+        if op.get("mode", "isolated") == "isolated" and "provider" not in op:
+            for provider in load(op["kernel"]).PROVIDERS:
+                if provider != "moesim":
+                    yield {**op, "provider": provider}
 
 
 def op_point(op: Mapping[str, Any]) -> Point:
@@ -217,6 +231,8 @@ def element_wise_shape(kernel: str, m: int) -> dict[str, Any]:
         "router": {"tokens": m, "experts": 256, "groups": 8, "groups_kept": 4, "top_k": 8},
         "moe_permute": route | {"fp8": 1},
         "moe_unpermute": route | {"weighted": 1},
+        "swiglu_backward": {"rows": m, "width": 2048, "recompute": 1},
+        "moe_map": {name: route[name] for name in ("tokens", "rows", "top_k", "experts")},
         "probe_copy": {"bytes": m * HIDDEN * 2},
     }[kernel]
 

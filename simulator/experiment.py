@@ -10,11 +10,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.errors import SpecError
-from hwmodels.formats import NumberFormat, number_format
+from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.profile import KernelProfile
 from hwmodels.spec import Catalogue, Document, Source, Spec, build, expand, override, read_document
 from workloads.batch import BatchSpec
@@ -32,34 +32,32 @@ class PrecisionSpec(Spec):
     recipe: Literal["fp8-blockwise"] = "fp8-blockwise"
 
 
+WIRE_FORMATS = {"fp8": FORMATS["fp8_1x128"], "bf16": FORMATS["bf16"]}
+
+
 class CommunicationSpec(Spec):
     """The expert exchange.
 
     Attributes:
         sms: SMs that communication kernels hold; compute has the others, all the time.
-        dispatch, combine: number formats on the wire.
+        dispatch, combine: number formats on the wire; casts for others are not modelled yet.
         routed_nodes_max: nodes one token's experts may sit on; left out, the model's own rule.
     """
 
     sms: Annotated[int, Field(ge=1)] = 20
-    dispatch: str = "fp8_1x128"
-    combine: str = "bf16"
+    dispatch: Literal["fp8"] = "fp8"
+    combine: Literal["bf16"] = "bf16"
     routed_nodes_max: Annotated[int, Field(ge=1)] | None = None
-
-    @field_validator("dispatch", "combine")
-    @classmethod
-    def _is_a_format(cls, name: str) -> str:
-        return number_format(name).name
 
     @property
     def dispatch_format(self) -> NumberFormat:
         """Format of dispatched tokens."""
-        return number_format(self.dispatch)
+        return WIRE_FORMATS[self.dispatch]
 
     @property
     def combine_format(self) -> NumberFormat:
         """Format of combined tokens."""
-        return number_format(self.combine)
+        return WIRE_FORMATS[self.combine]
 
 
 class ExpertLoadSpec(Spec):
@@ -82,8 +80,9 @@ class RanksSpec(Spec):
     """Which ranks are played and how they differ.
 
     Attributes:
-        play: `folded` plays one pipeline, and each distinct chunk once on all ranks of one expert
-            group; `auto` folds whatever is symmetric, which is the same so far.
+        play: `folded` plays one pipeline, and each distinct chunk on all ranks of one expert group;
+            `auto` folds whatever is symmetric, which is the same so far.
+        draws: expert loads drawn for each distinct chunk; every micro-batch takes one of them.
         engine: what plays the task graphs: `array`, compiled, or `reference`, the definition on
             SimPy processes; same times, to rounding.
         seed: of everything drawn.
@@ -92,6 +91,7 @@ class RanksSpec(Spec):
     play: Literal["auto", "folded"] = "auto"
     engine: EngineName = "array"
     expert_load: ExpertLoadSpec = ExpertLoadSpec()
+    draws: Annotated[int, Field(ge=1, le=1000, strict=True)] = 8
     seed: Annotated[int, Field(ge=0)] = 0
 
 

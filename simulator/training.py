@@ -1,7 +1,6 @@
 """A training step from experiment to timelines: workload, prices, chunks, pipeline."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -41,11 +40,17 @@ PHASES_OF_KIND: dict[StepKind, tuple[Phase, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class TrainingRun:
-    """Everything one training step was made of; metrics and pictures are drawn from it."""
+    """Everything one training step was made of; metrics and pictures are drawn from it.
+
+    Attributes:
+        chunks: every distinct chunk, played with each draw of the expert load.
+        played: the one of them that each step of the program takes.
+    """
 
     experiment: Experiment
     workload: TrainingStep
-    chunks: dict[ChunkKey, ChunkPlay]
+    chunks: dict[ChunkKey, tuple[ChunkPlay, ...]]
+    played: dict[Step, ChunkPlay]
     pipeline: Pipeline
     timeline: Timeline
     pricer: LayerPricer
@@ -57,8 +62,9 @@ class TrainingRun:
 
     @property
     def tasks(self) -> int:
-        """Tasks played: every distinct chunk on all its ranks, and the pipeline of chunks."""
-        return sum(len(c.timeline.graph) for c in self.chunks.values()) + len(self.pipeline.graph)
+        """Tasks played: every draw of every chunk on all its ranks, and the pipeline of chunks."""
+        chunks = (chunk for draws in self.chunks.values() for chunk in draws)
+        return sum(len(chunk.timeline.graph) for chunk in chunks) + len(self.pipeline.graph)
 
 
 def chunk_key(step: Step, alike: tuple[int, ...]) -> ChunkKey:
@@ -83,13 +89,14 @@ def train(experiment: Experiment) -> TrainingRun:
     """
     workload = _workload(experiment)
     pricer = _pricer(experiment, workload)
-    alike = stages_alike(workload)
-    chunks = _play_chunks(experiment, workload, pricer, alike)
-    seconds = {key: chunk.duration_s for key, chunk in chunks.items()}
+    rng = np.random.default_rng(experiment.ranks.seed)
+    chunks = _play_chunks(experiment, workload, pricer, rng)
+    played = _deal(workload, chunks, rng)
+    seconds = {id(chunk): chunk.duration_s for draws in chunks.values() for chunk in draws}
     rates = pricer.exchanges.rates
     pipeline = build_pipeline(
         workload.program,
-        lambda step: seconds[chunk_key(step, alike)],
+        lambda step: seconds[id(played[step])],
         message_s(rates, workload.message_bytes),
         [_optimizer_s(experiment, pricer, step) for step in workload.optimizer],
         _optimizer_groups(experiment),
@@ -98,6 +105,7 @@ def train(experiment: Experiment) -> TrainingRun:
         experiment,
         workload,
         chunks,
+        played,
         pipeline,
         ENGINES[experiment.ranks.engine](pipeline.graph),
         pricer,
@@ -133,39 +141,45 @@ def _pricer(experiment: Experiment, workload: TrainingStep) -> LayerPricer:
 
 
 def _play_chunks(
-    experiment: Experiment,
-    workload: TrainingStep,
-    pricer: LayerPricer,
-    alike: tuple[int, ...],
-) -> dict[ChunkKey, ChunkPlay]:
-    """Play each distinct chunk once on one expert group, every chunk with loads of its own."""
+    experiment: Experiment, workload: TrainingStep, pricer: LayerPricer, rng: np.random.Generator
+) -> dict[ChunkKey, tuple[ChunkPlay, ...]]:
+    """Play each distinct chunk on one expert group, once for every draw of its loads.
+
+    The layers of all are priced together, which is much faster.
+    """
+    alike, load = stages_alike(workload), experiment.ranks.expert_load
+    drawn = experiment.ranks.draws if load.kind != "balanced" and load.sigma else 1
     keys = sorted({chunk_key(s, alike) for own in workload.program for s in own})
-    return dict(zip(keys, _play_drawn(experiment, workload, pricer, keys), strict=True))
-
-
-def play_draws(run: TrainingRun, key: ChunkKey, draws: int) -> list[ChunkPlay]:
-    """Play one chunk of a run `draws` times, each time with expert loads of its own."""
-    return _play_drawn(run.experiment, run.workload, run.pricer, [key] * draws)
-
-
-def _play_drawn(
-    experiment: Experiment, workload: TrainingStep, pricer: LayerPricer, keys: Sequence[ChunkKey]
-) -> list[ChunkPlay]:
-    """Play chunks one by one; the layers of all are priced together, which is much faster."""
-    engine = ENGINES[experiment.ranks.engine]
-    rng = np.random.default_rng(experiment.ranks.seed)
     halves = [
-        [workload.stages[stage] if stage >= 0 else () for stage in stages] for _, *stages in keys
+        [workload.stages[stage] if stage >= 0 else () for stage in stages]
+        for _, *stages in keys
+        for _ in range(drawn)
     ]
     loads = [_loads(experiment, sum(map(len, pair)), rng) for pair in halves]
     layers = [layer for pair in halves for half in pair for layer in half]
     priced = iter(pricer.price_all(layers, np.concatenate(loads)))
-    return [
-        play_chunk(
-            kind, list(islice(priced, len(forward))), list(islice(priced, len(backward))), engine
-        )
-        for (kind, *_), (forward, backward) in zip(keys, halves, strict=True)
-    ]
+    pairs = iter(halves)
+    engine = ENGINES[experiment.ranks.engine]
+
+    def play(kind: StepKind) -> ChunkPlay:
+        forward, backward = (list(islice(priced, len(half))) for half in next(pairs))
+        return play_chunk(kind, forward, backward, engine)
+
+    return {key: tuple(play(key[0]) for _ in range(drawn)) for key in keys}
+
+
+def _deal(
+    workload: TrainingStep, chunks: dict[ChunkKey, tuple[ChunkPlay, ...]], rng: np.random.Generator
+) -> dict[Step, ChunkPlay]:
+    """Give every step of the program one of its chunk's draws."""
+    alike = stages_alike(workload)
+    steps = [step for own in workload.program for step in own]
+    choice = rng.random(len(steps))
+    draws = (chunks[chunk_key(step, alike)] for step in steps)
+    return {
+        step: played[int(part * len(played))]
+        for step, played, part in zip(steps, draws, choice.tolist(), strict=True)
+    }
 
 
 def _loads(experiment: Experiment, layers: int, rng: np.random.Generator) -> Floats:

@@ -47,12 +47,10 @@ class Gemm:
 
     @property
     def output_bytes(self) -> int:
-        """Bytes moved per element of C: written in BF16; a weight gradient is written in FP32, and
-        with FP8 operands read first, to accumulate over micro-batches.
+        """Bytes moved per element of C: written in BF16; a weight gradient is read and written in
+        FP32, to accumulate over micro-batches in the product's own epilogue.
         """
-        if self.role != "wgrad":
-            return 2
-        return 8 if self.format.family == "fp8" else 4
+        return 8 if self.role == "wgrad" else 2
 
     @property
     def bytes(self) -> float:

@@ -11,7 +11,7 @@ Nothing here knows where a shape came from or which measurement set a parameter:
 
 from hwmodels.costs.attention import AttentionParameters, attention_time_s
 from hwmodels.costs.gemm import GemmParameters, gemm_time_s
-from hwmodels.costs.interference import slowdown
+from hwmodels.costs.interference import slowdown, work_share
 from hwmodels.costs.kernel import Parameters, kernel_time_s
 from hwmodels.costs.kernel_time import BOUNDS, KernelTime
 from hwmodels.costs.memory_op import MemoryParameters, memory_op_time_s
@@ -26,6 +26,7 @@ __all__ = [
     "Parameters",
     "kernel_time_s",
     "slowdown",
+    "work_share",
     "KernelTime",
     "BOUNDS",
 ]

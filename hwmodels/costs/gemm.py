@@ -31,7 +31,8 @@ More work is never faster along k, nor along m and n once its tiles fill the SMs
 can be: another tile brings another SM's share of the memory parallelism.
 
 The cap is the clock under load: a chip that runs into its power limit lowers the clock of all SMs,
-so it is a rate per SM, and an op on 112 of 132 SMs has 112/132 of it.
+so it is a rate per SM, and an op on 112 of 132 SMs has 112/132 of it. That is an assumption: with
+fewer SMs at work a power-limited clock may rise, up to 132/112 here.
 
 Equations, bounds and defaults come from a study of the public AIConfigurator GEMM tables
 (ai-dynamo/aiconfigurator @095f58a5), where they hold 4.6 % median error on unseen H200 shapes

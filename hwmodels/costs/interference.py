@@ -19,6 +19,16 @@ import numpy.typing as npt
 from hwmodels.costs.kernel_time import FloatArray
 
 
+def work_share(factor: npt.ArrayLike, beside: npt.ArrayLike) -> FloatArray:
+    """Return the share of an op's undisturbed work that ran beside communication.
+
+    Of measured time `beside` was shared; of the work it is less, as shared work takes `factor` as
+    long: `beside / (factor - beside (factor - 1))`.
+    """
+    f, b = np.asarray(factor, np.float64), np.asarray(beside, np.float64)
+    return np.asarray(b / (f - b * (f - 1.0)))
+
+
 def slowdown(factor: npt.ArrayLike, fraction: npt.ArrayLike) -> FloatArray:
     """Return by how much an op slows when `fraction` of it runs beside communication.
 

@@ -25,7 +25,7 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.costs import slowdown
+from hwmodels.costs import slowdown, work_share
 from hwmodels.errors import MoesimError
 from simulator.play.graph import Floats, GraphBuilder, TaskGraph, tile
 from simulator.play.timeline import Timeline
@@ -196,9 +196,7 @@ def _settle(
     slowed = alone
     for rounds in range(1, ROUNDS_MAX):
         beside = _fraction_beside(timeline, ranks, on_comm)
-        # Of wall time `beside` is shared; of the work less, as shared work takes `factor` as long.
-        shared_work = beside / (factor - beside * (factor - 1))
-        wanted = alone * slowdown(factor, shared_work)
+        wanted = alone * slowdown(factor, work_share(factor, beside))
         slowed = wanted if rounds <= UNDAMPED_ROUNDS else (slowed + wanted) / 2
         before, timeline = timeline.makespan_s, engine(graph.with_durations(slowed.ravel()))
         if abs(timeline.makespan_s - before) <= SETTLED * before:

@@ -46,6 +46,7 @@ class LinkRates:
     scale_up_latency_s: float
     dispatch_beside_compute: float
     combine_beside_compute: float
+    basis: str = ""
 
 
 def link_rates(
@@ -57,7 +58,8 @@ def link_rates(
     latency_s = float(fabric.latency_s(CROSS_LEAF_HOPS))
     if parameters is None:
         in_node_s = node.scale_up.latency_s
-        return LinkRates(nic, nic, nvlink, nvlink, nvlink, nic, latency_s, in_node_s, 1.0, 1.0)
+        datasheet = (nic, nic, nvlink, nvlink, nvlink, nic, latency_s, in_node_s, 1.0, 1.0)
+        return LinkRates(*datasheet, basis="datasheet rates of the links")
     nic_scale = nic / parameters.link_nic_bytes_per_s
     nvlink_scale = nvlink / parameters.link_nvlink_bytes_per_s
     share = min(1.0, sms / parameters.saturating_sms)
@@ -72,6 +74,9 @@ def link_rates(
         scale_up_latency_s=node.scale_up.latency_s,
         dispatch_beside_compute=parameters.dispatch_beside_compute,
         combine_beside_compute=parameters.combine_beside_compute,
+        basis="achieved rates of the profile"
+        + ("" if nic_scale == 1 else f", NICs scaled by {nic_scale:g}")
+        + ("" if nvlink_scale == 1 else f", NVLink by {nvlink_scale:g}"),
     )
 
 
@@ -106,7 +111,10 @@ class ExchangePricer:
 
 
 def message_s(rates: LinkRates, size_bytes: float) -> float:
-    """Return seconds of one point-to-point message between nodes."""
+    """Return seconds of one point-to-point message between nodes, as stages pass them.
+
+    Stages that share a node (data parallel below the GPUs of a node) would be faster.
+    """
     return rates.latency_s + size_bytes / rates.message_nic
 
 
@@ -126,4 +134,6 @@ def ring_s(
         rate = rates.nvlink
     else:
         rate = min(rates.nvlink, rates.message_nic * min(members_per_node, gpus_per_node))
-    return size_bytes * (members - 1) / members / rate + (members - 1) * rates.latency_s
+    inside = members == members_per_node
+    latency_s = rates.scale_up_latency_s if inside else rates.latency_s
+    return size_bytes * (members - 1) / members / rate + (members - 1) * latency_s

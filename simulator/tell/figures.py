@@ -123,7 +123,7 @@ def pair_overlap(run: TrainingRun) -> "Figure | None":
     if not keys:
         return None
     key = max(set(keys), key=lambda k: (keys.count(k), k))
-    chunk = run.chunks[key]
+    chunk = run.chunks[key][0]
     figure, axes = plt.subplots(figsize=(15, 2.4), layout="constrained")
     _draw_streams(axes, chunk)
     axes.set_title(

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from hwmodels.costs import slowdown
+from hwmodels.costs import slowdown, work_share
 from simulator.training import TrainingRun
 from workloads.layers import Layer
 from workloads.ops import Gemm, MemoryOp, Op
@@ -57,9 +57,8 @@ def kernel_check(run: TrainingRun) -> KernelCheck:
         op = ops[kernel.block, kernel.op]
         costs = run.pricer.kernels.price([op], kernel.load)
         factor = costs.beside_factor[0]
-        # `beside` is a share of measured time, `slowdown` wants one of undisturbed work.
-        work = kernel.beside / (factor - kernel.beside * (factor - 1))
-        price_s = float(costs.duration_s[0, 0] * slowdown(factor, work))
+        slower = slowdown(factor, work_share(factor, kernel.beside))
+        price_s = float(costs.duration_s[0, 0] * slower)
         if isinstance(op, MemoryOp):
             glue_s += price_s
         elif isinstance(op, Gemm) and op.format.family == "fp8":

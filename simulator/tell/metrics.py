@@ -1,6 +1,7 @@
 """The numbers people ask of a training step; pure functions of a run."""
 
 from collections.abc import Callable
+from statistics import fmean
 
 from hwmodels.spec import Spec
 from simulator.price.layers import OpSeconds
@@ -19,7 +20,7 @@ PHASE_NAMES = {
 
 
 class ChunkMetrics(Spec):
-    """One distinct chunk, played on a whole expert group.
+    """One distinct chunk, played on a whole expert group; means over the draws of its load.
 
     Attributes:
         name: kind and stages, such as `FB 1|1`.
@@ -118,14 +119,14 @@ def chunk_name(key: ChunkKey) -> str:
 
 def _chunk_metrics(run: TrainingRun) -> tuple[ChunkMetrics, ...]:
     rows = []
-    for key, chunk in run.chunks.items():
+    for key, draws in run.chunks.items():
         rows.append(
             ChunkMetrics(
                 name=chunk_name(key),
-                duration_s=chunk.duration_s,
-                compute_s=chunk.busy_s("compute"),
-                communication_s=chunk.busy_s("comm"),
-                mean_wait_s=chunk.mean_wait_s,
+                duration_s=fmean(chunk.duration_s for chunk in draws),
+                compute_s=fmean(chunk.busy_s("compute") for chunk in draws),
+                communication_s=fmean(chunk.busy_s("comm") for chunk in draws),
+                mean_wait_s=fmean(chunk.mean_wait_s for chunk in draws),
             )
         )
     return tuple(rows)

@@ -36,6 +36,9 @@ class PublishedFigure(Spec):
         published: in `unit`, as printed.
         resolution: unit of the last printed digit, of a closed form.
         truncated: the source cut digits off instead of rounding.
+        restates: another row that says the same thing of the same simulation (another unit, one
+            rank instead of the mean, a network this model does not tell apart): kept out of the
+            headline.
         quantity, arguments: entry of `quantities.QUANTITIES` and its keywords.
     """
 
@@ -46,6 +49,7 @@ class PublishedFigure(Spec):
     kind: Kind
     resolution: Annotated[float, Field(gt=0)] | None = None
     truncated: bool = False
+    restates: str = ""
     quantity: str
     arguments: dict[str, Any] = Field(default_factory=dict)
     note: str = ""
@@ -63,10 +67,11 @@ class Row:
     relative_error: float | None
     kind: Kind
     note: str
+    restates: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "restates"}
 
 
 @cache
@@ -125,15 +130,16 @@ def _row(figure: PublishedFigure, laboratory: Laboratory) -> Row:
         error,
         figure.kind,
         figure.note,
+        figure.restates,
     )
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """Return one line on the predicted rows: how many, median and worst error."""
+    """Return one line on the predicted rows, each counted once: median and worst error."""
     errors = {
-        r.id: r.relative_error
-        for r in rows
-        if r.kind == "predicted" and r.relative_error is not None
+        row.id: row.relative_error
+        for row in rows
+        if row.kind == "predicted" and row.relative_error is not None and not row.restates
     }
     if not errors:
         return "no predicted figure among these rows"

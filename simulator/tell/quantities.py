@@ -3,15 +3,11 @@
 Definitions and traps of the published figures stand beside their rows in `presets/published`.
 """
 
-import statistics
 from collections.abc import Callable
 
 from simulator.experiment import Experiment
-from simulator.play.chunk import ChunkPlay
 from simulator.tell.kernel_check import kernel_check
-from simulator.tell.metrics import chunk_name
 from simulator.tell.result import Result, run
-from simulator.training import play_draws
 from workloads.model import MODELS
 from workloads.schedules import schedule
 from workloads.schedules.replay import peak_in_flight
@@ -24,22 +20,12 @@ class Laboratory:
 
     def __init__(self) -> None:
         self._results: dict[str, Result] = {}
-        self._draws: dict[tuple[str, str, int], list[ChunkPlay]] = {}
 
     def result(self, experiment: str) -> Result:
         """Return the result of an experiment preset."""
         if experiment not in self._results:
             self._results[experiment] = run(Experiment.load(experiment))
         return self._results[experiment]
-
-    def draws(self, experiment: str, chunk: str, draws: int) -> list[ChunkPlay]:
-        """Return a chunk of an experiment played with `draws` expert loads."""
-        key = experiment, chunk, draws
-        if key not in self._draws:
-            training = self.result(experiment).training_run()
-            named = {chunk_name(each): each for each in training.chunks}
-            self._draws[key] = play_draws(training, named[chunk], draws)
-        return self._draws[key]
 
 
 def kv_bytes_per_token(_: Laboratory, *, model: str) -> float:
@@ -129,14 +115,10 @@ def chunks_in_flight(_: Laboratory, *, schedule_name: str, pp: int, microbatches
     return max(peak_in_flight(steps) for steps in program)
 
 
-def trace_pair_s(laboratory: Laboratory, *, experiment: str, chunk: str, draws: int) -> float:
-    """Duration of a chunk, mean over draws of the expert load."""
-    return statistics.fmean(play.duration_s for play in laboratory.draws(experiment, chunk, draws))
-
-
-def trace_wait_s(laboratory: Laboratory, *, experiment: str, chunk: str, draws: int) -> float:
-    """Mean wait of a rank for the others per exchange of a chunk, mean over draws."""
-    return statistics.fmean(play.mean_wait_s for play in laboratory.draws(experiment, chunk, draws))
+def chunk_metric(laboratory: Laboratory, *, experiment: str, chunk: str, metric: str) -> float:
+    """A metric of one distinct chunk, mean over draws of the expert load."""
+    chunks = {each.name: each for each in laboratory.result(experiment).metrics.chunks}
+    return float(getattr(chunks[chunk], metric))
 
 
 def trace_gemm_error(laboratory: Laboratory, *, experiment: str) -> float:
@@ -164,8 +146,7 @@ QUANTITIES: dict[str, Callable[..., float]] = {
         ep_limit_tokens_per_s,
         gpu_hours,
         chunks_in_flight,
-        trace_pair_s,
-        trace_wait_s,
+        chunk_metric,
         trace_gemm_error,
         trace_glue_s,
     )

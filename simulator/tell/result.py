@@ -43,6 +43,7 @@ class Provenance(Spec):
     Attributes:
         profile_sha256: hash of the profile's values; None for the roofline.
         time_share_by_basis: share of compute time by what it was priced from.
+        communication_basis: what exchanges, messages and gradient collectives were priced from.
         sources: by dotted path of the resolved experiment; `assumed` marks guesses.
         folding: what was played once for many.
     """
@@ -53,6 +54,7 @@ class Provenance(Spec):
     profile: str | None
     profile_sha256: str | None
     time_share_by_basis: dict[str, float]
+    communication_basis: str
     folding: str
     sources: dict[str, Source]
 
@@ -150,9 +152,11 @@ def _provenance(training: TrainingRun) -> Provenance:
         profile=profile.name if profile else None,
         profile_sha256=_sha256(profile.model_dump_json()) if profile else None,
         time_share_by_basis=shares(training, lambda each: each.basis),
+        communication_basis=training.pricer.exchanges.rates.basis,
         folding=(
             f"{experiment.cluster.gpus // pp} pipelines played as one of {pp} ranks; "
-            f"{len(training.chunks)} distinct chunks played once each on {ep} ranks in lock-step"
+            f"{len(training.chunks)} distinct chunks played on {ep} ranks in lock-step, "
+            f"with {max(map(len, training.chunks.values()))} draws of the expert load each"
         ),
         sources=experiment.sources,
     )

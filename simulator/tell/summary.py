@@ -54,6 +54,9 @@ def show_result(console: Console, result: Result) -> None:
     console.print(f"compute time: {shown}, {hidden} more families", highlight=False)
     for basis, share in result.provenance.time_share_by_basis.items():
         console.print(f"{share:.0%} of compute time priced from {basis}", highlight=False)
+    console.print(
+        f"communication priced from {result.provenance.communication_basis}", highlight=False
+    )
     assumed = sum(source.assumed for source in result.provenance.sources.values())
     console.print(
         f"{result.provenance.folding}; {play.tasks:,} tasks in {play.wall_s:.1f} s; "

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from hwmodels.errors import InputError
 from simulator.play.chunk import COMM, COMPUTE, ChunkPlay
 from simulator.play.pipeline import SEND
-from simulator.training import TrainingRun, chunk_key, stages_alike
+from simulator.training import TrainingRun
 from workloads.schedules.step import Step
 
 Detail = Literal["chunks", "segments", "kernels"]
@@ -71,7 +71,6 @@ class StepTrace:
         """Yield the spans of `ranks` at a level of detail."""
         run, wanted = self.run, set(ranks)
         graph, timeline = run.pipeline.graph, run.timeline
-        alike = stages_alike(run.workload)
         for task, (rank, index) in enumerate(
             zip(run.pipeline.rank, run.pipeline.step, strict=True)
         ):
@@ -81,7 +80,7 @@ class StepTrace:
             stream = graph.streams[graph.stream[task]].rpartition("/")[2]
             if index >= 0 and detail != "chunks":
                 step = run.pipeline.program[rank][index]
-                chunk = run.chunks[chunk_key(step, alike)]
+                chunk = run.played[step]
                 yield from self._opened(rank, step, chunk, start_s, detail)
             else:
                 name = graph.labels[graph.label[task]]

@@ -246,7 +246,7 @@ REFUSED = {
         SpecError,
         "communication.sms: must leave SMs to compute, at most 131 on h800, got 132",
     ),
-    "unknown number format": ({"communication.dispatch": "fp8_1x12"}, SpecError, "fp8_1x128"),
+    "unknown wire format": ({"communication.dispatch": "fp4"}, SpecError, "should be 'fp8', got"),
     "zero sequences": ({"batch.sequences": 0}, SpecError, "batch.sequences:"),
     "negative spread": ({"ranks.expert_load.sigma": -0.1}, SpecError, "ranks.expert_load.sigma:"),
     "a chip without FP8": ({"cluster.node.chip": "a100"}, SpecError, "a100: no 'fp8' tensor rate"),

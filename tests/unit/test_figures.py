@@ -88,7 +88,7 @@ def test_each_kind_of_chunk_has_its_colour(gantt, short_run):
 def test_the_overlap_shows_compute_over_communication_and_the_waiting(short_run):
     """Rank 0 of the middle pair: a bar a task, a hatched one for each wait, compute above."""
     run = short_run().training_run()
-    chunk = run.chunks["FB", 1, 1]
+    chunk = run.chunks["FB", 1, 1][0]
     figure = figures.pair_overlap(run)
     axes = figure.axes[0]
     tasks = len(chunk.timeline.graph) // chunk.ranks

@@ -233,6 +233,8 @@ OTHER_BYTES = {
     # The table counts the gate's logits and their input gradient in FP32, we in BF16.
     ("attn(F)", "router gate"): TOKENS * 256 * 2,
     ("attn(B)", "router gate dgrad"): TOKENS * 7168 * 2,
+    # And it lets the gate's weight gradient be written without being read.
+    ("attn(B)", "router gate wgrad"): -256 * 7168 * 4,
 }
 
 

@@ -169,6 +169,8 @@ def test_the_headline_counts_only_what_was_predicted():
         row("zero", "predicted", None),
     ]
     assert headline(some) == "3 predicted figures: median |error| 10.0%, worst -20.0% (a)"
+    twice = Row("d", "source", 1.0, 2.0, "s", 1.0, "predicted", "", restates="a")
+    assert headline([*some, twice]) == headline(some)
     assert headline(some[:2]) == "no predicted figure among these rows"
 
 

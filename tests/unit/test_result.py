@@ -139,9 +139,9 @@ def test_a_result_says_what_was_folded_and_how_much_was_played(short_run):
     )
     assert result.provenance.folding == (
         f"128 pipelines played as one of 16 ranks; {len(result.metrics.chunks)} distinct chunks "
-        "played once each on 64 ranks in lock-step"
+        "played on 64 ranks in lock-step, with 8 draws of the expert load each"
     )
-    tasks = sum(len(chunk.timeline.graph) for chunk in training.chunks.values())
+    tasks = sum(len(c.timeline.graph) for draws in training.chunks.values() for c in draws)
     assert result.play.tasks == tasks + len(training.pipeline.graph)
 
 
@@ -154,7 +154,22 @@ def test_every_distinct_chunk_of_the_program_is_played_on_the_whole_expert_group
         for kind, f, b in kinds
     }
     assert set(training.chunks) == keys
-    assert {chunk.ranks for chunk in training.chunks.values()} == {64}
+    assert {chunk.ranks for draws in training.chunks.values() for chunk in draws} == {64}
+
+
+def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_run):
+    training = short_run().training_run()
+    steps = [step for own in training.pipeline.program for step in own]
+    assert set(training.played) == set(steps)
+    dealt = {id(training.played[step]) for step in steps if step.kind == "FB"}
+    pairs = [chunk for key, draws in training.chunks.items() if key[0] == "FB" for chunk in draws]
+    assert dealt <= {id(chunk) for chunk in pairs}
+    assert len(dealt) > len(pairs) / 2
+
+
+def test_a_balanced_load_needs_one_draw(short_run):
+    training = short_run(FEW_CHUNKS, ("ranks.expert_load.kind", "balanced")).training_run()
+    assert {len(draws) for draws in training.chunks.values()} == {1}
 
 
 def test_the_resolved_experiment_runs_again_to_the_same_metrics(short_run):

@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 
 from hwmodels.errors import InputError
-from simulator.training import chunk_key, stages_alike
 
 RANK = 3
 
@@ -32,14 +31,14 @@ def expected_spans(run, detail):
     own = [t for t, rank in enumerate(run.pipeline.rank) if rank == RANK]
     if detail == "chunks":
         return len(own)
-    alike, total = stages_alike(run.workload), 0
+    total = 0
     for task in own:
         index = run.pipeline.step[task]
         if index < 0:
             total += 1
             continue
         step = run.pipeline.program[RANK][index]
-        chunk = run.chunks[chunk_key(step, alike)]
+        chunk = run.played[step]
         graph, tasks = chunk.timeline.graph, len(chunk.timeline.graph) // chunk.ranks
         total += int((chunk.timeline.wait_s[:tasks] > 0).sum())
         for part in range(tasks):

@@ -48,6 +48,7 @@ def _layer(inputs: LayerInputs, unit: Unit) -> Layer:
         attn=mtp.mtp_projection(inputs) + layer.attn,
         parameters=layer.parameters + Parameters(dense=mtp.parameters(inputs.model.hidden)),
         tables=_embedding_table(inputs),
+        saved_bytes=layer.saved_bytes + mtp.saved_bytes(inputs),
     )
 
 
@@ -91,5 +92,6 @@ def _head(inputs: LayerInputs) -> Layer:
         "head",
         mlp=embedding.lm_head(inputs),
         tables=((table, float(model.head_parameters)), ("final norm", float(model.hidden))),
+        saved_bytes=embedding.saved_bytes(inputs),
         logits_bytes=embedding.logits_bytes(inputs),
     )

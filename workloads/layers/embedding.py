@@ -41,5 +41,10 @@ def lm_head(inputs: LayerInputs, label: str = "lm head") -> PhaseOps:
 
 
 def logits_bytes(inputs: LayerInputs) -> float:
-    """BF16 logits of the one micro-batch that is in the loss."""
-    return inputs.tokens * inputs.model.vocabulary * 2.0
+    """FP32 logits of the one micro-batch that is in the loss."""
+    return inputs.tokens * inputs.model.vocabulary * 4.0
+
+
+def saved_bytes(inputs: LayerInputs) -> float:
+    """The head's input in BF16, kept for its weight gradient."""
+    return inputs.tokens * inputs.model.hidden * 2.0

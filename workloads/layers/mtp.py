@@ -35,6 +35,11 @@ def mtp_projection(inputs: LayerInputs) -> PhaseOps:
     )
 
 
+def saved_bytes(inputs: LayerInputs) -> float:
+    """What is projected, kept in FP8 for the weight gradient; the norms are recomputed."""
+    return FP8.bytes_of(inputs.tokens * 2 * inputs.model.hidden)
+
+
 def parameters(hidden: int) -> float:
     """Parameters of the projection and the norms around it."""
     return 2.0 * hidden * hidden + 3.0 * hidden

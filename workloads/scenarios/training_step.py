@@ -86,8 +86,10 @@ def training_step(
     stages = stage_layers(inputs, layout)
     program = plan.pipeline_schedule.steps(plan.pp, microbatches)
     held = [plan.stages_of_rank(rank) for rank in range(plan.pp)]
-    dense = Replicas(plan.dense_replicas(gpus), min(gpus_per_node, plan.mesh(gpus).dp))
-    experts = Replicas(plan.expert_replicas(gpus), max(1, gpus_per_node // plan.ep))
+    mesh = plan.mesh(gpus)
+    dense = Replicas(plan.dense_replicas(gpus), min(gpus_per_node, mesh.dp))
+    in_node = min(mesh.edp, max(1, gpus_per_node // plan.ep))
+    experts = Replicas(plan.expert_replicas(gpus), in_node)
     return TrainingStep(
         layout=layout,
         stages=stages,
