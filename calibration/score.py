@@ -30,19 +30,13 @@ class Score:
 
     Attributes:
         gemm: time-weighted |error| of FP8 GEMM rows.
-        gemm_by_op: the same after averaging each op over layers.
-        gemm_total: error of their sum, signed.
         attention: error of the sum of attention cores, signed.
         glue: error of the sum of memory-bound kernels, signed.
-        glue_rows: time-weighted |error| of their rows.
     """
 
     gemm: float
-    gemm_by_op: float
-    gemm_total: float
     attention: float
     glue: float
-    glue_rows: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +73,15 @@ def score_rows(rows: Sequence[TraceRow], predicted_s: FloatArray, alone_s: Float
     is_gemm = np.array([row.op.family in FITTED_GEMMS for row in rows])
     is_attention = np.array([isinstance(row.op, Attention) for row in rows])
     is_glue = np.array([isinstance(row.op, MemoryOp) for row in rows])
-    keys = {key: number for number, key in enumerate(sorted({row.key for row in rows}))}
-    op = np.array([keys[row.key] for row in rows])
     miss = predicted_s - alone_s
-    by_op = np.abs(np.bincount(op[is_gemm], miss[is_gemm]))
 
     def total(mask: FloatArray, values: FloatArray) -> float:
         return float(values[mask].sum() / alone_s[mask].sum()) if mask.any() else 0.0
 
     return Score(
         gemm=total(is_gemm, np.abs(miss)),
-        gemm_by_op=float(by_op.sum() / alone_s[is_gemm].sum()) if is_gemm.any() else 0.0,
-        gemm_total=total(is_gemm, miss),
         attention=total(is_attention, miss),
         glue=total(is_glue, miss),
-        glue_rows=total(is_glue, np.abs(miss)),
     )
 
 

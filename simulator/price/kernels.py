@@ -46,12 +46,6 @@ class OpCosts:
         """(loads,) seconds of all ops one after another, gaps included."""
         return np.asarray(self.duration_s.sum(axis=0) + self.gap_s.sum())
 
-    @property
-    def mean_beside_factor(self) -> float:
-        """Slowdown of the whole list beside communication, weighted by time."""
-        ops, loads = self.duration_s.shape
-        return float(self.run(range(ops), np.arange(loads)[None])[1][0])
-
     def run(self, ops: Sequence[int], loads: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """Return what it costs to run some of the ops one after another.
 
