@@ -138,10 +138,10 @@ def read_plan(path: Path) -> list[Point]:
         return [Point(**point) for point in points]
     except OSError as error:
         raise CalibrationError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, CalibrationError):
             raise
-        raise CalibrationError(f"{path}: is no measuring plan: {error}") from error
+        raise CalibrationError(f"{path}: is no measuring plan: {error!r}") from error
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hwmodels.errors import SpecError, suggestion
+from hwmodels.formats import FORMATS
 from hwmodels.spec import Catalogue, Spec
 from hwmodels.units import Bytes, BytesPerSecond, FlopsPerSecond, Hertz, Watts
 
@@ -57,6 +58,10 @@ class ChipSpec(Spec):
 
     @model_validator(mode="after")
     def _bf16_is_the_yardstick(self) -> "ChipSpec":
+        known = {each.family for each in FORMATS.values()}
+        for family in self.tensor:
+            if family not in known:
+                raise ValueError(f"tensor: no format family {family!r}{suggestion(family, known)}")
         if "bf16" not in self.tensor:
             raise ValueError("tensor: needs a 'bf16' peak, the yardstick of MFU")
         return self

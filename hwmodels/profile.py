@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hwmodels.costs.attention import AttentionParameters
 from hwmodels.costs.gemm import GemmParameters
@@ -78,6 +78,15 @@ class KernelProfile(Spec):
     interference: dict[str, Slowdown]
     communication: CommunicationParameters
     errors: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _families_are_the_same_everywhere(self) -> "KernelProfile":
+        priced = {*self.gemm, *self.attention, *self.memory}
+        for family in sorted(priced ^ set(self.interference)):
+            known = priced & set(self.interference)
+            table = "kernels" if family in self.interference else "interference"
+            raise ValueError(f"{table}: no family {family!r}{suggestion(family, known)}")
+        return self
 
     def parameters(self, family: str) -> Parameters:
         """Return the parameters of a kernel family, whatever its kind.

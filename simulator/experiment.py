@@ -64,11 +64,12 @@ class ExpertLoadSpec(Spec):
     """How unevenly tokens spread over the ranks of an expert group.
 
     Attributes:
+        kind: `lognormal`, or `balanced` whatever the other values say.
         sigma: standard deviation of a rank's rows, relative to the mean.
         correlation: 0 draws every layer and micro-batch anew, 1 keeps the same ranks loaded.
     """
 
-    kind: Literal["balanced", "lognormal"] = "balanced"
+    kind: Literal["balanced", "lognormal"] = "lognormal"
     sigma: Annotated[float, Field(ge=0, le=1)] = 0.0
     correlation: Annotated[float, Field(ge=0, le=1)] = 0.0
 
@@ -98,7 +99,7 @@ class RanksSpec(Spec):
 class Experiment(Spec):
     """One run: model x cluster x plan x batch, and how much detail is played."""
 
-    name: str = "experiment"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+ -]+$", max_length=80)] = "experiment"
     model: ModelSpec
     cluster: ClusterSpec
     profile: KernelProfile | None = None
@@ -183,5 +184,5 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise SpecError(f"--set {text!r}: expected KEY=VALUE, such as cluster.fabric.planes=4")
     try:
         return path.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return path.strip(), value.strip()

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from hwmodels.errors import MoesimError
+from hwmodels.errors import MachineError, MoesimError
 from simulator.cli.calibrate import calibrate, kernels
 from simulator.cli.presets import list_presets, show
 from simulator.cli.run import compare, plot, reproduce, run, schema
@@ -49,6 +49,9 @@ def main() -> None:
         _fail(error.format_message(), error.exit_code)
     except MoesimError as error:
         _fail(str(error), error.exit_code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where[:200]}{(error.strerror or str(error)).lower()}", MachineError.exit_code)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -170,7 +170,7 @@ def compare(before: Path, after: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("result", type=click.Path(path_type=Path))
 def plot(result: Path) -> None:
-    """Draw the figures of a result again, beside it.
+    """Play the experiment of a result again and draw its figures beside it.
 
     RESULT is a result.json file or a folder that `run --out` wrote.
     """
@@ -178,7 +178,14 @@ def plot(result: Path) -> None:
     from simulator.tell.result import Result
 
     folder = result if result.is_dir() else result.parent
-    training = Result.load(result).training_run()
+    read = Result.load(result)
+    training = read.training_run()
+    told_s, played_s = read.metrics.step_time_s, training.times.step_s
+    if abs(played_s - told_s) > 1e-9 * played_s:
+        raise InputError(
+            f"{result}: its step of {told_s:.6g} s is not what its experiment gives here, "
+            f"{played_s:.6g} s; it was edited, or written by another version"
+        )
     try:
         files = draw_all(training, folder)
     except OSError as error:

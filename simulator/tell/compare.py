@@ -74,4 +74,9 @@ def _changed(before: Any, after: Any, path: str = "") -> Iterator[Change]:
         for key in [*before, *(key for key in after if key not in before)]:
             yield from _changed(before.get(key), after.get(key), f"{path}.{key}" if path else key)
     elif before != after:
-        yield Change(path, before, after)
+        yield Change(path, _named(before), _named(after))
+
+
+def _named(value: Any) -> Any:
+    """A whole preset stands for itself by name."""
+    return value.get("name", value) if isinstance(value, dict) else value

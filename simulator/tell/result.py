@@ -49,7 +49,7 @@ class Provenance(Spec):
     """
 
     version: str
-    schema_version: int
+    schema_version: Literal[1]
     seed: int
     profile: str | None
     profile_sha256: str | None
@@ -98,7 +98,7 @@ class Result(Spec):
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise SpecError(f"{name}: not JSON: {error}") from None
         return validate(cls, values, name)
 

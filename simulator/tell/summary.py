@@ -39,6 +39,9 @@ def show_result(console: Console, result: Result) -> None:
     facts.add_row("tokens per day", f"{metrics.tokens_per_day / 1e9:.1f} B")
     facts.add_row("tokens/s per GPU", f"{metrics.tokens_per_s_per_gpu:.0f}")
     facts.add_row(
+        "GPU-hours per trillion tokens", f"{1e12 / metrics.tokens_per_s_per_gpu / 3600:,.0f}"
+    )
+    facts.add_row(
         "TFLOPS per GPU, causal (full square)",
         f"{metrics.tflops_causal:.0f} ({metrics.tflops_noncausal:.0f})",
     )
@@ -181,7 +184,9 @@ def show_preset(console: Console, values: Mapping[str, object], document: Docume
     """Print every leaf of a preset with the source it came from."""
     grid = table("", "path", "value", "source")
     grid.columns[2].justify = "left"
-    for path, value in _leaves(values):
+    leaves = list(_leaves(values))
+    grid.columns[0].min_width = max(len(path) for path, _ in leaves)  # keys are there to be copied
+    for path, value in leaves:
         source = document.source_of(path)
         text = "" if source is None else f"{'assumed: ' if source.assumed else ''}{source.text}"
         grid.add_row(path, escape(_text(value)), escape(text))
