@@ -62,7 +62,7 @@ def test_what_is_left_out_has_its_default():
     experiment = Experiment.from_values(values)
     assert experiment.profile is None
     assert experiment.plan.schedule == "1f1b"
-    assert experiment.ranks.expert_load.kind == "balanced"
+    assert experiment.ranks.expert_load.sigma == 0
     assert experiment.communication.dispatch_format.bits == 8
 
 
