@@ -252,7 +252,7 @@ PLAIN = Loops(link_streams, sort_events, assign_rows, play_once, play_tile)
 """The loops as they stand, run by the interpreter."""
 
 
-PATIENCE_TASKS = 400_000
+PATIENCE_TASKS = 120_000
 """Tasks that interpreted loops play in about the time that loading the compiler takes."""
 
 _interpreted_tasks = 0
