@@ -1,7 +1,8 @@
 """DeepSeek-V3's training step on 2,048 H800s, ISCA'25 (arXiv 2505.09343) Table 4.
 
-Layout, SM split, head rate and expert imbalance were fixed before anything was compared, and no
-constant comes from this table. Phases are means over pipeline ranks: the source does not say which
+Layout, plan, SM split and expert imbalance were fixed before anything was compared; the kernel
+profile, the head's rate per SM in use and the number of draws after a first look. No constant comes
+from this table. Phases are means over pipeline ranks: the source does not say which
 rank it shows. Bars: table4_chain.md, "Recommended bars".
 """
 
