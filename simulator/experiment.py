@@ -10,7 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.errors import SpecError
@@ -20,6 +20,7 @@ from hwmodels.spec import Catalogue, Document, Source, Spec, build, expand, over
 from workloads.batch import BatchSpec
 from workloads.model import ModelSpec
 from workloads.parallel import ParallelPlan
+from workloads.schedules.step import StepKind
 
 
 class PrecisionSpec(Spec):
@@ -42,12 +43,19 @@ class CommunicationSpec(Spec):
         sms: SMs that communication kernels hold; compute has the others, all the time.
         dispatch, combine: number formats on the wire; casts for others are not modelled yet.
         routed_nodes_max: nodes one token's experts may sit on; left out, the model's own rule.
+        exposed_rate: rate of exchanges that no chunk overlaps, relative to the profile's, which was
+            measured with nothing else running.
     """
 
     sms: Annotated[int, Field(ge=1)] = 20
     dispatch: Literal["fp8"] = "fp8"
     combine: Literal["bf16"] = "bf16"
     routed_nodes_max: Annotated[int, Field(ge=1)] | None = None
+    exposed_rate: Annotated[float, Field(gt=0, le=2)] = 1.0
+
+    def exchange_slowdown(self, kind: StepKind) -> float:
+        """Return by how much exchanges of a chunk of this kind are slower than alone."""
+        return 1.0 if kind == "FB" else 1.0 / self.exposed_rate
 
     @property
     def dispatch_format(self) -> NumberFormat:
@@ -64,14 +72,48 @@ class ExpertLoadSpec(Spec):
     """How unevenly tokens spread over the ranks of an expert group.
 
     Attributes:
-        kind: `lognormal`, or `balanced` whatever the other values say.
-        sigma: standard deviation of a rank's rows, relative to the mean.
+        kind: `balanced`; `lognormal` rows per rank; `zipf` popularity of experts; `matrix`, given.
+        sigma: of `lognormal`: standard deviation of a rank's rows, relative to the mean.
+        exponent: of `zipf`: the k-th most popular expert draws tokens as k^-exponent.
         correlation: 0 draws every layer and micro-batch anew, 1 keeps the same ranks loaded.
+        loads: of `matrix`: a row for each MoE layer in the model's order (MTP last), or one row for
+            all, with a load for each rank of the group; rows are scaled to mean 1.
     """
 
-    kind: Literal["balanced", "lognormal"] = "lognormal"
+    kind: Literal["balanced", "lognormal", "zipf", "matrix"] = "lognormal"
     sigma: Annotated[float, Field(ge=0, le=1)] = 0.0
+    exponent: Annotated[float, Field(ge=0, le=3)] = 0.0
     correlation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    loads: tuple[tuple[Annotated[float, Field(ge=0)], ...], ...] = ()
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether chance decides who is loaded."""
+        return bool(
+            (self.kind == "lognormal" and self.sigma) or (self.kind == "zipf" and self.exponent)
+        )
+
+    @model_validator(mode="after")
+    def _matrix_has_loads(self) -> "ExpertLoadSpec":
+        if (self.kind == "matrix") != bool(self.loads):
+            raise ValueError("kind = 'matrix' and 'loads' come together")
+        if any(len(row) != len(self.loads[0]) or not sum(row) for row in self.loads):
+            raise ValueError("loads: rows must have one length, and a load above 0 each")
+        return self
+
+
+class StragglerSpec(Spec):
+    """One GPU that is slower than the others.
+
+    Attributes:
+        gpu: its rank; `moesim` numbers GPUs pipeline rank by pipeline rank (`workloads.parallel`).
+        part: what of it is slow: its kernels, its NIC, or its NVLink.
+        slowdown: time / normal time.
+    """
+
+    gpu: Annotated[int, Field(ge=0, strict=True)]
+    part: Literal["gpu", "nic", "nvlink"] = "gpu"
+    slowdown: Annotated[float, Field(ge=1, le=1000)]
 
 
 EngineName = Literal["array", "reference"]
@@ -82,18 +124,43 @@ class RanksSpec(Spec):
 
     Attributes:
         play: `folded` plays one pipeline, and each distinct chunk on all ranks of one expert group;
-            `auto` folds whatever is symmetric, which is the same so far.
-        draws: expert loads drawn for each distinct chunk; every micro-batch takes one of them.
+            `explicit` plays every rank; `auto` folds where all ranks are alike: unless some are
+            persistently loaded, slow, or jittery.
+        draws: folded: expert loads drawn for each distinct chunk; every micro-batch takes one.
         engine: what plays the task graphs: `array`, compiled, or `reference`, the definition on
             SimPy processes; same times, to rounding.
+        expert_load: how uneven the experts' tokens are.
+        gpu_speed_sigma: standard deviation of the GPUs' speed, a static factor each, log-normal.
+        jitter: standard deviation of the time of one chunk on one GPU, log-normal around mean 1.
+        stragglers: single slow GPUs, NICs or NVLinks.
         seed: of everything drawn.
     """
 
-    play: Literal["auto", "folded"] = "auto"
+    play: Literal["auto", "folded", "explicit"] = "auto"
     engine: EngineName = "array"
     expert_load: ExpertLoadSpec = ExpertLoadSpec()
     draws: Annotated[int, Field(ge=1, le=1000, strict=True)] = 8
+    gpu_speed_sigma: Annotated[float, Field(ge=0, le=0.3)] = 0.0
+    jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    stragglers: tuple[StragglerSpec, ...] = ()
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def unlike(self) -> tuple[str, ...]:
+        """What makes single ranks differ for good, so that folding would hide it."""
+        load = self.expert_load
+        differs = {
+            "ranks.expert_load.correlation": load.is_drawn and load.correlation > 0,
+            "ranks.gpu_speed_sigma": self.gpu_speed_sigma > 0,
+            "ranks.jitter": self.jitter > 0,
+            "ranks.stragglers": bool(self.stragglers),
+        }
+        return tuple(name for name, is_so in differs.items() if is_so)
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether every rank is played."""
+        return self.play == "explicit" or (self.play == "auto" and bool(self.unlike))
 
 
 class Experiment(Spec):
@@ -167,6 +234,24 @@ class Experiment(Spec):
             raise SpecError(
                 f"communication.sms: must leave SMs to compute, at most {chip.sms - 1} "
                 f"on {chip.name}, got {self.communication.sms}"
+            )
+        hidden = [name for name in self.ranks.unlike if not name.endswith("correlation")]
+        if self.ranks.play == "folded" and hidden:
+            raise SpecError(
+                f"ranks.play: folded ranks are alike, but {hidden[0]} sets them apart; "
+                f"use auto or explicit"
+            )
+        for straggler in self.ranks.stragglers:
+            if straggler.gpu >= self.cluster.gpus:
+                raise SpecError(
+                    f"ranks.stragglers: gpu must be from 0 to {self.cluster.gpus - 1}, "
+                    f"got {straggler.gpu}"
+                )
+        width = {len(row) for row in self.ranks.expert_load.loads}
+        if width and width != {self.plan.ep}:
+            raise SpecError(
+                f"ranks.expert_load.loads: rows must have plan.ep = {self.plan.ep} loads, "
+                f"got {width.pop()}"
             )
 
 

@@ -50,6 +50,31 @@ def v3_step():
 
 
 @pytest.fixture(scope="session")
+def small_experiment():
+    """DeepSeek-V3 on 64 GPUs, as (path, value) pairs change it: 2 expert groups of 8 on each of 4
+    pipeline ranks, 10 micro-batches. It would not fit into their memory, but that is not asked
+    before it is played.
+    """
+    from simulator import Experiment
+
+    def make(*changes):
+        plan = {"pp": 4, "ep": 8, "schedule": "dualpipe"}
+        values = {"cluster.nodes": 8, "plan": plan, "batch.sequences": 160}
+        return Experiment.load("deepseek-v3-pretrain").with_overrides(values | dict(changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dense_experiment(small_experiment):
+    """The same with dense layers only, one GPU an expert group."""
+    model = small_experiment().model.model_dump(mode="json", exclude={"moe"})
+    model |= {"dense_layers": model["layers"], "mtp_layers": 0}
+    plan = {"pp": 4, "ep": 1, "schedule": "dualpipe"}
+    return lambda *changes: small_experiment(("model", model), ("plan", plan), *changes)
+
+
+@pytest.fixture(scope="session")
 def published_run():
     """Results of whole experiments by preset name, each played once."""
     from simulator import Experiment, run

@@ -64,10 +64,10 @@ def test_every_number_has_a_source_or_an_assumption(catalogue: Any, name: str) -
 
 @pytest.mark.parametrize(("catalogue", "name"), PRESETS)
 def test_no_number_rests_on_a_default_of_the_code(catalogue: Any, name: str) -> None:
-    """A default has no source; what a preset leaves out must be None or a plain claim."""
+    """A default has no source; what a preset leaves out must be nothing or a plain claim."""
     written = dict(leaves(catalogue.document(name).values))
     built = dict(leaves(catalogue.load(name).model_dump()))
-    silent = {p: v for p, v in built.items() if p not in written and v is not None}
+    silent = {p: v for p, v in built.items() if p not in written and v not in (None, ())}
     # A fabric that is one network by construction says so in its type.
     assert set(silent) <= {"fabric.planes", "cluster.fabric.planes"}
 

@@ -14,15 +14,14 @@ Monte-Carlo over 4,096 tokens gives them to about 0.1 %.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.errors import InfeasibleError, SpecError
+from hwmodels.errors import InfeasibleError
 from workloads.model import MoESpec
 
-LoadKind = Literal["balanced", "lognormal"]
+Floats = NDArray[np.float64]
 
 _TOKENS = 4096
 
@@ -138,42 +137,49 @@ def _distinct_per_row(values: NDArray[np.intp], bins: int) -> float:
     return float(hit.sum() / len(values))
 
 
-def expert_load(
-    kind: LoadKind,
-    sigma: float,
-    correlation: float,
-    ranks: int,
-    layers: int,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Draw how loaded each rank's experts are, as multiples of the mean, shape [layers, ranks].
+def correlated(persistent: Floats, fresh: Floats, correlation: float) -> Floats:
+    """Mix standard normals so that two layers of one rank correlate by `correlation`.
 
-    `lognormal`: load = exp(s z) with s^2 = ln(1 + sigma^2), so that sigma is the coefficient of
-    variation; z = sqrt(c) z_rank + sqrt(1 - c) z_layer,rank, so that two layers of one rank
-    correlate by c. Each layer is then scaled to mean 1: tokens are moved, not made.
+    `z = sqrt(c) z_rank + sqrt(1 - c) z_layer,rank`: 0 draws every layer and micro-batch afresh, 1
+    keeps the same ranks loaded.
 
     Args:
-        kind: `balanced` (all ones) or `lognormal`.
-        sigma: relative spread over ranks; 0.08 in the H800 trace of DeepSeek's profile data.
-        correlation: from 0 (every layer drawn afresh) to 1 (the same ranks always loaded).
-        ranks: GPUs of the expert group.
-        layers: MoE layers.
-        rng: source of the draws.
-
-    Raises:
-        SpecError: an unknown kind, a negative sigma, or a correlation outside 0 to 1.
+        persistent, fresh: (..., ranks) each; they broadcast.
     """
-    if kind not in ("balanced", "lognormal"):
-        raise SpecError(f"expert_load.kind: balanced or lognormal, got {kind!r}")
-    if not 0 <= sigma < math.inf:
-        raise SpecError(f"expert_load.sigma: at least 0, got {sigma}")
-    if not 0 <= correlation <= 1:
-        raise SpecError(f"expert_load.correlation: from 0 to 1, got {correlation}")
-    if kind == "balanced" or sigma == 0:
-        return np.ones((layers, ranks))
-    persistent = rng.standard_normal(ranks)
-    fresh = rng.standard_normal((layers, ranks))
-    z = math.sqrt(correlation) * persistent + math.sqrt(1 - correlation) * fresh
+    return math.sqrt(correlation) * persistent + math.sqrt(1 - correlation) * fresh
+
+
+def lognormal_load(z: Floats, sigma: float) -> Floats:
+    """Return how loaded ranks are, as multiples of the mean: (..., ranks).
+
+    `load = exp(s z)` with `s^2 = ln(1 + sigma^2)`, so that sigma is the coefficient of variation;
+    each row is then scaled to mean 1: tokens are moved, not made.
+
+    Args:
+        z: (..., ranks) standard normals.
+        sigma: relative spread over ranks; 0.08 in the H800 trace of DeepSeek's profile data.
+    """
     load = np.exp(math.sqrt(math.log1p(sigma**2)) * z)
-    scaled: NDArray[np.float64] = load / load.mean(axis=1, keepdims=True)
-    return scaled
+    load /= load.mean(axis=-1, keepdims=True)
+    return load
+
+
+def zipf_load(z: Floats, exponent: float, ranks: int) -> Floats:
+    """Return how loaded ranks are when the k-th most popular expert draws tokens as k^-exponent.
+
+    Args:
+        z: (..., experts) popularity of experts: the largest is the first; experts lie in order over
+            the ranks.
+        exponent: 0 is balanced.
+        ranks: must divide the experts.
+
+    Returns:
+        (..., ranks) multiples of the mean.
+    """
+    experts = z.shape[-1]
+    share = np.arange(1, experts + 1) ** -float(exponent)
+    order = np.argsort(-z, axis=-1, kind="stable")
+    popularity = np.empty(z.shape)
+    np.put_along_axis(popularity, order, np.broadcast_to(share, z.shape), axis=-1)
+    load = popularity.reshape(*z.shape[:-1], ranks, experts // ranks).sum(axis=-1)
+    return np.asarray(load / load.mean(axis=-1, keepdims=True))

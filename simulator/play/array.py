@@ -8,20 +8,17 @@ memory, so that one walk over the graph plays them all.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwmodels.errors import InputError
-from simulator.play.graph import TaskGraph
+from simulator.play.graph import Floats, Ints, TaskGraph
 from simulator.play.loops import Loops, loops_for
 from simulator.play.order import order_of
 from simulator.play.timeline import ReplicaTimeline, Timeline
 
-Durations = NDArray[np.float64] | NDArray[np.float32]
-Record = Literal["all", "summary"]
-
+THREADED_TASKS = 1_000_000  # fewer are played sooner than threads start
+CACHED_TASKS = 60_000  # fewer stay in cache whatever the tile
 TILE_REPLICAS = 64  # half a kilobyte of each row: what is still needed of them stays in cache
 
 
@@ -56,9 +53,9 @@ def play(graph: TaskGraph, loops: Loops | None = None) -> Timeline:
 
 def play_replicas(
     graph: TaskGraph,
-    duration_s: Durations,
+    duration_s: Floats,
     group: int = 1,
-    record: Record = "all",
+    keep: Ints | None = None,
     loops: Loops | None = None,
 ) -> ReplicaTimeline:
     """Run replicas of `graph` side by side, each with durations of its own.
@@ -68,9 +65,9 @@ def play_replicas(
     independent; tiles of whole groups run in threads, to the same bits however many there are.
 
     Args:
-        duration_s: (tasks, replicas); those of `graph` are not used. Times are summed in float64.
-        record: `all` keeps the end of every task; `summary` needs memory for little beyond
-            `duration_s`.
+        duration_s: (tasks, replicas); those of `graph` are not used.
+        keep: tasks whose ends are recorded, all of them without it. Those of other tasks are
+            forgotten as soon as nothing waits for them, so that memory stays near `duration_s`.
         loops: other than the compiled ones, such as `PLAIN`.
 
     Raises:
@@ -80,12 +77,17 @@ def play_replicas(
     """
     order = order_of(graph, loops)
     _check_replicas(graph, duration_s, group)
-    replicas, seconds = duration_s.shape[1], np.ascontiguousarray(duration_s)
+    replicas, seconds = duration_s.shape[1], np.ascontiguousarray(duration_s, dtype=np.float64)
     row, before_row, rows = order.row, order.before_row, order.rows
-    if record == "all":
+    kept = np.full(len(graph), -1, dtype=np.int64)
+    if keep is None:
         row, before_row, rows = order.sequence, order.before, len(graph)
+    else:
+        kept[keep] = np.arange(len(keep))
+    kept_place = kept[order.sequence]
     end_s = np.empty((rows, replicas))
-    busy_s, wait_s = (np.zeros((len(graph.streams), replicas)) for _ in range(2))
+    kept_s = np.empty((0 if keep is None else len(keep), replicas))
+    busy_s, wait_s, blame_s = (np.zeros((len(graph.streams), replicas)) for _ in range(3))
     makespan_s = np.zeros(replicas)
     play_tile = (loops or loops_for(duration_s.size)).play_tile
 
@@ -98,23 +100,34 @@ def play_replicas(
             order.before_start,
             before_row,
             order.joined,
+            kept_place,
             seconds,
             group,
             first,
             min(first + width, replicas),
             end_s,
+            kept_s,
             busy_s,
             wait_s,
+            blame_s,
             makespan_s,
         )
 
     width = group * max(1, TILE_REPLICAS // group)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        list(threads.map(play_from, range(0, replicas, width)))
-    return ReplicaTimeline(graph, end_s if record == "all" else None, busy_s, wait_s, makespan_s)
+    if duration_s.size < CACHED_TASKS:
+        width = replicas
+    if duration_s.size < THREADED_TASKS:
+        for first in range(0, replicas, width):
+            play_from(first)
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            list(threads.map(play_from, range(0, replicas, width)))
+    kept_tasks = np.arange(len(graph)) if keep is None else np.asarray(keep, dtype=np.int64)
+    ends = end_s if keep is None else kept_s
+    return ReplicaTimeline(graph, kept_tasks, ends, busy_s, wait_s, blame_s, makespan_s)
 
 
-def _check_replicas(graph: TaskGraph, duration_s: Durations, group: int) -> None:
+def _check_replicas(graph: TaskGraph, duration_s: Floats, group: int) -> None:
     if duration_s.ndim != 2 or len(duration_s) != len(graph):
         raise InputError(
             f"duration_s: must have one row for each of the {len(graph)} tasks and one column for "
@@ -126,7 +139,7 @@ def _check_replicas(graph: TaskGraph, duration_s: Durations, group: int) -> None
     _check_durations(duration_s)
 
 
-def _check_durations(duration_s: Durations) -> None:
+def _check_durations(duration_s: Floats) -> None:
     least = duration_s.min(initial=0.0)
     if not least >= 0:  # a NaN is not either
         raise InputError(f"duration_s: must be 0 s or more, got {least}")

@@ -1,217 +1,177 @@
-"""One chunk of a pipeline stage, played on every rank of its expert group in lock-step.
+"""One chunk of one pipeline stage, played on every rank of its expert group in lock-step.
 
-Kinds, as schedules name them:
-
-    F    forward: attn, dispatch, mlp, combine, layer after layer; exchanges exposed
-    Bi   gradient of the inputs only, layers in reverse
-    B    full backward: the weight gradients of a half run right after its input gradients,
-         before the next exchange may start, as autograd launches them
-    W    weight gradients that Bi put off
-    FB   a forward and a full backward chunk overlapped (DualPipe): layer by layer
-
-         compute  attn(F)  mlp(B)  mlp(W)  mlp(F)  attn(B)  attn(W)
-         comm     combine(B)  dispatch(F)  dispatch(B)  combine(F)
-
-The order of FB is that of DeepSeek's published training trace (deepseek-ai/profile-data @4496024);
-where the two chunks differ in length, the longer one's last layers run alone. Compute slows down
-while an exchange runs beside it and the exchange while compute does (measured factors), so
-durations and overlap are played in turn until they agree.
+Compute slows down while an exchange runs beside it and the exchange while compute does (measured
+factors), so durations and overlap are played in turn until they agree. Many groups, draws of the
+expert load say, are played at once; each settles by itself.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hwmodels.costs import slowdown, work_share
 from hwmodels.errors import MoesimError
-from simulator.play.graph import Floats, GraphBuilder, TaskGraph, tile
-from simulator.play.timeline import Timeline
-from simulator.price.layers import ExchangeCost, PricedLayer, SegmentCost
+from simulator.play.graph import Floats, GraphBuilder, Ints, Mask, TaskGraph, tile
+from simulator.play.loops import loops_for
+from simulator.play.timeline import ReplicaTimeline, Timeline
+from workloads.chunks import COMM, Segment
 from workloads.schedules.step import StepKind
 
-Engine = Callable[[TaskGraph], Timeline]
-
-Indexed = tuple[int, PricedLayer | None]
-Mask = NDArray[np.bool_]
-
-COMPUTE, COMM = "compute", "comm"
-NO_LAYER: Indexed = (-1, None)
 SETTLED = 1e-5  # relative change of the makespan at which overlap and durations agree
 UNDAMPED_ROUNDS, ROUNDS_MAX = 6, 40  # then every round goes half the way only
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkPlay:
-    """A played chunk; `timeline` holds `ranks` copies of the tasks of one rank, rank-major."""
+class Engine(Protocol):
+    """What plays task graphs; `simulator.play.array` and `simulator.play.reference` do."""
+
+    def play(self, graph: TaskGraph) -> Timeline:
+        """Run one graph."""
+
+    def play_replicas(
+        self, graph: TaskGraph, duration_s: Floats, group: int = 1, keep: Ints | None = None
+    ) -> ReplicaTimeline:
+        """Run (tasks, replicas) durations of one graph, collectives joining each group; record the
+        ends of some tasks, or of all.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkGraph:
+    """The tasks of one rank in one kind of chunk, before any second is known.
+
+    Attributes:
+        program: the segment behind each task.
+        on_comm: (tasks,) the task is on the communication stream.
+        comm, compute: (pairs,) tasks that may run at the same time.
+    """
 
     kind: StepKind
-    timeline: Timeline
+    program: tuple[Segment, ...]
+    graph: TaskGraph
+    on_comm: Mask
+    comm: Ints
+    compute: Ints
+
+
+def chunk_graph(kind: StepKind, program: Sequence[Segment]) -> ChunkGraph:
+    """Return the task graph of a chunk's program; every exchange is a collective."""
+    builder = GraphBuilder()
+    for place, segment in enumerate(program):
+        collective = place if segment.is_exchange else -1
+        builder.add(segment.stream, segment.label, after=segment.after, collective=collective)
+    graph = builder.build()
+    on_comm = np.array([segment.stream == COMM for segment in program], np.bool_)
+    related = _related(program)
+    pairs = np.argwhere(~related & on_comm[:, None] & ~on_comm[None, :])
+    comm, compute = (np.ascontiguousarray(side) for side in pairs.T)
+    return ChunkGraph(kind, tuple(program), graph, on_comm, comm, compute)
+
+
+def _related(program: Sequence[Segment]) -> Mask:
+    """Return whether one of two tasks waits for the other, directly or through others."""
+    waits = np.eye(len(program), dtype=np.bool_)
+    last: dict[str, int] = {}
+    for place, segment in enumerate(program):
+        before = [last[segment.stream]] if segment.stream in last else []
+        for earlier in (*segment.after, *before):
+            waits[place] |= waits[earlier]
+        last[segment.stream] = place
+    return np.asarray(waits | waits.T)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkPlay:
+    """A chunk played on one or more expert groups; `draw` numbers these.
+
+    Attributes:
+        ranks: of one group.
+        seconds: (tasks, groups * ranks) duration of every task.
+        slowdown: (tasks,) by how much it is longer than alone, mean over ranks.
+        rounds: until the last group settled.
+    """
+
+    graph: ChunkGraph
     ranks: int
+    seconds: Floats
+    slowdown: Floats
+    played: ReplicaTimeline
     rounds: int
+    engine: Engine
 
     @property
-    def duration_s(self) -> float:
-        """Until the slowest rank is done: the next stage's exchanges join them all."""
-        return self.timeline.makespan_s
+    def draws(self) -> int:
+        """Groups played."""
+        return int(self.seconds.shape[1]) // self.ranks
+
+    @property
+    def duration_s(self) -> Floats:
+        """(draws,) until the slowest rank is done: the next stage's exchanges join them all."""
+        return np.asarray(self.played.makespan_s.reshape(-1, self.ranks).max(axis=1))
 
     @property
     def mean_wait_s(self) -> float:
         """Mean seconds a rank waits for the others in one exchange, 0 without exchanges."""
-        joined = self.timeline.graph.collective >= 0
-        return float(self.timeline.wait_s[joined].mean()) if joined.any() else 0.0
+        exchanges = sum(segment.is_exchange for segment in self.graph.program)
+        return float(self.played.wait_s.sum(axis=0).mean() / exchanges) if exchanges else 0.0
 
     def busy_s(self, stream: str) -> float:
         """Mean over ranks of the seconds `stream` works."""
-        names = self.timeline.graph.streams
-        chosen = [index for index, name in enumerate(names) if name.endswith(f"/{stream}")]
-        return float(self.timeline.busy_s()[chosen].sum() / self.ranks)
+        streams = self.graph.graph.streams
+        if stream not in streams:
+            return 0.0
+        return float(self.played.busy_s[streams.index(stream)].mean())
 
-
-@dataclass(slots=True)
-class _Program:
-    """Tasks of one rank, and beside each its cost on all ranks."""
-
-    graph: GraphBuilder = field(default_factory=GraphBuilder)
-    costs: list[SegmentCost] = field(default_factory=list)
-    collectives: int = 0
-
-    def run(
-        self, stream: str, label: str, cost: SegmentCost, after: int | None = None
-    ) -> int | None:
-        """Append work to a stream; nothing where the cost is empty (then `after` stands for it)."""
-        if cost.empty:
-            return after
-        self.costs.append(cost)
-        return self.graph.add(stream, label, after=(after,))
-
-    def compute(self, label: str, cost: SegmentCost, after: int | None = None) -> int | None:
-        return self.run(COMPUTE, label, cost, after)
-
-    def exchange(
-        self, label: str, cost: SegmentCost, after: int | None, glue: SegmentCost | None = None
-    ) -> int:
-        """Append an all-to-all that all ranks of the group start together."""
-        if glue is not None:
-            after = self.run(COMM, f"{label} layout", glue, after)
-        self.costs.append(cost)
-        self.collectives += 1
-        return self.graph.add(COMM, label, after=(after,), collective=self.collectives - 1)
+    def timeline(self, draw: int) -> Timeline:
+        """Return what happened in one group: `ranks` copies of the tasks, rank-major."""
+        own = self.seconds[:, draw * self.ranks : (draw + 1) * self.ranks]
+        return self.engine.play(tile(self.graph.graph, own.T))
 
 
 def play_chunk(
-    kind: StepKind,
-    forward: Sequence[PricedLayer],
-    backward: Sequence[PricedLayer],
-    engine: Engine,
+    graph: ChunkGraph, alone: Floats, factor: Floats, ranks: int, engine: Engine
 ) -> ChunkPlay:
-    """Play one chunk on all ranks of an expert group.
-
-    Labels are `segment(phase) layer`, the layer counted within its stage.
+    """Play a chunk on expert groups of `ranks` until overlap and durations agree.
 
     Args:
-        forward: layers of the forward chunk in model order; empty for Bi, B, W.
-        backward: layers of the backward chunk in model order; empty for F.
+        alone: (tasks, groups * ranks) seconds of each task with the machine to itself.
+        factor: (tasks,) slowdown of a task that runs wholly beside the other stream's work.
     """
-    program = _program(kind, forward, backward)
-    rank = program.graph.build()
-    alone = np.stack([cost.duration_s for cost in program.costs], axis=1)
-    factor = np.array([cost.beside_factor for cost in program.costs])
-    on_comm = np.array([rank.streams[s] == COMM for s in rank.stream])
-    return _settle(kind, rank, alone, factor, on_comm, engine)
-
-
-def _program(
-    kind: StepKind, forward: Sequence[PricedLayer], backward: Sequence[PricedLayer]
-) -> _Program:
-    program = _Program()
-    if kind == "W":
-        for index, layer in reversed(list(enumerate(backward))):
-            program.compute(f"mlp(W) {index}", layer.mlp["W"])
-            program.compute(f"attn(W) {index}", layer.attn["W"])
-        return program
-    sent_f: int | None = None  # what the next forward layer waits for
-    sent_b: int | None = None  # what the next backward layer waits for
-    ahead, back = enumerate(forward), reversed(list(enumerate(backward)))
-    for f, b in zip_longest(ahead, back, fillvalue=NO_LAYER):
-        sent_f, sent_b = _layer_pair(program, kind, f, b, sent_f, sent_b)
-    return program
-
-
-def _layer_pair(
-    program: _Program,
-    kind: StepKind,
-    forward: Indexed,
-    backward: Indexed,
-    sent_f: int | None,
-    sent_b: int | None,
-) -> tuple[int | None, int | None]:
-    """Append one forward and one backward layer in the order of the module docstring."""
-    (i, f), (j, b) = forward, backward
-    exchange_b = b.backward_exchange if b else None
-    arrived_b, arrived_f = _arrive_backward(program, exchange_b, j, sent_b), sent_f
-    if f:
-        arrived_f = program.compute(f"attn(F) {i}", f.attn["F"], sent_f)
-        if f.forward_exchange:
-            cost = f.forward_exchange
-            arrived_f = program.exchange(f"dispatch(F) {i}", cost.first, arrived_f, cost.first_glue)
-    if b:
-        home_b = program.compute(f"mlp(B) {j}", b.mlp["B"], arrived_b)
-        if kind == "FB":
-            program.compute(f"mlp(W) {j}", b.mlp["W"])
-        elif kind == "B":
-            home_b = program.compute(f"mlp(W) {j}", b.mlp["W"], home_b)
-        if exchange_b:
-            home_b = program.exchange(f"dispatch(B) {j}", exchange_b.second, home_b)
-    if f:
-        sent_f = program.compute(f"mlp(F) {i}", f.mlp["F"], arrived_f)
-        if f.forward_exchange:
-            sent_f = program.exchange(f"combine(F) {i}", f.forward_exchange.second, sent_f)
-    if b:
-        sent_b = program.compute(f"attn(B) {j}", b.attn["B"], home_b)
-        if kind == "FB":
-            program.compute(f"attn(W) {j}", b.attn["W"])
-        elif kind == "B":
-            sent_b = program.compute(f"attn(W) {j}", b.attn["W"], sent_b)
-    return sent_f, sent_b
-
-
-def _arrive_backward(
-    program: _Program, exchange: ExchangeCost | None, layer: int, sent_b: int | None
-) -> int | None:
-    if exchange is None:
-        return sent_b
-    return program.exchange(f"combine(B) {layer}", exchange.first, sent_b, exchange.first_glue)
-
-
-def _settle(
-    kind: StepKind, rank: TaskGraph, alone: Floats, factor: Floats, on_comm: Mask, engine: Engine
-) -> ChunkPlay:
-    """Play, measure what ran beside what, slow it down, and play again until nothing changes."""
-    ranks = len(alone)
-    graph = tile(rank, alone)
-    timeline = engine(graph)
+    played = engine.play_replicas(graph.graph, alone, ranks)
     slowed = alone
+    weight = np.ones(alone.shape[1])  # of what a round finds; 0 once a group has settled
     for rounds in range(1, ROUNDS_MAX):
-        beside = _fraction_beside(timeline, ranks, on_comm)
-        wanted = alone * slowdown(factor, work_share(factor, beside))
-        slowed = wanted if rounds <= UNDAMPED_ROUNDS else (slowed + wanted) / 2
-        before, timeline = timeline.makespan_s, engine(graph.with_durations(slowed.ravel()))
-        if abs(timeline.makespan_s - before) <= SETTLED * before:
-            return ChunkPlay(kind, timeline, ranks, rounds + 1)
-    raise MoesimError(f"chunk {kind}: overlap and durations do not agree in {ROUNDS_MAX} rounds")
+        if rounds == UNDAMPED_ROUNDS + 1:
+            weight /= 2
+        before, slowed = played.makespan_s, _slowed(graph, played, alone, factor, slowed, weight)
+        played = engine.play_replicas(graph.graph, slowed, ranks)
+        moved = np.abs(played.makespan_s - before) > SETTLED * before
+        weight[~np.repeat(moved.reshape(-1, ranks).any(axis=1), ranks)] = 0.0
+        if not weight.any():
+            mean = _ratio(slowed.sum(axis=1), alone.sum(axis=1))
+            return ChunkPlay(graph, ranks, slowed, mean, played, rounds + 1, engine)
+    raise MoesimError(
+        f"chunk {graph.kind}: overlap and durations do not agree in {ROUNDS_MAX} rounds"
+    )
 
 
-def _fraction_beside(timeline: Timeline, ranks: int, on_comm: Mask) -> Floats:
-    """Return (ranks, tasks): the share of each task while its rank's other stream works."""
-    start = timeline.start_s.reshape(ranks, -1)
-    end = timeline.end_s.reshape(ranks, -1)
-    # (ranks, communication, compute) seconds that two tasks run side by side.
-    both_end = np.minimum(end[:, on_comm, None], end[:, None, ~on_comm])
-    both = np.maximum(both_end - np.maximum(start[:, on_comm, None], start[:, None, ~on_comm]), 0.0)
-    beside = np.zeros_like(start)
-    beside[:, on_comm], beside[:, ~on_comm] = both.sum(axis=2), both.sum(axis=1)
-    length = end - start
-    return np.asarray(np.divide(beside, length, out=np.zeros_like(length), where=length > 0))
+def _slowed(
+    graph: ChunkGraph,
+    played: ReplicaTimeline,
+    alone: Floats,
+    factor: Floats,
+    seconds: Floats,
+    weight: Floats,
+) -> Floats:
+    """Return (tasks, replicas) durations that go with what ran beside what in `played`."""
+    slowed = np.empty_like(seconds)
+    loops_for(len(graph.comm) * seconds.shape[1]).slow_beside(
+        graph.comm, graph.compute, alone, factor, played.end_s, seconds, weight, slowed
+    )
+    return slowed
+
+
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Return the quotient, 1 where the denominator is 0."""
+    ones = np.ones_like(numerator)
+    return np.divide(numerator, denominator, out=ones, where=denominator > 0)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,34 @@ class GraphBuilder:
             streams=tuple(self._streams),
             labels=tuple(self._labels),
         )
+
+
+def graph_of(
+    stream: Ints,
+    edges: Ints,
+    collective: Ints,
+    label: Ints,
+    streams: Sequence[str],
+    labels: Sequence[str],
+) -> TaskGraph:
+    """Return a graph from columns, with no seconds yet.
+
+    Args:
+        edges: (edges, 2) a task, and one that it waits for; in any order.
+    """
+    tasks = len(stream)
+    order = np.argsort(edges[:, 0], kind="stable")
+    counts = np.bincount(edges[:, 0], minlength=tasks)
+    return TaskGraph(
+        stream=np.asarray(stream, np.int64),
+        duration_s=np.zeros(tasks),
+        dependency_start=np.concatenate(([0], np.cumsum(counts))),
+        dependency=np.ascontiguousarray(edges[order, 1], dtype=np.int64),
+        collective=np.asarray(collective, np.int64),
+        label=np.asarray(label, np.int64),
+        streams=tuple(streams),
+        labels=tuple(labels),
+    )
 
 
 def tile(rank: TaskGraph, duration_s: Floats) -> TaskGraph:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hwmodels.errors import InputError
 from simulator.play.deadlock import check_finished
-from simulator.play.graph import Ints, TaskGraph
+from simulator.play.graph import Floats, Ints, TaskGraph
 from simulator.play.loops import Loops, loops_for
 
 KEPT = "order"
@@ -58,6 +58,21 @@ def order_of(graph: TaskGraph, loops: Loops | None = None) -> Order:
         graph.derived[KEPT] = _sort(graph, loops_for(len(graph)))
     order: Order = graph.derived[KEPT]
     return order
+
+
+def ready_s(graph: TaskGraph, end_s: Floats) -> Floats:
+    """Return (tasks,) when the last of what each task waits for ended, its stream included.
+
+    Args:
+        end_s: (tasks,) ends of one replica.
+    """
+    order = order_of(graph)
+    ready = np.zeros(len(graph))
+    waits = np.flatnonzero(np.diff(order.before_start))
+    if len(waits):
+        latest = np.maximum.reduceat(end_s[order.before], order.before_start[waits])
+        ready[order.sequence[waits]] = latest
+    return ready
 
 
 def _sort(graph: TaskGraph, loops: Loops) -> Order:

@@ -1,41 +1,152 @@
 """A whole pipeline: chunks in each rank's program order, messages between ranks, the optimizer.
 
-Chunks of one kind and stage take one time (they are folded: played once on a whole expert group).
 A message leaves when its chunk ends and holds its rank's sending port; computing goes on meanwhile
 and the receiving chunk waits for it. After its last chunk a rank waits for the ranks that hold the
 same stages, reduces gradients and updates its weights.
+
+The graph is built once for a program; seconds come later, as often as they change.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
-from simulator.play.graph import Floats, GraphBuilder, TaskGraph
+from hwmodels.errors import DeadlockError
+from simulator.play.graph import Floats, Ints, TaskGraph, graph_of
 from simulator.play.timeline import Timeline
-from workloads.schedules.step import Program, Step, Token, needs, producers, stage_count
+from workloads.schedules.step import Program, Step
 
-ChunkSeconds = Callable[[Step], float]
+NO_CHUNK = (-1, -1)
 COMPUTE, SEND, OPTIMIZER = "compute", "send", "optimizer"
+PHASES = ("forward", "bubble", "backward", "weight", "forward_backward", "optimizer")
+PHASE_OF_KIND = {
+    "F": "forward",
+    "B": "backward",
+    "Bi": "backward",
+    "W": "weight",
+    "FB": "forward_backward",
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class StepLinks:
+    """Who waits for whom in a program; steps are numbered rank by rank.
+
+    Attributes:
+        first: number of each rank's first step, and one more for the end.
+        rank: (steps,) rank of each step.
+        sender, receiver: (messages,) step that sends each message, and rank that gets it; in the
+            order in which each rank produces them.
+        labels: of messages.
+        local: (edges, 2) a step, and one of its own rank that it needs.
+        remote: (edges, 2) a step, and the message it needs.
+    """
+
+    first: tuple[int, ...]
+    rank: Ints
+    sender: Ints
+    receiver: Ints
+    labels: tuple[str, ...]
+    local: Ints
+    remote: Ints
+
+
+def step_links(program: Program) -> StepLinks:
+    """Return who waits for whom in `program`, by the rules of `workloads.schedules`, in columns.
+
+    Raises:
+        DeadlockError: a step waits for what no step produces.
+    """
+    first = (0, *accumulate(map(len, program)))
+    rank = np.repeat(np.arange(len(program)), np.diff(first))
+    columns = [
+        (step.kind == "W", *(step.forward or NO_CHUNK), *(step.backward or NO_CHUNK))
+        for own in program
+        for step in own
+    ]
+    is_w, fs, fm, bs, bm = np.array(columns, np.int64).reshape(-1, 5).T
+    stages, microbatches = 1 + max(fs.max(initial=-1), bs.max(initial=-1)), 1 + fm.max(initial=-1)
+    step = np.arange(len(rank))
+
+    def token(phase: int, stage: Ints, microbatch: Ints) -> Ints:
+        return np.asarray((phase * stages + stage) * microbatches + microbatch)
+
+    ahead, back = fs >= 0, (bs >= 0) & (is_w == 0)
+    home = np.full(2 * stages * microbatches, -1)
+    home[token(0, fs, fm)[ahead]] = step[ahead]
+    home[token(1, bs, bm)[back]] = step[back]
+    rules = (
+        (fs > 0, token(0, fs - 1, fm)),
+        (is_w == 1, token(1, bs, bm)),
+        (back, token(0, bs, bm)),
+        (back & (bs < stages - 1), token(1, bs + 1, bm)),
+    )
+    needy = np.concatenate([step[chosen] for chosen, _ in rules])
+    needed = np.concatenate([tokens[chosen] for chosen, tokens in rules])
+    source = home[needed]
+    if (source < 0).any():
+        blocked = int(needy[source < 0].min())
+        raise DeadlockError(
+            f"schedule cannot finish: step {blocked - first[rank[blocked]]} of rank "
+            f"{rank[blocked]} waits for what no step produces"
+        )
+    is_local = rank[source] == rank[needy]
+    is_backward = needed >= stages * microbatches
+    key = ((source * 2 + is_backward) * len(program) + rank[needy])[~is_local]
+    _, sample, number = np.unique(key, return_index=True, return_inverse=True)
+    sent = needed[~is_local][sample]
+    receiver = rank[needy[~is_local][sample]]
+    phases = np.where(sent >= stages * microbatches, "B", "F")
+    named = zip((sent % microbatches).tolist(), phases.tolist(), receiver.tolist(), strict=True)
+    return StepLinks(
+        first,
+        rank,
+        sender=home[sent],
+        receiver=receiver,
+        labels=tuple(f"{phase} {m} to rank {r}" for m, phase, r in named),
+        local=np.stack([needy[is_local], source[is_local]], axis=1),
+        remote=np.stack([needy[~is_local], number], axis=1),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Pipeline:
-    """A pipeline as a task graph, and which step each task is (-1 for messages and optimizer)."""
+    """A pipeline as a task graph without seconds: all steps, all messages, an optimizer a rank.
+
+    Attributes:
+        rank, step: pipeline rank of each task, and its place in that rank's program, -1 for
+            messages and optimizer.
+        phase: of each task, as index into `PHASES`; -1 for messages.
+    """
 
     graph: TaskGraph
     program: Program
-    rank: tuple[int, ...]
-    step: tuple[int, ...]
+    links: StepLinks
+    rank: Ints
+    step: Ints
+    phase: Ints
 
-    def compute_tasks(self, rank: int) -> list[int]:
-        """Tasks of the chunks of `rank`, in program order."""
-        return [
-            t
-            for t, (r, s) in enumerate(zip(self.rank, self.step, strict=True))
-            if r == rank and s >= 0
-        ]
+    @property
+    def steps(self) -> int:
+        """Steps of all ranks; they are the first tasks."""
+        return self.links.first[-1]
+
+    def timed(self, chunk_s: Floats, message_s: float, optimizer_s: Sequence[float]) -> TaskGraph:
+        """Return the graph with seconds.
+
+        Args:
+            chunk_s: (steps,) of each step's chunk, rank by rank.
+            message_s: that one message holds the sending port.
+            optimizer_s: of the end of the step, by rank.
+        """
+        return self.graph.with_durations(self.seconds(chunk_s, message_s, optimizer_s))
+
+    def seconds(self, chunk_s: Floats, message_s: float, optimizer_s: Sequence[float]) -> Floats:
+        """Return (tasks,) seconds; arguments as of `timed`."""
+        messages = np.full(len(self.links.sender), message_s)
+        return np.concatenate([chunk_s, messages, optimizer_s])
 
 
 def step_label(step: Step) -> str:
@@ -44,80 +155,40 @@ def step_label(step: Step) -> str:
     return f"{step.kind} {'|'.join(parts)}"
 
 
-def build_pipeline(
-    program: Program,
-    chunk_s: ChunkSeconds,
-    message_s: float,
-    optimizer_s: Sequence[float],
-    optimizer_groups: Sequence[int],
-) -> Pipeline:
-    """Build the task graph of one pipeline.
+def build_pipeline(program: Program, optimizer_groups: Sequence[int]) -> Pipeline:
+    """Build the task graph of one pipeline: steps, then messages, then an optimizer a rank.
 
     Args:
-        chunk_s: seconds of a step's chunk.
-        message_s: seconds one message holds the sending port.
-        optimizer_s: seconds of the end of the step, by rank.
         optimizer_groups: ranks with the same number start the optimizer together.
     """
-    builder, places = GraphBuilder(), _Places()
-    first: list[int] = []  # task of each rank's first chunk; the others follow it
-    for rank, own in enumerate(program):
-        first.append(len(places.rank))
-        for step in own:
-            builder.add(f"rank {rank}/{COMPUTE}", step_label(step), chunk_s(step))
-        places.add(rank, range(len(own)))
-    stages, home = stage_count(program), producers(program)
-    wanted = [[needs(step, stages) for step in own] for own in program]
-    sent = _add_messages(home, wanted, first, builder, message_s, places)
-    for rank, rows in enumerate(wanted):
-        for task, tokens in enumerate(rows, first[rank]):
-            for token in tokens:
-                source, index = home[token]
-                builder.depend(task, first[rank] + index if source == rank else sent[token, rank])
-    for rank, seconds in enumerate(optimizer_s):
-        builder.add(f"rank {rank}/{COMPUTE}", OPTIMIZER, seconds, collective=optimizer_groups[rank])
-        places.add(rank, [-1])
-    return Pipeline(builder.build(), program, tuple(places.rank), tuple(places.step))
+    links, ranks = step_links(program), len(program)
+    steps, messages = links.first[-1], len(links.sender)
+    rank = np.concatenate([links.rank, links.rank[links.sender], np.arange(ranks)])
+    is_message = np.zeros(len(rank), np.bool_)
+    is_message[steps : steps + messages] = True
+    collective = np.full(len(rank), -1)
+    collective[steps + messages :] = optimizer_groups
+    sends = np.stack([steps + np.arange(messages), links.sender], axis=1)
+    needs_message = links.remote + np.array([0, steps])
+    kinds = [step.kind for own in program for step in own]
+    labels = [step_label(step) for own in program for step in own]
+    phase = np.full(len(rank), PHASES.index("optimizer"))
+    phase[:steps] = [PHASES.index(PHASE_OF_KIND[kind]) for kind in kinds]
+    phase[is_message] = -1
+    place = np.full(len(rank), -1)
+    place[:steps] = np.arange(steps) - np.repeat(links.first[:-1], np.diff(links.first))
+    graph = graph_of(
+        stream=2 * rank + is_message,
+        edges=np.concatenate([links.local, needs_message, sends]),
+        collective=collective,
+        label=np.minimum(np.arange(len(rank)), steps + messages),
+        streams=tuple(f"rank {r}/{name}" for r in range(ranks) for name in (COMPUTE, SEND)),
+        labels=(*labels, *links.labels, OPTIMIZER),
+    )
+    return Pipeline(graph, program, links, rank, place, phase)
 
 
-@dataclass(slots=True)
-class _Places:
-    """Rank and step of each task added so far."""
-
-    rank: list[int] = field(default_factory=list)
-    step: list[int] = field(default_factory=list)
-
-    def add(self, rank: int, steps: Sequence[int]) -> None:
-        self.rank += [rank] * len(steps)
-        self.step += steps
-
-
-def _add_messages(
-    home: Mapping[Token, tuple[int, int]],
-    wanted: Sequence[Sequence[tuple[Token, ...]]],
-    first: Sequence[int],
-    builder: GraphBuilder,
-    message_s: float,
-    places: _Places,
-) -> dict[tuple[Token, int], int]:
-    """Append a message for each token another rank needs; return the task by token and rank."""
-    targets: dict[Token, set[int]] = {}
-    for rank, rows in enumerate(wanted):
-        for token in chain.from_iterable(rows):
-            if home[token][0] != rank:
-                targets.setdefault(token, set()).add(rank)
-    sent = {}
-    for token, (rank, index) in home.items():  # in the order in which a rank produces them
-        for target in sorted(targets.get(token, ())):
-            label = f"{token.phase} {token.microbatch} to rank {target}"
-            sent[token, target] = builder.add(
-                f"rank {rank}/{SEND}", label, message_s, after=(first[rank] + index,)
-            )
-            places.add(rank, [-1])
-    return sent
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RankTimes:
     """Seconds of each rank in one step, by phase; rows sum to the step.
 
@@ -129,26 +200,12 @@ class RankTimes:
     step_s: float
 
 
-PHASE_OF_KIND = {
-    "F": "forward",
-    "B": "backward",
-    "Bi": "backward",
-    "W": "weight",
-    "FB": "forward_backward",
-}
-
-
 def rank_times(pipeline: Pipeline, timeline: Timeline) -> RankTimes:
     """Return where each rank's time went."""
-    ranks = len(pipeline.program)
-    names = ("forward", "bubble", "backward", "weight", "forward_backward", "optimizer")
-    phases = {name: np.zeros(ranks) for name in names}
-    seconds = timeline.end_s - timeline.start_s
-    for task, (rank, index) in enumerate(zip(pipeline.rank, pipeline.step, strict=True)):
-        if index >= 0:
-            phases[PHASE_OF_KIND[pipeline.program[rank][index].kind]][rank] += seconds[task]
-        elif pipeline.graph.labels[pipeline.graph.label[task]] == OPTIMIZER:
-            phases["optimizer"][rank] += seconds[task]
+    ranks, booked = len(pipeline.program), pipeline.phase >= 0
+    place = pipeline.phase[booked] * ranks + pipeline.rank[booked]
+    seconds = (timeline.end_s - timeline.start_s)[booked]
+    table = np.bincount(place, seconds, len(PHASES) * ranks).reshape(len(PHASES), ranks)
     step_s = timeline.makespan_s
-    phases["bubble"] = step_s - np.sum(list(phases.values()), axis=0)
-    return RankTimes(phases, step_s)
+    table[PHASES.index("bubble")] = step_s - table.sum(axis=0)
+    return RankTimes(dict(zip(PHASES, table, strict=True)), step_s)

@@ -11,8 +11,8 @@ import numpy as np
 import simpy
 
 from simulator.play.deadlock import check_finished
-from simulator.play.graph import TaskGraph
-from simulator.play.timeline import Timeline
+from simulator.play.graph import Floats, Ints, TaskGraph, tile
+from simulator.play.timeline import ReplicaTimeline, Timeline
 
 
 class _Play:
@@ -62,3 +62,45 @@ def play(graph: TaskGraph) -> Timeline:
     state.env.run()
     check_finished(graph, ~np.isnan(state.ready_s), ~np.isnan(state.end_s))
     return Timeline(graph, state.ready_s, state.start_s, state.end_s)
+
+
+def play_replicas(
+    graph: TaskGraph, duration_s: Floats, group: int = 1, keep: Ints | None = None
+) -> ReplicaTimeline:
+    """Run replicas of `graph`, each with durations of its own, group after group.
+
+    Args:
+        duration_s: (tasks, replicas).
+        group: replicas that join each collective together.
+        keep: tasks whose ends are recorded, all of them without it.
+
+    Raises:
+        DeadlockError: some tasks can never start.
+    """
+    streams, replicas = len(graph.streams), duration_s.shape[1]
+    kept = np.arange(len(graph)) if keep is None else np.asarray(keep, dtype=np.int64)
+    end_s = np.empty((len(kept), replicas))
+    busy_s, wait_s, blame_s = (np.zeros((streams, replicas)) for _ in range(3))
+    makespan_s = np.zeros(replicas)
+    for first in range(0, replicas, group):
+        own = slice(first, first + group)
+        timeline = play(tile(graph, duration_s[:, own].T))
+        end_s[:, own] = timeline.end_s.reshape(group, -1).T[kept]
+        makespan_s[own] = timeline.end_s.reshape(group, -1).max(axis=1, initial=0.0)
+        busy_s[:, own] = timeline.busy_s().reshape(group, streams).T
+        waited = np.zeros(streams * group)
+        np.add.at(waited, timeline.graph.stream, timeline.wait_s)
+        wait_s[:, own] = waited.reshape(group, streams).T
+        blame_s[:, own] = _blame_s(timeline).reshape(group, streams).T
+    return ReplicaTimeline(graph, kept, end_s, busy_s, wait_s, blame_s, makespan_s)
+
+
+def _blame_s(timeline: Timeline) -> Floats:
+    """Return for each stream the seconds that others waited for it, the last of a collective."""
+    graph = timeline.graph
+    blame_s = np.zeros(len(graph.streams))
+    for number in np.unique(graph.collective[graph.collective >= 0]):
+        members = np.flatnonzero(graph.collective == number)
+        last = members[np.argmax(timeline.ready_s[members])]
+        blame_s[graph.stream[last]] += timeline.wait_s[members].sum()
+    return blame_s

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.play.graph import Floats, TaskGraph
+from simulator.play.graph import Floats, Ints, TaskGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,18 @@ class ReplicaTimeline:
     """What happened in every replica of a graph.
 
     Attributes:
-        end_s: (tasks, replicas) when each task ended; None if only the summary was recorded.
+        kept: tasks whose ends were recorded.
+        end_s: (kept, replicas) when each of them ended.
         busy_s: (streams, replicas) seconds of work.
         wait_s: (streams, replicas) seconds of waiting for the other members of collectives.
+        blame_s: (streams, replicas) seconds that others waited for this one, the last to come.
         makespan_s: (replicas,) end of the last task.
     """
 
     graph: TaskGraph
-    end_s: Floats | None
+    kept: Ints
+    end_s: Floats
     busy_s: Floats
     wait_s: Floats
+    blame_s: Floats
     makespan_s: Floats

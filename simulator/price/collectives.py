@@ -13,18 +13,17 @@ saturation.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.profile import CommunicationParameters
+from workloads.chunks import Carrier
 from workloads.ops import Exchange
 from workloads.routing import RoutingStatistics
 
 Floats = NDArray[np.float64]
-Direction = Literal["dispatch", "combine"]
 CROSS_LEAF_HOPS = 3  # leaf, spine, leaf
 
 
@@ -88,16 +87,25 @@ class ExchangePricer:
     routing: RoutingStatistics
     gpus_per_node: int
 
-    def exchange_s(self, exchange: Exchange, direction: Direction, load: Floats) -> float:
-        """Return seconds of one all-to-all.
+    def exchange_s(
+        self,
+        exchange: Exchange,
+        carrier: Carrier,
+        load: Floats,
+        nic_slowdown: Floats | float = 1.0,
+        nvlink_slowdown: Floats | float = 1.0,
+    ) -> Floats:
+        """Return (...) seconds of all-to-alls.
 
         Args:
-            load: (ep,) tokens each rank receives (combine: sends), relative to balanced.
+            carrier: the kernels that do it.
+            load: (..., ep) tokens each rank receives (combine: sends), relative to balanced.
+            nic_slowdown, nvlink_slowdown: of each rank's NIC and NVLink; broadcast with `load`.
         """
-        nodes = max(1, len(load) // self.gpus_per_node)
-        in_node = min(len(load), self.gpus_per_node)
-        node_load = load.reshape(nodes, in_node).mean(axis=1)
-        if direction == "dispatch":
+        ranks = load.shape[-1]
+        nodes, in_node = max(1, ranks // self.gpus_per_node), min(ranks, self.gpus_per_node)
+        node_load = load.reshape(*load.shape[:-1], nodes, in_node).mean(axis=-1)
+        if carrier == "dispatch":
             size, nic = exchange.dispatch_bytes_per_token, self.rates.dispatch_nic
         else:
             size, nic = exchange.combine_bytes_per_token, self.rates.combine_nic
@@ -105,9 +113,11 @@ class ExchangePricer:
         token_bytes = exchange.tokens * size
         nic_bytes = token_bytes * self.routing.remote_nodes_per_token
         nvlink_bytes = token_bytes * self.routing.gpus_per_token * (in_node - 1) / in_node
-        slowest = max(nic_bytes * node_load.max() / nic, nvlink_bytes * load.max() / nvlink)
+        nic_load = np.repeat(node_load, in_node, axis=-1) * nic_slowdown
+        nic_s = nic_bytes * nic_load.max(axis=-1) / nic
+        nvlink_s = nvlink_bytes * (load * nvlink_slowdown).max(axis=-1) / nvlink
         latency_s = self.rates.latency_s if nodes > 1 else self.rates.scale_up_latency_s
-        return latency_s + float(slowest)
+        return np.asarray(latency_s + np.maximum(nic_s, nvlink_s))
 
 
 def message_s(rates: LinkRates, size_bytes: float) -> float:

@@ -7,12 +7,14 @@ says what it rests on (`basis`); nothing falls back silently: without a profile 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.chip import ChipSpec
-from hwmodels.costs import KernelTime, kernel_time_s
+from hwmodels.costs import KernelTime, Parameters, kernel_time_s
 from hwmodels.profile import KernelProfile
 from workloads.ops import Gemm, Op
 from workloads.shapes import column, cost_shape
@@ -45,25 +47,6 @@ class OpCosts:
     def total_s(self) -> Floats:
         """(loads,) seconds of all ops one after another, gaps included."""
         return np.asarray(self.duration_s.sum(axis=0) + self.gap_s.sum())
-
-    def run(self, ops: Sequence[int], loads: NDArray[np.intp]) -> tuple[Floats, Floats]:
-        """Return what it costs to run some of the ops one after another.
-
-        Args:
-            ops: their places in this list.
-            loads: (times, ranks) places of the loads each run meets.
-
-        Returns:
-            (times, ranks) seconds, gaps included; and (times,) slowdown of the whole run beside
-            communication, weighted by time.
-        """
-        chosen = np.asarray(ops, np.intp)
-        duration_s = self.duration_s[chosen[:, None], loads.ravel()].reshape(-1, *loads.shape)
-        weight = duration_s.mean(axis=2)
-        total = weight.sum(axis=0)
-        factor = self.beside_factor[chosen] @ weight
-        mean = np.divide(factor, total, out=np.ones(len(loads)), where=total > 0)
-        return duration_s.sum(axis=0) + self.gap_s[chosen].sum(), mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +83,11 @@ class KernelPricer:
         duration_s = np.zeros((len(ops), len(load)))
         bound = np.full(len(ops), "latency", dtype="<U9")
         factor = np.ones(len(ops))
-        for family, members in _by_family(ops):
-            group = [ops[i] for i in members]
+        for family, group, members in _by_family(Same(ops)):
             # What is not routed costs the same at every load.
             own = load if group[0].routed else np.ones(1)
-            times = self._price_family(family, group, np.tile(own, (len(group), 1)))
+            parameters = self.profile.parameters(family) if self.profile else None
+            times = _family_times(Same(self.chip), parameters, self.sms, Same(group), own.tobytes())
             duration_s[members] = times.time_s
             bound[members] = times.bound[:, 0]
             if self.profile is not None:
@@ -120,35 +103,57 @@ class KernelPricer:
             basis=(self.basis,) * len(ops),
         )
 
-    def _price_family(self, family: str, ops: Sequence[Op], load: Floats) -> KernelTime:
-        if self.profile is None:
-            return self._roofline(ops, load)
-        parameters = self.profile.parameters(family)
-        times = kernel_time_s(self.chip, parameters, cost_shape(ops, load), sms=self.sms)
-        shape = load.shape
-        return KernelTime(np.broadcast_to(times.time_s, shape), np.broadcast_to(times.bound, shape))
 
-    def _roofline(self, ops: Sequence[Op], load: Floats) -> KernelTime:
-        """Larger of FLOPs over peak (on the SMs in use) and bytes over HBM bandwidth."""
-        peak = np.array(
-            [[self.chip.tensor_flops_per_s(_tensor_family(op), self.sms)] for op in ops]
-        )
-        compute_s = column(ops, "flops", load) * load / peak
-        memory_s = column(ops, "bytes", load) * load / self.chip.hbm_bytes_per_s
-        bound = np.where(compute_s >= memory_s, "compute", "memory")
-        return KernelTime(np.maximum(compute_s, memory_s), bound)
+class Same:
+    """Stands for an object in the key of a cache: equal to itself only, and kept alive by it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.value is other.value
+
+
+@lru_cache(maxsize=512)
+def _family_times(
+    chip: Same, parameters: Parameters | None, sms: int, ops: Same, loads: bytes
+) -> KernelTime:
+    """Price ops of one family at all loads; a draw that changes one family prices only that."""
+    load = np.tile(np.frombuffer(loads), (len(ops.value), 1))
+    if parameters is None:
+        return _roofline(chip.value, sms, ops.value, load)
+    times = kernel_time_s(chip.value, parameters, cost_shape(ops.value, load), sms=sms)
+    return KernelTime(
+        np.broadcast_to(times.time_s, load.shape), np.broadcast_to(times.bound, load.shape)
+    )
+
+
+def _roofline(chip: ChipSpec, sms: int, ops: Sequence[Op], load: Floats) -> KernelTime:
+    """Larger of FLOPs over peak (on the SMs in use) and bytes over HBM bandwidth."""
+    peak = np.array([[chip.tensor_flops_per_s(_tensor_family(op), sms)] for op in ops])
+    compute_s = column(ops, "flops", load) * load / peak
+    memory_s = column(ops, "bytes", load) * load / chip.hbm_bytes_per_s
+    bound = np.where(compute_s >= memory_s, "compute", "memory")
+    return KernelTime(np.maximum(compute_s, memory_s), bound)
 
 
 def _tensor_family(op: Op) -> str:
     return op.format.family if isinstance(op, Gemm) else "bf16"
 
 
-def _by_family(ops: Sequence[Op]) -> list[tuple[str, list[int]]]:
+@lru_cache(maxsize=64)
+def _by_family(ops: Same) -> list[tuple[str, tuple[Op, ...], list[int]]]:
     """Group ops that one call can price: of one family, with results of one width, all or none of
-    them routed.
+    them routed; with their places.
     """
     families: dict[tuple[str, int, bool], list[int]] = {}
-    for index, op in enumerate(ops):
+    for index, op in enumerate(ops.value):
         output_bytes = op.output_bytes if isinstance(op, Gemm) else 0
         families.setdefault((op.family, output_bytes, op.routed), []).append(index)
-    return [(family, members) for (family, *_), members in families.items()]
+    return [
+        (family, tuple(ops.value[index] for index in members), members)
+        for (family, *_), members in families.items()
+    ]

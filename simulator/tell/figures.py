@@ -16,10 +16,11 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
 
-from simulator.play.chunk import COMPUTE, ChunkPlay
+from simulator.play.chunk import ChunkPlay
 from simulator.play.pipeline import COMPUTE as PIPELINE_COMPUTE
 from simulator.tell.metrics import PHASE_NAMES
-from simulator.training import TrainingRun, chunk_key, stages_alike
+from simulator.training import TrainingRun
+from workloads.chunks import COMPUTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,17 +119,17 @@ def _spans_by_color(run: TrainingRun) -> dict[tuple[int, str], list[tuple[float,
 
 def pair_overlap(run: TrainingRun) -> "Figure | None":
     """Draw compute over communication inside the pair that runs most often; None without pairs."""
-    alike = stages_alike(run.workload)
-    keys = [chunk_key(s, alike) for own in run.pipeline.program for s in own if s.kind == "FB"]
-    if not keys:
+    times = dict(zip(run.blueprint.keys, run.blueprint.steps_by_key.tolist(), strict=True))
+    pairs = [key for key in times if key[0] == "FB"]
+    if not pairs:
         return None
-    key = max(set(keys), key=lambda k: (keys.count(k), k))
-    chunk = run.chunks[key][0]
+    key = max(pairs, key=lambda pair: (times[pair], pair))
+    chunk = run.chunks[key]
     figure, axes = plt.subplots(figsize=(15, 2.4), layout="constrained")
     _draw_streams(axes, chunk)
     axes.set_title(
         f"forward of stage {key[1]} overlapped with backward of stage {key[2]}: "
-        f"rank 0 of {chunk.ranks}; the slowest ends at {chunk.duration_s * 1e3:.1f} ms"
+        f"rank 0 of {chunk.ranks}; the slowest ends at {chunk.duration_s[0] * 1e3:.1f} ms"
     )
     handles = [
         Patch(color=FORWARD, label="forward"),
@@ -142,8 +143,9 @@ def pair_overlap(run: TrainingRun) -> "Figure | None":
 
 
 def _draw_streams(axes: "Axes", chunk: ChunkPlay) -> None:
-    graph, timeline = chunk.timeline.graph, chunk.timeline
-    for task in range(len(graph) // chunk.ranks):
+    timeline = chunk.timeline(draw=0)
+    graph = timeline.graph
+    for task in range(len(chunk.graph.graph)):
         on_compute = graph.streams[graph.stream[task]].endswith(COMPUTE)
         label = graph.labels[graph.label[task]]
         row = 0 if on_compute else 1
@@ -164,7 +166,7 @@ def _draw_streams(axes: "Axes", chunk: ChunkPlay) -> None:
         name = label.partition(" ")[0].replace("(", "\n(")
         if end - start > 0.0037 * name.index("\n") * timeline.makespan_s * 1e3:
             axes.text((start + end) / 2, row, name, ha="center", va="center", color="w", fontsize=6)
-    axes.set_xlim(0, chunk.duration_s * 1e3)
+    axes.set_xlim(0, timeline.makespan_s * 1e3)
     axes.set_ylim(1.6, -0.6)
     axes.set_yticks([0, 1], ["compute", "communication"])
     axes.set_xlabel("milliseconds")

@@ -1,11 +1,11 @@
 """The numbers people ask of a training step; pure functions of a run."""
 
 from collections.abc import Callable
-from statistics import fmean
 
 from hwmodels.spec import Spec
-from simulator.price.layers import OpSeconds
-from simulator.training import ChunkKey, TrainingRun, op_seconds
+from simulator.blueprint import ChunkKey
+from simulator.price.segments import OpSeconds
+from simulator.training import TrainingRun
 
 SECONDS_PER_DAY = 86400.0
 PHASE_NAMES = {
@@ -104,7 +104,7 @@ def metrics(run: TrainingRun) -> Metrics:
 def shares(run: TrainingRun, key: Callable[[OpSeconds], str]) -> dict[str, float]:
     """Return shares of the compute time of a pipeline by `key`, the largest first."""
     total: dict[str, float] = {}
-    for each in op_seconds(run):
+    for each in run.op_seconds:
         total[key(each)] = total.get(key(each), 0.0) + each.seconds
     whole = sum(total.values())
     ordered = sorted(total.items(), key=lambda item: -item[1])
@@ -118,15 +118,13 @@ def chunk_name(key: ChunkKey) -> str:
 
 
 def _chunk_metrics(run: TrainingRun) -> tuple[ChunkMetrics, ...]:
-    rows = []
-    for key, draws in run.chunks.items():
-        rows.append(
-            ChunkMetrics(
-                name=chunk_name(key),
-                duration_s=fmean(chunk.duration_s for chunk in draws),
-                compute_s=fmean(chunk.busy_s("compute") for chunk in draws),
-                communication_s=fmean(chunk.busy_s("comm") for chunk in draws),
-                mean_wait_s=fmean(chunk.mean_wait_s for chunk in draws),
-            )
+    return tuple(
+        ChunkMetrics(
+            name=chunk_name(key),
+            duration_s=float(chunk.duration_s.mean()),
+            compute_s=chunk.busy_s("compute"),
+            communication_s=chunk.busy_s("comm"),
+            mean_wait_s=chunk.mean_wait_s,
         )
-    return tuple(rows)
+        for key, chunk in run.chunks.items()
+    )

@@ -156,7 +156,7 @@ def _provenance(training: TrainingRun) -> Provenance:
         folding=(
             f"{experiment.cluster.gpus // pp} pipelines played as one of {pp} ranks; "
             f"{len(training.chunks)} distinct chunks played on {ep} ranks in lock-step, "
-            f"with {max(map(len, training.chunks.values()))} draws of the expert load each"
+            f"with {max(c.draws for c in training.chunks.values())} draws of the expert load each"
         ),
         sources=experiment.sources,
     )

@@ -4,7 +4,8 @@ A process a pipeline rank, a thread a stream. Three levels of detail:
 
     chunks    one span a chunk, and the messages between ranks
     segments  every chunk opened into compute segments and exchanges, as rank 0 of its expert
-              group saw them; waiting for slower ranks is a span of its own
+              group saw them (of the first pipeline, where all ranks were played); waiting for
+              slower ranks is a span of its own
     kernels   every compute segment opened into its kernels, in launch order, their prices scaled
               to the segment as played
 """
@@ -12,30 +13,49 @@ A process a pipeline rank, a thread a stream. Three levels of detail:
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from hwmodels.errors import InputError
-from simulator.play.chunk import COMM, COMPUTE, ChunkPlay
+from simulator.blueprint import ChunkKey
+from simulator.play.graph import Floats
 from simulator.play.pipeline import SEND
+from simulator.play.timeline import Timeline
 from simulator.training import TrainingRun
+from workloads.chunks import COMM, COMPUTE, segment_ops
 from workloads.schedules.step import Step
 
 Detail = Literal["chunks", "segments", "kernels"]
 Event = dict[str, Any]
 THREADS = {COMPUTE: 0, COMM: 1, SEND: 2}
-US = 1e6
+NS = 1e9
+
+
+class Spans(NamedTuple):
+    """Spans of a trace, as columns; times from the start of what they belong to.
+
+    Attributes:
+        names: thread and name, as JSON.
+        arguments: members of an object, as JSON.
+        start_s, end_s: (spans,).
+    """
+
+    names: list[str]
+    arguments: list[str]
+    start_s: Floats
+    end_s: Floats
 
 
 class KernelShare(NamedTuple):
-    """One kernel of a segment: begin and end as shares of the segment's time, and its work."""
+    """One kernel of a segment: begin and end as shares of its time; name and work as JSON."""
 
     name: str
     begin: float
     end: float
-    flops: float
-    bytes: float
-    bound: str
+    facts: str
 
 
 @dataclass(frozen=True)
@@ -43,12 +63,13 @@ class StepTrace:
     """The timeline of one training step, ready to be written."""
 
     run: TrainingRun
-    _memo: dict[tuple[int, int, str], list[KernelShare]] = field(default_factory=dict)
+    _folded: dict[tuple[ChunkKey, int, Detail], Spans] = field(default_factory=dict)
+    _kernels: dict[int, list[KernelShare]] = field(default_factory=dict)
 
     def to_chrome_trace(
         self, path: Path | str, detail: Detail = "chunks", ranks: Sequence[int] | None = None
     ) -> int:
-        """Write the trace and return its number of spans.
+        """Write the trace, span by span, and return the number of spans.
 
         Args:
             ranks: pipeline ranks to write, all of them by default.
@@ -61,31 +82,37 @@ class StepTrace:
         with Path(path).open("w", encoding="utf-8") as file:
             file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
             file.write(",\n".join(json.dumps(event) for event in _names(chosen)))
-            for event in self.events(detail, chosen):
-                file.write(",\n" + json.dumps(event))
-                count += 1
+            for lines in self.lines(detail, chosen):
+                file.writelines(lines)
+                count += len(lines)
             file.write("\n]}\n")
         return count
 
     def events(self, detail: Detail, ranks: Iterable[int]) -> Iterator[Event]:
-        """Yield the spans of `ranks` at a level of detail."""
+        """Yield the spans of `ranks` at a level of detail, as a reader of the file gets them."""
+        for lines in self.lines(detail, ranks):
+            yield from (json.loads(line.lstrip(",\n")) for line in lines)
+
+    def lines(self, detail: Detail, ranks: Iterable[int]) -> Iterator[list[str]]:
+        """Yield the spans of `ranks`, task by task, as lines of JSON after a comma each."""
         run, wanted = self.run, set(ranks)
-        graph, timeline = run.pipeline.graph, run.timeline
-        for task, (rank, index) in enumerate(
-            zip(run.pipeline.rank, run.pipeline.step, strict=True)
-        ):
+        graph, pipeline = run.pipeline.graph, run.pipeline
+        columns = (pipeline.rank, pipeline.step, run.timeline.start_s, run.timeline.end_s)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for task, (rank, index, start_s, end_s) in enumerate(rows):
             if rank not in wanted:
                 continue
-            start_s, end_s = float(timeline.start_s[task]), float(timeline.end_s[task])
-            stream = graph.streams[graph.stream[task]].rpartition("/")[2]
             if index >= 0 and detail != "chunks":
-                step = run.pipeline.program[rank][index]
-                chunk = run.played[step]
-                yield from self._opened(rank, step, chunk, start_s, detail)
+                step = pipeline.program[rank][index]
+                places = _places(step)
+                offset_s = start_s if run.record is None else 0.0
+                yield _lines(rank, self._inside(task, detail), offset_s, places)
             else:
-                name = graph.labels[graph.label[task]]
-                arguments = _places(run.pipeline.program[rank][index]) if index >= 0 else {}
-                yield _span(rank, stream, name, start_s, end_s, **arguments)
+                stream = graph.streams[graph.stream[task]].rpartition("/")[2]
+                name = _name(stream, graph.labels[graph.label[task]])
+                places = _places(pipeline.program[rank][index]) if index >= 0 else ""
+                span = Spans([name], [""], np.array([start_s]), np.array([end_s]))
+                yield _lines(rank, span, 0.0, places)
 
     def _chosen(self, ranks: Sequence[int] | None) -> list[int]:
         count = len(self.run.pipeline.program)
@@ -94,52 +121,65 @@ class StepTrace:
                 raise InputError(f"trace: rank must be from 0 to {count - 1}, got {rank}")
         return sorted(set(ranks)) if ranks is not None else list(range(count))
 
-    def _opened(
-        self, rank: int, step: Step, chunk: ChunkPlay, offset_s: float, detail: Detail
-    ) -> Iterator[Event]:
-        """Yield what rank 0 of the expert group did inside one chunk."""
-        graph, timeline = chunk.timeline.graph, chunk.timeline
-        for task in range(len(graph) // chunk.ranks):
-            stream = graph.streams[graph.stream[task]].rpartition("/")[2]
-            label = graph.labels[graph.label[task]]
-            ready_s, start_s, end_s = (
-                offset_s + float(column[task])
-                for column in (timeline.ready_s, timeline.start_s, timeline.end_s)
-            )
-            if start_s > ready_s:
-                yield _span(rank, stream, f"wait for {label}", ready_s, start_s)
-            if detail == "kernels" and stream == COMPUTE:
-                yield from self._kernels(rank, step, label, start_s, end_s)
+    def _inside(self, number: int, detail: Detail) -> Spans:
+        """Return what happened in the chunk of one step; of a folded one, on its rank 0."""
+        run = self.run
+        key = run.blueprint.keys[run.blueprint.key_of_step[number]]
+        if run.explicit is not None and run.record is not None:
+            expansion = run.explicit.player.expansion
+            own = slice(expansion.begin[number] + 1, expansion.end[number])
+            return self._opened(key, run.record.segments, own, detail)
+        draw = int(run.folded.draw_of_step[number])
+        if (key, draw, detail) not in self._folded:
+            timeline = run.chunks[key].timeline(draw)
+            own = slice(0, len(run.blueprint.chunks[key].graph.program))
+            self._folded[key, draw, detail] = self._opened(key, timeline, own, detail)
+        return self._folded[key, draw, detail]
+
+    def _opened(self, key: ChunkKey, timeline: Timeline, tasks: slice, detail: Detail) -> Spans:
+        """Return the spans of some tasks, those of a chunk's program."""
+        chunk = self.run.blueprint.chunks[key]
+        spans: list[tuple[str, str, float, float]] = []
+        columns = (timeline.ready_s, timeline.start_s, timeline.end_s)
+        times = (column[tasks].tolist() for column in columns)
+        rows = zip(chunk.graph.program, chunk.row.tolist(), *times, strict=True)
+        for segment, row, ready_s, start_s, end_s in rows:
+            if segment.is_exchange and start_s > ready_s:
+                wait = _name(segment.stream, f"wait for {segment.label}")
+                spans.append((wait, "", ready_s, start_s))
+            if detail == "kernels" and segment.stream == COMPUTE:
+                length_s, inside = end_s - start_s, f', "segment": "{segment.label}", '
+                spans += [
+                    (name, inside + facts, start_s + length_s * begin, start_s + length_s * end)
+                    for name, begin, end, facts in self._shares(row)
+                ]
             else:
-                yield _span(rank, stream, label, start_s, end_s, **_places(step))
+                spans.append((_name(segment.stream, segment.label), "", start_s, end_s))
+        names, arguments, start, end = zip(*spans, strict=True) if spans else ((), (), (), ())
+        return Spans(list(names), list(arguments), np.array(start), np.array(end))
 
-    def _kernels(
-        self, rank: int, step: Step, label: str, start_s: float, end_s: float
-    ) -> Iterator[Event]:
-        segment, _, place = label.partition(" ")
-        chunk = step.forward if segment.endswith("(F)") else step.backward
-        assert chunk is not None, "a segment belongs to one of the step's chunks"
-        length_s = end_s - start_s
-        for kernel in self._shares(chunk.stage, int(place), segment):
-            begin_s, until_s = start_s + length_s * kernel.begin, start_s + length_s * kernel.end
-            facts = {"segment": label, "stage": chunk.stage, "microbatch": chunk.microbatch}
-            facts |= {"flops": kernel.flops, "bytes": kernel.bytes, "bound": kernel.bound}
-            yield _span(rank, COMPUTE, kernel.name, begin_s, until_s, **facts)
-
-    def _shares(self, stage: int, place: int, segment: str) -> list[KernelShare]:
+    def _shares(self, row: int) -> list[KernelShare]:
         """Return the kernels of a segment in launch order, at balanced load."""
-        key = stage, place, segment
-        if key not in self._memo:
-            half, phase = segment[:-3], segment[-2]
-            ops = getattr(self.run.workload.stages[stage][place], half).of(phase)
+        if row not in self._kernels:
+            plan = self.run.blueprint
+            kind, part, phase = next(name for name, r in plan.segments.row.items() if r == row)
+            ops = segment_ops(plan.layers[kind], part, phase)
             costs = self.run.pricer.kernels.price(ops)
             seconds = costs.duration_s[:, 0] + costs.gap_s
             ends = (seconds.cumsum() / seconds.sum()).tolist()
-            begins, names = [0.0, *ends[:-1]], [op.name for op in ops]
             work = (costs.flops.tolist(), costs.bytes.tolist(), costs.bound.tolist())
-            rows = zip(names, begins, ends, *work, strict=True)
-            self._memo[key] = [KernelShare(*row) for row in rows]
-        return self._memo[key]
+            self._kernels[row] = [
+                KernelShare(
+                    _name(COMPUTE, op.name),
+                    begin,
+                    end,
+                    json.dumps({"flops": flops, "bytes": size, "bound": bound})[1:-1],
+                )
+                for op, begin, end, flops, size, bound in zip(
+                    ops, [0.0, *ends[:-1]], ends, *work, strict=True
+                )
+            ]
+        return self._kernels[row]
 
 
 def _names(ranks: Iterable[int]) -> Iterator[Event]:
@@ -160,23 +200,26 @@ def _names(ranks: Iterable[int]) -> Iterator[Event]:
             }
 
 
-def _places(step: Step) -> dict[str, object]:
-    """Stage and micro-batch of each chunk of a step, for a span's arguments."""
+def _places(step: Step) -> str:
+    """Stage and micro-batch of each chunk of a step, for a span's arguments, as JSON."""
     chunks = {"forward": step.forward, "backward": step.backward}
-    return {name: chunk._asdict() for name, chunk in chunks.items() if chunk}
+    return json.dumps({name: chunk._asdict() for name, chunk in chunks.items() if chunk})[1:-1]
 
 
-def _span(
-    rank: int, stream: str, name: str, start_s: float, end_s: float, **arguments: object
-) -> Event:
-    # Both ends are rounded to nanoseconds, so that spans that meet do not overlap.
-    start_us, end_us = round(start_s * US, 3), round(end_s * US, 3)
-    event: Event = {
-        "ph": "X",
-        "pid": rank,
-        "tid": THREADS[stream],
-        "name": name,
-        "ts": start_us,
-        "dur": round(end_us - start_us, 3),
-    }
-    return event | ({"args": arguments} if arguments else {})
+@cache
+def _name(stream: str, name: str) -> str:
+    """Thread and name of a span, as JSON."""
+    return f'{THREADS[stream]}, "name": {json.dumps(name)}'
+
+
+def _lines(rank: int, spans: Spans, offset_s: float, places: str) -> list[str]:
+    """Return spans as JSON, written by hand: a whole step has hundreds of thousands of them."""
+    # Whole nanoseconds, so that spans that meet do not overlap.
+    start_ns = np.rint((spans.start_s + offset_s) * NS)
+    length_ns = np.rint((spans.end_s + offset_s) * NS) - start_ns
+    times = (start_ns / 1000).tolist(), (length_ns / 1000).tolist()
+    return [
+        f',\n{{"ph": "X", "pid": {rank}, "tid": {name}, "ts": {start_us:.3f}, '
+        f'"dur": {length_us:.3f}, "args": {{{places}{arguments}}}}}'
+        for name, arguments, start_us, length_us in zip(*spans[:2], *times, strict=True)
+    ]

@@ -16,7 +16,8 @@ from simulator.play.loops import PLAIN, compiled
 from simulator.play.order import order_of
 
 COLUMNS = ("ready_s", "start_s", "end_s")
-REPLICA_COLUMNS = ("end_s", "busy_s", "wait_s", "makespan_s")
+REPLICA_COLUMNS = ("kept", "end_s", "busy_s", "wait_s", "blame_s", "makespan_s")
+NONE = np.zeros(0, dtype=np.int64)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -170,6 +171,7 @@ def test_replicas_meet_at_each_collective_of_their_group():
     played = array.play_replicas(graph, np.array([[1.0, 3, 2, 6], [1, 1, 1, 1]]), group=2)
     assert played.end_s.tolist() == [[1, 3, 2, 6], [4, 4, 7, 7]]
     assert played.wait_s.tolist() == [[0, 0, 0, 0], [2, 0, 4, 0]]
+    assert played.blame_s.tolist() == [[0, 0, 0, 0], [0, 2, 0, 4]]
     assert played.busy_s.tolist() == [[1, 3, 2, 6], [1, 1, 1, 1]]
     assert played.makespan_s.tolist() == [4, 4, 7, 7]
 
@@ -231,8 +233,109 @@ def test_a_group_of_replicas_plays_as_the_graph_tiled(dtype):
             assert played.makespan_s[own].tolist() == makespan_s.tolist()
 
 
-def test_many_tiles_and_threads_change_no_bit():
-    """300 replicas in groups of 3 are five tiles; each group alone is one."""
+def some_tasks(rng, graph):
+    """A few tasks of a graph, in any order."""
+    return np.array(rng.sample(range(len(graph)), rng.randint(1, len(graph))), dtype=np.int64)
+
+
+def test_both_engines_play_groups_of_replicas_alike():
+    """Random graphs and groups. Of two that come last together either may be blamed: where tasks
+    that take no time make such a tie, blame is not compared.
+    """
+    rng = random.Random("engines")
+    blamed = 0
+    for _ in range(300):
+        graph = random_graph(rng)
+        group, duration_s = random_replicas(rng, graph, np.float64)
+        keep = rng.choice([None, some_tasks(rng, graph), NONE])
+        expected, found = (
+            engine.play_replicas(graph, duration_s, group, keep) for engine in (reference, array)
+        )
+        assert found.kept.tolist() == expected.kept.tolist()
+        assert found.end_s.tobytes() == expected.end_s.tobytes()
+        assert found.makespan_s.tobytes() == expected.makespan_s.tobytes()
+        assert found.busy_s == pytest.approx(expected.busy_s, rel=1e-12, abs=1e-12)
+        assert found.wait_s == pytest.approx(expected.wait_s, rel=1e-12, abs=1e-12)
+        if not ties(graph, duration_s, group):
+            assert found.blame_s == pytest.approx(expected.blame_s, rel=1e-12, abs=1e-12)
+            blamed += expected.blame_s.any()
+    assert blamed > 50
+
+
+def collectives(graph, duration_s, group):
+    """Ready times (members, replicas of a group) of each collective of each group, and members."""
+    for first in range(0, duration_s.shape[1], group):
+        own = slice(first, first + group)
+        ready_s = reference.play(tile(graph, duration_s[:, own].T)).ready_s.reshape(group, -1).T
+        for number in np.unique(graph.collective[graph.collective >= 0]):
+            members = np.flatnonzero(graph.collective == number)
+            yield first, members, ready_s[members]
+
+
+def ties(graph, duration_s, group):
+    """Whether two members of some collective come last together."""
+    return any(
+        (ready_s == ready_s.max()).sum() > 1
+        for *_, ready_s in collectives(graph, duration_s, group)
+    )
+
+
+@pytest.mark.parametrize("engine", [array, reference], ids=["array", "reference"])
+def test_all_waiting_is_blamed_on_the_last_to_come(engine):
+    """Collective by collective: what all members waited goes to the stream and the replica of the
+    one that came last; so over the streams of a group blame sums to waiting.
+    """
+    rng = random.Random("blame")
+    told = 0
+    for _ in range(200):
+        graph = random_graph(rng)
+        group, duration_s = random_replicas(rng, graph, np.float64)
+        played = engine.play_replicas(graph, duration_s, group)
+        by_group = (
+            column.reshape(len(graph.streams), -1, group).sum(axis=(0, 2))
+            for column in (played.blame_s, played.wait_s)
+        )
+        assert next(by_group) == pytest.approx(next(by_group), rel=1e-12, abs=1e-12)
+        if ties(graph, duration_s, group):
+            continue
+        blame_s = np.zeros_like(played.blame_s)
+        for first, members, ready_s in collectives(graph, duration_s, group):
+            last, replica = np.unravel_index(np.argmax(ready_s), ready_s.shape)
+            waited = (ready_s.max() - ready_s).sum()
+            blame_s[graph.stream[members[last]], first + replica] += waited
+        assert played.blame_s == pytest.approx(blame_s, rel=1e-12, abs=1e-12)
+        told += blame_s.any()
+    assert told > 30
+
+
+def test_the_last_to_come_is_blamed_in_its_own_stream_and_replica():
+    """A collective on two streams of two replicas: ready at 1 and 3 s in one, 2 and 5 s in the
+    other; the last waits for nobody, the others 4, 2 and 3 s for it.
+    """
+    graph = built(
+        ("s", "a", 1, [], -1),
+        ("t", "b", 1, [], -1),
+        ("s", "x", 1, [], 0),
+        ("t", "y", 1, [], 0),
+    )
+    seconds = np.array([[1.0, 2], [3, 5], [1, 1], [1, 1]])
+    for engine in (array, reference):
+        played = engine.play_replicas(graph, seconds, 2)
+        assert played.wait_s.tolist() == [[4, 3], [2, 0]]
+        assert played.blame_s.tolist() == [[0, 0], [0, 9]]
+        alone = engine.play_replicas(graph, seconds, 1)
+        assert alone.wait_s.tolist() == [[2, 3], [0, 0]]
+        assert alone.blame_s.tolist() == [[0, 0], [2, 3]]
+
+
+@pytest.mark.parametrize("threads", [True, False], ids=["threads", "in turn"])
+def test_many_tiles_and_threads_change_no_bit(monkeypatch, threads):
+    """300 replicas in groups of 3 are five tiles, were the graph not this small; each group alone
+    is one.
+    """
+    monkeypatch.setattr(array, "CACHED_TASKS", 0)
+    if threads:
+        monkeypatch.setattr(array, "THREADED_TASKS", 0)
     rng = random.Random(5)
     graph = random_graph(rng)
     duration_s = np.random.default_rng(5).random((len(graph), 300))
@@ -240,7 +343,7 @@ def test_many_tiles_and_threads_change_no_bit():
     for first in range(0, 300, 3):
         own = slice(first, first + 3)
         alone = array.play_replicas(graph, duration_s[:, own], 3)
-        for column in REPLICA_COLUMNS:
+        for column in REPLICA_COLUMNS[1:]:
             assert getattr(together, column)[..., own].tobytes() == getattr(alone, column).tobytes()
 
 
@@ -266,24 +369,30 @@ def test_compiled_loops_give_the_bits_of_the_plain_ones():
             assert np.array_equal(getattr(order, column), getattr(plain, column)), column
         assert outcome(array.play, graph) == outcome(plain_play, graph)
         group, duration_s = random_replicas(rng, graph, rng.choice([np.float64, np.float32]))
-        for record in ("all", "summary"):
-            once = array.play_replicas(graph, duration_s, group, record)
-            twin = array.play_replicas(graph, duration_s, group, record, PLAIN)
+        for keep in (None, some_tasks(rng, graph), NONE):
+            once = array.play_replicas(graph, duration_s, group, keep)
+            twin = array.play_replicas(graph, duration_s, group, keep, PLAIN)
             for column in REPLICA_COLUMNS:
                 a, b = getattr(once, column), getattr(twin, column)
-                assert (a is None and b is None) or a.tobytes() == b.tobytes(), column
+                assert a.tobytes() == b.tobytes(), column
 
 
-def test_a_summary_is_that_of_the_whole_record():
-    rng = random.Random("summary")
+@pytest.mark.parametrize("engine", [array, reference], ids=["array", "reference"])
+def test_what_is_kept_are_rows_of_the_whole_record(engine):
+    """Some tasks in any order, or none for a summary; the rest is that of the whole record."""
+    rng = random.Random("kept")
     for _ in range(200):
         graph = random_graph(rng)
         group, duration_s = random_replicas(rng, graph, np.float64)
-        whole = array.play_replicas(graph, duration_s, group)
-        short = array.play_replicas(graph, duration_s, group, "summary")
-        assert short.end_s is None
-        for column in ("busy_s", "wait_s", "makespan_s"):
-            assert getattr(short, column).tobytes() == getattr(whole, column).tobytes()
+        whole = engine.play_replicas(graph, duration_s, group)
+        assert whole.kept.tolist() == list(range(len(graph)))
+        for keep in (some_tasks(rng, graph), NONE):
+            short = engine.play_replicas(graph, duration_s, group, keep)
+            assert short.kept.tolist() == keep.tolist()
+            assert short.end_s.shape == (len(keep), duration_s.shape[1])
+            assert short.end_s.tobytes() == whole.end_s[keep].tobytes()
+            for column in ("busy_s", "wait_s", "blame_s", "makespan_s"):
+                assert getattr(short, column).tobytes() == getattr(whole, column).tobytes()
 
 
 # The order, worked out once

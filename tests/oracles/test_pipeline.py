@@ -1,14 +1,19 @@
 """The pipeline on the reference engine against the independent replay of its program."""
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.play.pipeline import build_pipeline, rank_times, step_label
+from hwmodels.errors import DeadlockError
+from simulator.play.order import order_of
+from simulator.play.pipeline import PHASES, build_pipeline, rank_times, step_label, step_links
 from simulator.play.reference import play
 from workloads.schedules import SCHEDULES
 from workloads.schedules.replay import ChunkTimes, replay
-from workloads.schedules.step import Chunk, Step
+from workloads.schedules.step import Chunk, Step, needs, producers, stage_count
 
 EQUAL = ChunkTimes(forward_s=1, backward_s=2, weight_s=1, pair_s=3)
 ONE_WAY = ("1f1b", "zb1p")  # one message a chunk at most
@@ -17,17 +22,17 @@ ONE_WAY = ("1f1b", "zb1p")  # one message a chunk at most
 def played(program, chunk_s, message_s=0.0, optimizer_s=None, groups=None):
     """Return pipeline and timeline; by default with an optimizer of no time, on each rank alone."""
     ranks = len(program)
-    pipeline = build_pipeline(
-        program, chunk_s, message_s, optimizer_s or [0.0] * ranks, groups or list(range(ranks))
-    )
-    return pipeline, play(pipeline.graph)
+    pipeline = build_pipeline(program, groups or list(range(ranks)))
+    seconds = np.array([chunk_s(step) for own in program for step in own], float)
+    return pipeline, play(pipeline.timed(seconds, message_s, optimizer_s or [0.0] * ranks))
 
 
 def chunk_spans(pipeline, timeline):
     """Starts and ends of the chunks of every rank, in program order."""
-    tasks = [pipeline.compute_tasks(rank) for rank in range(len(pipeline.program))]
+    bounds = list(pairwise(pipeline.links.first))
+    assert pipeline.steps == bounds[-1][1]
     return tuple(
-        tuple(tuple(column[own].tolist()) for own in tasks)
+        tuple(tuple(column[first:last].tolist()) for first, last in bounds)
         for column in (timeline.start_s, timeline.end_s)
     )
 
@@ -181,3 +186,88 @@ def test_steps_are_named_by_kind_and_micro_batches():
     assert step_label(Step("F", forward=Chunk(3, 12))) == "F 12"
     assert step_label(Step("W", backward=Chunk(3, 4))) == "W 4"
     assert step_label(Step("FB", forward=Chunk(3, 14), backward=Chunk(2, 9))) == "FB 14|9"
+
+
+# Links and columns
+
+
+@given(runs())
+@settings(max_examples=60)
+def test_links_are_those_of_the_rules_written_out(run):
+    """`needs` and `producers` token by token; a message for each token and rank it goes to."""
+    program, _ = run
+    home, stages = producers(program), stage_count(program)
+    links = step_links(program)
+    local, remote = set(), set()
+    for rank, own in enumerate(program):
+        for index, step in enumerate(own):
+            for token in needs(step, stages):
+                source, place = home[token]
+                name = f"{token.phase} {token.microbatch} to rank {rank}"
+                edge = links.first[rank] + index, links.first[source] + place
+                (local if source == rank else remote).add((*edge, "" if source == rank else name))
+    assert {(*edge, "") for edge in map(tuple, links.local.tolist())} == local
+    assert len(links.local) == len(local)
+    sends = list(zip(links.sender.tolist(), links.labels, strict=True))
+    assert {(step, *sends[number]) for step, number in links.remote.tolist()} == remote
+    assert len(set(sends)) == len(sends) == len({edge[1:] for edge in remote})
+    assert [f"to rank {rank}" for rank in links.receiver.tolist()] == [
+        label.partition(" to ")[1].strip() + " " + label.partition(" to ")[2]
+        for label in links.labels
+    ]
+    assert links.sender.tolist() == sorted(links.sender.tolist())
+    assert links.rank.tolist() == [rank for rank, own in enumerate(program) for _ in own]
+
+
+@pytest.mark.parametrize("microbatch", [0, 1])
+@pytest.mark.parametrize("name", ["1f1b", "zb1p"])
+def test_a_program_that_leaves_out_a_forward_cannot_finish(name, microbatch):
+    """Of the middle rank of three: the last rank waits for it first."""
+    program = list(SCHEDULES[name].steps(3, 2))
+    left_out = Chunk(1, microbatch)
+    program[1] = tuple(step for step in program[1] if step.forward != left_out)
+    with pytest.raises(DeadlockError, match="rank 1 waits for what no step produces"):
+        step_links(tuple(program))
+
+
+@pytest.mark.xfail(strict=True, reason="micro-batches are counted by forward chunks only")
+def test_a_micro_batch_that_never_goes_forward_is_refused():
+    """The last of two goes backward on all ranks of three and forward on none."""
+    program = tuple(
+        tuple(step for step in own if not step.forward or step.forward.microbatch == 0)
+        for own in SCHEDULES["1f1b"].steps(3, 2)
+    )
+    with pytest.raises(DeadlockError, match="waits for what no step produces"):
+        step_links(program)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_task_knows_its_rank_its_step_and_its_phase(name):
+    """Steps come first, rank by rank, then messages, then an optimizer a rank."""
+    program = SCHEDULES[name].steps(4, 10)
+    pipeline, _ = played(program, EQUAL)
+    steps = [(rank, index) for rank, own in enumerate(program) for index in range(len(own))]
+    assert list(zip(pipeline.rank, pipeline.step, strict=True))[: pipeline.steps] == steps
+    assert pipeline.rank[-4:].tolist() == [0, 1, 2, 3]
+    assert (pipeline.step[pipeline.steps :] == -1).all()
+    kind = {"F": "forward", "W": "weight", "FB": "forward_backward"}
+    for task, (rank, index) in enumerate(steps):
+        assert PHASES[pipeline.phase[task]] == kind.get(program[rank][index].kind, "backward")
+        name = f"{step_label(program[rank][index])}' on rank {rank}/compute"
+        assert pipeline.graph.name(task).endswith(name)
+    assert (pipeline.phase[pipeline.steps : -4] == -1).all()
+    assert (pipeline.phase[-4:] == PHASES.index("optimizer")).all()
+    ports = [pipeline.graph.name(task) for task in range(pipeline.steps, len(pipeline.graph) - 4)]
+    ranks = pipeline.rank[pipeline.steps : -4].tolist()
+    assert all(port.endswith(f"on rank {r}/send") for port, r in zip(ports, ranks, strict=True))
+
+
+def test_other_seconds_need_no_other_graph():
+    """The order is worked out once for a program, however often its seconds change."""
+    pipeline = build_pipeline(SCHEDULES["1f1b"].steps(2, 4), [0, 1])
+    seconds = np.ones(pipeline.steps)
+    graphs = [pipeline.timed(k * seconds, k * 0.5, [k, k]) for k in (1.0, 2.0)]
+    assert order_of(graphs[0]) is order_of(graphs[1])
+    once, twice = map(play, graphs)
+    assert (2 * once.end_s).tolist() == twice.end_s.tolist()
+    assert (pipeline.graph.duration_s == 0).all()

@@ -85,6 +85,17 @@ def test_work_and_waiting_never_exceed_the_makespan(task_graphs, data):
 
 
 @given(st.data())
+def test_what_some_wait_others_are_blamed_for(task_graphs, data):
+    """Within each group, to the last eighth: every collective has one that came last."""
+    graph, group, duration_s = data.draw(replicas(task_graphs))
+    played = play_replicas(graph, duration_s, group)
+    assert (played.blame_s >= 0).all()
+    for first in range(0, duration_s.shape[1], group):
+        own = slice(first, first + group)
+        assert played.blame_s[:, own].sum() == played.wait_s[:, own].sum()
+
+
+@given(st.data())
 def test_groups_do_not_touch_each_other(task_graphs, data):
     graph, group, duration_s = data.draw(replicas(task_graphs))
     slowed = duration_s.copy()

@@ -118,7 +118,7 @@ def test_a_file_where_the_folder_should_be_exits_2_before_the_run(tmp_path):
         (["run", "deepseek-v3-pretrain", "--set", "plan.ep"], "expected KEY=VALUE"),
         (["run", "deepseek-v3-pretrain", "--schedule", "zb2p"], "did you mean 'zb1p'?"),
         (["run", "deepseek-v3-pretrain", "--trace", "atoms"], "'atoms' is not one of"),
-        (["run", "deepseek-v3-pretrain", "--ranks", "explicit"], "ranks.play: input should be"),
+        (["run", "deepseek-v3-pretrain", "--ranks", "all"], "ranks.play: input should be"),
         (["run"], "Missing argument"),
         (["run", "deepseek-v3-pretrain", "--nonsense"], "--nonsense"),
         (["fly"], "fly"),
@@ -177,11 +177,12 @@ def test_done_exits_0(main):
 # run
 
 
-def test_overrides_reach_the_experiment(invoke, played):
-    changes = ("--set", "cluster.node.chip=h20", "--set", "plan.zero=0", "--ranks", "folded")
+@pytest.mark.parametrize("ranks", ["folded", "explicit"])
+def test_overrides_reach_the_experiment(invoke, played, ranks):
+    changes = ("--set", "cluster.node.chip=h20", "--set", "plan.zero=0", "--ranks", ranks)
     invoke("run", "deepseek-v3-pretrain", *changes, "--schedule", "zb1p")
     (experiment,) = played
-    assert experiment.ranks.play == "folded"
+    assert experiment.ranks.play == ranks
     assert experiment.plan.schedule == "zb1p"
     assert experiment.cluster.node.chip.name == "h20"
     assert experiment.plan.zero == 0

@@ -88,23 +88,23 @@ def test_each_kind_of_chunk_has_its_colour(gantt, short_run):
 def test_the_overlap_shows_compute_over_communication_and_the_waiting(short_run):
     """Rank 0 of the middle pair: a bar a task, a hatched one for each wait, compute above."""
     run = short_run().training_run()
-    chunk = run.chunks["FB", 1, 1][0]
+    chunk = run.chunks["FB", 1, 1]
+    timeline = chunk.timeline(0)
     figure = figures.pair_overlap(run)
     axes = figure.axes[0]
-    tasks = len(chunk.timeline.graph) // chunk.ranks
-    waits = int((chunk.timeline.wait_s[:tasks] > 0).sum())
+    tasks = len(timeline.graph) // chunk.ranks
+    waits = int((timeline.wait_s[:tasks] > 0).sum())
+    assert waits
     drawn = bars(axes)
     assert len(drawn) == tasks + waits
-    assert f"{chunk.duration_s * 1e3:.1f} ms" in axes.get_title(loc="left") + axes.get_title()
+    title = axes.get_title(loc="left") + axes.get_title()
+    assert f"{timeline.makespan_s * 1e3:.1f} ms" in title
     assert [label.get_text() for label in axes.get_yticklabels()] == ["compute", "communication"]
     compute_ms = sum(right - left for row, left, right, _ in drawn if row == 0)
-    on_compute = [chunk.timeline.graph.streams[s].endswith("compute") for s in run_streams(chunk)]
-    seconds = (chunk.timeline.end_s - chunk.timeline.start_s)[:tasks][on_compute]
+    streams = timeline.graph.stream[:tasks]
+    on_compute = [timeline.graph.streams[stream].endswith("compute") for stream in streams]
+    seconds = (timeline.end_s - timeline.start_s)[:tasks][on_compute]
     assert compute_ms == pytest.approx(seconds.sum() * 1e3, rel=1e-9)
-
-
-def run_streams(chunk):
-    return chunk.timeline.graph.stream[: len(chunk.timeline.graph) // chunk.ranks]
 
 
 def test_the_breakdown_stacks_each_rank_to_the_whole_step(short_run):

@@ -61,11 +61,18 @@ def test_chunks_are_reported_by_kind_and_stages(short_run):
     assert {"F 0", "F 1", "F 15", "Bi 1", "W 1", "FB 1|1", "FB 0|15", "FB 15|0"} <= set(chunks)
     played = result.training_run().chunks["FB", 1, 1]
     pair = chunks["FB 1|1"]
-    assert len({each.duration_s for each in played}) == len(played) == 8
-    assert pair.duration_s == fmean(each.timeline.makespan_s for each in played)
-    assert pair.compute_s == fmean(each.busy_s("compute") for each in played)
-    assert pair.communication_s == fmean(each.busy_s("comm") for each in played)
-    assert pair.mean_wait_s == fmean(each.mean_wait_s for each in played) > 0
+    draws = [played.timeline(draw) for draw in range(played.draws)]
+    assert len({timeline.makespan_s for timeline in draws}) == len(draws) == 8
+    assert pair.duration_s == pytest.approx(fmean(t.makespan_s for t in draws), rel=1e-12)
+    for seconds, stream in ((pair.compute_s, "compute"), (pair.communication_s, "comm")):
+        own = [name.endswith(f"/{stream}") for name in draws[0].graph.streams]
+        assert sum(own) == 64
+        busy_s = fmean(timeline.busy_s()[own].mean() for timeline in draws)
+        assert seconds == pytest.approx(busy_s, rel=1e-12)
+    joined = draws[0].graph.collective >= 0
+    wait_s = fmean(timeline.wait_s[joined].mean() for timeline in draws)
+    assert pair.mean_wait_s == pytest.approx(wait_s, rel=1e-9)
+    assert pair.mean_wait_s > 0
     assert 0 < pair.communication_s < pair.compute_s <= pair.duration_s
     assert chunks["W 1"].communication_s == chunks["W 1"].mean_wait_s == 0
 

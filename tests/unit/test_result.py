@@ -141,7 +141,11 @@ def test_a_result_says_what_was_folded_and_how_much_was_played(short_run):
         f"128 pipelines played as one of 16 ranks; {len(result.metrics.chunks)} distinct chunks "
         "played on 64 ranks in lock-step, with 8 draws of the expert load each"
     )
-    tasks = sum(len(c.timeline.graph) for draws in training.chunks.values() for c in draws)
+    tasks = sum(
+        len(chunk.timeline(draw).graph)
+        for chunk in training.chunks.values()
+        for draw in range(chunk.draws)
+    )
     assert result.play.tasks == tasks + len(training.pipeline.graph)
 
 
@@ -154,22 +158,37 @@ def test_every_distinct_chunk_of_the_program_is_played_on_the_whole_expert_group
         for kind, f, b in kinds
     }
     assert set(training.chunks) == keys
-    assert {chunk.ranks for draws in training.chunks.values() for chunk in draws} == {64}
+    unlike = {key for key in keys if training.blueprint.chunks[key].slots}
+    assert {training.chunks[key].ranks for key in unlike} == {64}
+    assert {training.chunks[key].draws for key in unlike} == {8}
 
 
 def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_run):
+    """As long as that draw, in the timeline; most draws of pairs are dealt to one."""
     training = short_run().training_run()
+    blueprint, folded = training.blueprint, training.folded
     steps = [step for own in training.pipeline.program for step in own]
-    assert set(training.played) == set(steps)
-    dealt = {id(training.played[step]) for step in steps if step.kind == "FB"}
-    pairs = [chunk for key, draws in training.chunks.items() if key[0] == "FB" for chunk in draws]
-    assert dealt <= {id(chunk) for chunk in pairs}
-    assert len(dealt) > len(pairs) / 2
+    lasted_s = (training.timeline.end_s - training.timeline.start_s)[: len(steps)]
+    assert len(folded.draw_of_step) == len(blueprint.key_of_step) == len(steps)
+    dealt = set()
+    for number, step in enumerate(steps):
+        key = blueprint.keys[blueprint.key_of_step[number]]
+        draw = folded.draw_of_step[number]
+        assert key[0] == step.kind
+        duration_s = training.chunks[key].duration_s[draw]
+        assert folded.chunk_s[number] == duration_s
+        assert lasted_s[number] == pytest.approx(duration_s, rel=1e-9)
+        if step.kind == "FB":
+            dealt.add((key, int(draw)))
+    pairs = sum(chunk.draws for key, chunk in training.chunks.items() if key[0] == "FB")
+    assert len(dealt) > pairs / 2
 
 
-def test_a_balanced_load_needs_one_draw(short_run):
+def test_a_balanced_load_needs_one_draw_of_one_rank(short_run):
+    """Which stands for the group."""
     training = short_run(FEW_CHUNKS, ("ranks.expert_load.kind", "balanced")).training_run()
-    assert {len(draws) for draws in training.chunks.values()} == {1}
+    assert {chunk.draws for chunk in training.chunks.values()} == {1}
+    assert {chunk.ranks for chunk in training.chunks.values()} == {1}
 
 
 def test_the_resolved_experiment_runs_again_to_the_same_metrics(short_run):

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from hwmodels.errors import InfeasibleError, SpecError
+from hwmodels.errors import InfeasibleError
 from workloads.model import MODELS
-from workloads.routing import draw_experts, expected_copies, expert_load
+from workloads.routing import (
+    correlated,
+    draw_experts,
+    expected_copies,
+    lognormal_load,
+    zipf_load,
+)
 
 V3 = MODELS.load("deepseek-v3").moe
 BENCHMARK = V3.model_copy(update={"group_score": "max"})
@@ -95,35 +101,87 @@ def test_a_group_that_would_straddle_nodes_is_refused():
         expected_copies(V3, 64, 72)
 
 
+# Loads
+
+
+def normals(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
 def test_loads_have_mean_one_and_the_spread_asked_for():
-    load = expert_load("lognormal", 0.08, 0.0, 64, 4000, np.random.default_rng(0))
+    load = lognormal_load(normals(4000, 64), 0.08)
+    assert load.shape == (4000, 64)
     np.testing.assert_allclose(load.mean(axis=1), 1, rtol=1e-14)
     assert load.std() == pytest.approx(0.08, rel=0.02)
     assert (load > 0).all()
 
 
+def test_a_rank_is_as_loaded_as_its_normal_says():
+    """exp(s z) with s^2 = ln(1 + sigma^2), over the mean of the ranks: of z = 0 and z = 1/s, the
+    second has e times the first, 2e / (1 + e) of the mean.
+    """
+    sigma = 0.3
+    z = np.array([0.0, 1 / np.sqrt(np.log1p(sigma**2))])
+    assert lognormal_load(z, sigma) == pytest.approx([2 / (1 + np.e), 2 * np.e / (1 + np.e)])
+
+
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
 def test_loads_of_two_layers_correlate_as_asked(correlation):
-    load = expert_load("lognormal", 0.08, correlation, 20_000, 2, np.random.default_rng(0))
+    """On 20,000 ranks: normals to the letter, log-normal loads of 8 % nearly."""
+    z = correlated(normals(1, 20_000), normals(2, 20_000, seed=1), correlation)
+    assert np.corrcoef(z)[0, 1] == pytest.approx(correlation, abs=0.03)
+    assert z.std(axis=1) == pytest.approx([1, 1], abs=0.02)  # still standard normals
+    load = lognormal_load(z, 0.08)
     assert np.corrcoef(load)[0, 1] == pytest.approx(correlation, abs=0.03)
 
 
-def test_balanced_loads_are_ones_and_draw_nothing():
-    rng = np.random.default_rng(0)
-    before = rng.bit_generator.state
-    assert (expert_load("balanced", 0.5, 0.0, 4, 3, rng) == np.ones((3, 4))).all()
-    assert rng.bit_generator.state == before
+def test_the_ends_of_correlation_are_the_normals_themselves():
+    """Fresh ones at 0; at 1 the same for every layer, to the bit."""
+    persistent, fresh = normals(3, 1, 8), normals(3, 5, 8, seed=1)
+    assert (correlated(persistent, fresh, 0.0) == fresh).all()
+    assert (correlated(persistent, fresh, 1.0) == persistent).all()
+    assert correlated(persistent, fresh, 0.5).shape == (3, 5, 8)
 
 
-@pytest.mark.parametrize(
-    ("kind", "sigma", "correlation", "message"),
-    [
-        ("normal", 0.1, 0.0, "expert_load.kind"),
-        ("lognormal", -0.1, 0.0, "expert_load.sigma: at least 0, got -0.1"),
-        ("lognormal", float("nan"), 0.0, "expert_load.sigma"),
-        ("lognormal", 0.1, 1.5, "expert_load.correlation: from 0 to 1, got 1.5"),
-    ],
-)
-def test_a_load_that_cannot_be_drawn_is_refused(kind, sigma, correlation, message):
-    with pytest.raises(SpecError, match=message):
-        expert_load(kind, sigma, correlation, 4, 3, np.random.default_rng(0))
+@pytest.mark.parametrize("load", [lambda z: lognormal_load(z, 0.0), lambda z: zipf_load(z, 0.0, 8)])
+def test_without_a_spread_loads_are_ones(load):
+    np.testing.assert_allclose(load(normals(5, 8)), np.ones((5, 8)), rtol=1e-14)
+
+
+def test_popular_experts_draw_tokens_by_the_power_of_their_place():
+    """Twelve experts on four ranks in a known order: the k-th draws k^-1.5."""
+    places = np.array([7, 1, 12, 4, 5, 2, 9, 3, 11, 6, 10, 8])  # of each expert
+    load = zipf_load(-places.astype(float), 1.5, 4)
+    share = [sum(k**-1.5 for k in places[3 * r : 3 * r + 3].tolist()) for r in range(4)]
+    assert load == pytest.approx([4 * own / sum(share) for own in share], rel=1e-14)
+
+
+def test_the_rank_of_the_most_popular_expert_has_its_closed_form():
+    """One expert a rank, exponent 1: the k-th has n / (k H_n), H the harmonic number."""
+    load = np.sort(zipf_load(normals(64), 1.0, 64))[::-1]
+    harmonic = sum(1 / k for k in range(1, 65))
+    assert load == pytest.approx([64 / (k * harmonic) for k in range(1, 65)], rel=1e-13)
+
+
+def test_zipf_loads_are_the_same_numbers_in_another_order():
+    """Each row has mean 1; with one expert a rank, who is popular only decides whose is which."""
+    load = zipf_load(normals(50, 3, 16), 0.7, 16)
+    assert load.shape == (50, 3, 16)
+    np.testing.assert_allclose(load.mean(axis=-1), 1, rtol=1e-14)
+    ordered = np.sort(load, axis=-1)
+    np.testing.assert_allclose(ordered, np.broadcast_to(ordered[0, 0], ordered.shape), rtol=1e-13)
+    assert len({row.tobytes() for row in load.reshape(-1, 16)}) == 150
+
+
+def test_more_experts_on_a_rank_even_its_load_out():
+    """And a larger exponent spreads it."""
+    z = normals(400, 256)
+    spread = {
+        (ranks, exponent): zipf_load(z, exponent, ranks).std()
+        for ranks in (16, 64, 256)
+        for exponent in (0.3, 0.6)
+    }
+    for exponent in (0.3, 0.6):
+        assert spread[16, exponent] < spread[64, exponent] < spread[256, exponent]
+    for ranks in (16, 64, 256):
+        assert spread[ranks, 0.3] < spread[ranks, 0.6]

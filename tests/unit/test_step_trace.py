@@ -38,9 +38,10 @@ def expected_spans(run, detail):
             total += 1
             continue
         step = run.pipeline.program[RANK][index]
-        chunk = run.played[step]
-        graph, tasks = chunk.timeline.graph, len(chunk.timeline.graph) // chunk.ranks
-        total += int((chunk.timeline.wait_s[:tasks] > 0).sum())
+        key = run.blueprint.keys[run.blueprint.key_of_step[task]]
+        timeline = run.chunks[key].timeline(run.folded.draw_of_step[task])
+        graph, tasks = timeline.graph, len(timeline.graph) // run.chunks[key].ranks
+        total += int((timeline.wait_s[:tasks] > 0).sum())
         for part in range(tasks):
             on_compute = graph.streams[graph.stream[part]].endswith("compute")
             opened = detail == "kernels" and on_compute
@@ -104,7 +105,9 @@ def test_the_kernels_of_a_segment_fill_it(short_run):
     """In launch order, end to end, from the segment's start to its end."""
     trace = short_run().timeline()
     segments = [e for e in trace.events("segments", [RANK]) if e["tid"] == 0]
-    opened = [e for e in trace.events("kernels", [RANK]) if e["tid"] == 0 and "args" in e]
+    opened = [
+        e for e in trace.events("kernels", [RANK]) if e["tid"] == 0 and "segment" in e["args"]
+    ]
     rest = iter(opened)
     filled = 0
     for segment in (s for s in segments if "(" in s["name"]):

@@ -1,0 +1,99 @@
+"""The chain of work that a step could not have been shorter without, over all ranks.
+
+Walked backwards from the rank that ends the step: each task started when the last of what it waited
+for ended, or when the last member of its collective was ready, so the chain has no gaps and its
+seconds sum to the step.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from simulator.blueprint import Blueprint
+from simulator.expansion import Expansion
+from simulator.explicit import ExplicitPlay
+from simulator.play.graph import Floats
+from simulator.play.order import Order, order_of
+from simulator.price.segments import SegmentPrices
+
+MESSAGES, OPTIMIZER = "pipeline messages", "optimizer"
+
+
+class Link(NamedTuple):
+    """One task of the chain, and the pipeline of the group it ran in."""
+
+    task: int
+    replica: int
+
+
+def critical_path_s(play: ExplicitPlay) -> dict[str, float]:
+    """Return the seconds of the critical path, the largest first.
+
+    By kernel family, `dispatch` and `combine` among them, messages and optimizer; sums to the step.
+    """
+    player = play.player
+    blueprint, expansion = player.blueprint, player.expansion
+    ends_s = play.optimizer_start_s + play.optimizer_s
+    last = int(np.argmax(ends_s))
+    groups = blueprint.pipeline.graph.collective[-len(ends_s) :]
+    together = groups == groups[last]
+    finish_s = np.where(together[:, None], play.finish_s, -1.0)
+    rank, pipeline = np.unravel_index(int(np.argmax(finish_s)), finish_s.shape)
+    group, replica = divmod(int(pipeline), player.experiment.plan.ep)
+    played, duration_s = player.play(range(group, group + 1), keep=None)
+    final = expansion.end[blueprint.pipeline.links.first[int(rank) + 1] - 1]
+    seconds = defaultdict(float, {OPTIMIZER: float(play.optimizer_s[last])})
+    shares = _family_shares(blueprint, player.prices)
+    for link in _walk(order_of(expansion.graph), played.end_s, Link(int(final), replica)):
+        own_s = float(duration_s[link])
+        for name, share in _names(blueprint, expansion, shares, link.task).items():
+            seconds[name] += share * own_s
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+
+def _walk(order: Order, end_s: Floats, link: Link) -> Iterator[Link]:
+    """Yield the tasks of the chain that ends with `link`, the last first.
+
+    Args:
+        end_s: (tasks, replicas) of one group.
+    """
+    place_of = np.empty(len(order.sequence), np.int64)
+    place_of[order.sequence] = np.arange(len(order.sequence))
+    joined = np.repeat(order.joined, np.diff(order.event_start))
+    task, replica = link
+    while True:
+        yield Link(task, replica)
+        place = place_of[task]
+        before = order.before[order.before_start[place] : order.before_start[place + 1]]
+        if not len(before):
+            return
+        if joined[place]:  # the last of the group to be ready was waited for
+            replica = int(np.argmax(end_s[before].max(axis=0)))
+        task = int(before[np.argmax(end_s[before, replica])])
+
+
+def _family_shares(blueprint: Blueprint, prices: SegmentPrices) -> list[dict[str, float]]:
+    """Return for each segment the shares of its kernel families, at balanced load."""
+    shares, segments = [], blueprint.segments
+    for launched in np.split(segments.launched, segments.first[1:]):
+        total: defaultdict[str, float] = defaultdict(float)
+        for index in launched.tolist():
+            total[segments.ops[index].family] += float(prices.op_s[index])
+        whole = sum(total.values())
+        shares.append({family: seconds / whole for family, seconds in total.items()})
+    return shares
+
+
+def _names(
+    blueprint: Blueprint, expansion: Expansion, shares: list[dict[str, float]], task: int
+) -> dict[str, float]:
+    """Return what a task's seconds are booked under, and in which shares."""
+    if expansion.part[task] < 0:
+        return {MESSAGES: 1.0}  # begin and end take no time
+    number, place = expansion.parts[expansion.part[task]].tolist()
+    chunk = blueprint.chunks[blueprint.keys[number]]
+    if chunk.row[place] < 0:
+        return {chunk.graph.program[place].carrier: 1.0}
+    return shares[int(chunk.row[place])]

@@ -1,0 +1,310 @@
+"""Explicit play: every rank of every pipeline, segment by segment.
+
+Collectives hold a group until its slowest member comes, so persistently loaded experts, slow GPUs,
+jitter and stragglers show what no mean rank shows. How much a segment is slowed beside the other
+stream is taken from folded play of its chunk, the mean over ranks: the one thing that is not played
+rank by rank. Groups of pipelines are played one by one, so memory does not grow with their number.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from simulator.blueprint import Blueprint
+from simulator.expansion import STREAMS, Expansion, expand
+from simulator.experiment import Experiment
+from simulator.folded import FoldedPlay
+from simulator.play.chunk import Engine
+from simulator.play.graph import Floats, Ints
+from simulator.play.loops import loops_for
+from simulator.play.order import ready_s
+from simulator.play.pipeline import COMPUTE, PHASES, RankTimes
+from simulator.play.timeline import ReplicaTimeline, Timeline
+from simulator.price.segments import BALANCED_COLUMN, SegmentPricer, SegmentPrices, load_index
+from simulator.ranks import GroupDraw, draw_group
+from workloads.chunks import COMM, Carrier
+
+TILE_RANKS = 64  # pipelines played side by side, if their expert groups are no larger
+
+
+class Seconds(NamedTuple):
+    """What the parts of a pipeline cost, whoever runs them.
+
+    Attributes:
+        row: (tasks,) row of the price table, -1 where there is none.
+        exchange: (tasks,) place in `exchanges` of what an exchange costs, -1 where it is none.
+        exchanges: kinds of layers and the kernels that carry their exchange.
+        slowdown: (tasks,) beside the other stream, mean over ranks; of a message, its seconds.
+    """
+
+    row: Ints
+    exchange: Ints
+    exchanges: tuple[tuple[int, Carrier], ...]
+    slowdown: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplicitPlay:
+    """What every rank did in one step; a rank is (pipeline rank, pipeline).
+
+    Attributes:
+        phase_s: (phases, pp, dp) seconds, in the order of `pipeline.PHASES`; they sum to the step.
+        compute_s, communication_s: (pp, dp) seconds of work by stream.
+        wait_s: (pp, dp) seconds a rank waited for others in exchanges.
+        blame_s: (pp, dp) seconds that others waited for it there, the last to come.
+        finish_s: (pp, dp) end of its last chunk.
+        optimizer_s: (pp,) seconds of the end of the step.
+        step_s: until the last rank has updated its weights.
+        tasks: played.
+        player: plays single groups again, to look closer.
+    """
+
+    phase_s: Floats
+    compute_s: Floats
+    communication_s: Floats
+    wait_s: Floats
+    blame_s: Floats
+    finish_s: Floats
+    optimizer_s: Floats
+    step_s: float
+    tasks: int
+    player: "GroupPlayer"
+
+    @property
+    def times(self) -> RankTimes:
+        """Where the time of each pipeline rank went, mean over pipelines."""
+        return RankTimes(dict(zip(PHASES, self.phase_s.mean(axis=2), strict=True)), self.step_s)
+
+    @property
+    def optimizer_start_s(self) -> Floats:
+        """(pp,) when all ranks that hold the same stages have ended their last chunk."""
+        return _optimizer_start_s(self.player.blueprint, self.finish_s)
+
+    def record(self, pipeline: int) -> "PipelineRecord":
+        """Return all that happened in one pipeline; its group is played again."""
+        player = self.player
+        expansion, whole = player.expansion, player.blueprint.pipeline
+        group, replica = divmod(pipeline, player.experiment.plan.ep)
+        played, duration_s = player.play(range(group, group + 1), keep=None)
+        end_s, seconds = played.end_s[:, replica], duration_s[:, replica]
+        segments = Timeline(
+            expansion.graph.with_durations(seconds),
+            ready_s(expansion.graph, end_s),
+            end_s - seconds,
+            end_s,
+        )
+        optimizer_s = self.optimizer_start_s
+        begin_s = np.concatenate(
+            [end_s[expansion.begin], (end_s - seconds)[expansion.message], optimizer_s]
+        )
+        until_s = np.concatenate(
+            [end_s[expansion.end], end_s[expansion.message], optimizer_s + self.optimizer_s]
+        )
+        graph = whole.graph.with_durations(until_s - begin_s)
+        return PipelineRecord(Timeline(graph, begin_s, begin_s, until_s), segments)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PipelineRecord:
+    """What happened in one pipeline.
+
+    Attributes:
+        chunks: timeline of the pipeline's graph of steps, messages and optimizer.
+        segments: timeline of its expansion.
+    """
+
+    chunks: Timeline
+    segments: Timeline
+
+
+def play_explicit(
+    experiment: Experiment,
+    folded: FoldedPlay,
+    pricer: SegmentPricer,
+    engine: Engine,
+    message_s: float,
+    optimizer_s: list[float],
+) -> ExplicitPlay:
+    """Play every rank.
+
+    Args:
+        folded: the same experiment played folded; its prices and slowdowns are used.
+        message_s: that one message holds the sending port.
+        optimizer_s: of the end of the step, by pipeline rank.
+    """
+    stage = GroupPlayer.of(experiment, folded, pricer, engine, message_s)
+    tiles = stage.tiles()
+    with ThreadPoolExecutor(min(len(tiles), os.cpu_count() or 1)) as threads:
+        played = list(threads.map(stage.summary, tiles))
+    blueprint = folded.blueprint
+    finish_s = np.concatenate([each.finish_s for each in played], axis=1)
+    seconds = np.array(optimizer_s)
+    step_s = float((_optimizer_start_s(blueprint, finish_s) + seconds).max())
+    phase_s = np.concatenate([each.phase_s for each in played], axis=2)
+    phase_s[PHASES.index("optimizer")] = seconds[:, None]
+    phase_s[PHASES.index("bubble")] = step_s - phase_s.sum(axis=0)
+    compute_s, communication_s, wait_s, blame_s = (
+        np.concatenate([each.streams[n] for each in played], axis=1) for n in range(4)
+    )
+    return ExplicitPlay(
+        phase_s,
+        compute_s,
+        communication_s,
+        wait_s,
+        blame_s,
+        finish_s,
+        seconds,
+        step_s,
+        len(stage.expansion.graph) * finish_s.shape[1],
+        stage,
+    )
+
+
+def _optimizer_start_s(blueprint: Blueprint, finish_s: Floats) -> Floats:
+    """Return (pp,) when all ranks, of all pipelines, with the same stages have ended."""
+    last = finish_s.max(axis=1)
+    groups = blueprint.pipeline.graph.collective[-len(last) :]
+    latest = np.zeros(groups.max() + 1)
+    np.maximum.at(latest, groups, last)
+    return np.asarray(latest[groups])
+
+
+class _Summary(NamedTuple):
+    """What is kept of one tile: arrays as in `ExplicitPlay`, for its pipelines."""
+
+    phase_s: Floats
+    streams: tuple[Floats, Floats, Floats, Floats]
+    finish_s: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupPlayer:
+    """Plays tiles of whole expert groups of pipelines."""
+
+    experiment: Experiment
+    blueprint: Blueprint
+    expansion: Expansion
+    seconds: Seconds
+    prices: SegmentPrices
+    pricer: SegmentPricer
+    engine: Engine
+
+    @classmethod
+    def of(
+        cls,
+        experiment: Experiment,
+        folded: FoldedPlay,
+        pricer: SegmentPricer,
+        engine: Engine,
+        message_s: float,
+    ) -> "GroupPlayer":
+        """Return the player of an experiment."""
+        expansion = expand(folded.blueprint)
+        seconds = _part_seconds(experiment, folded, expansion, message_s)
+        return cls(experiment, folded.blueprint, expansion, seconds, folded.prices, pricer, engine)
+
+    def tiles(self) -> list[range]:
+        """Return the numbers of all groups, in tiles."""
+        groups = self.experiment.plan.mesh(self.experiment.cluster.gpus).edp
+        width = max(1, TILE_RANKS // self.experiment.plan.ep)
+        return [range(first, min(first + width, groups)) for first in range(0, groups, width)]
+
+    def play(self, groups: range, keep: Ints | None) -> tuple[ReplicaTimeline, Floats]:
+        """Play some groups; return their timeline and (tasks, replicas) durations."""
+        expansion, ep = self.expansion, self.experiment.plan.ep
+        slots = expansion.slot_rank, expansion.slot_layer
+        draws = [draw_group(self.experiment, self.blueprint, *slots, group) for group in groups]
+        duration_s = self._durations(draws)
+        return self.engine.play_replicas(expansion.graph, duration_s, ep, keep), duration_s
+
+    def summary(self, groups: range) -> _Summary:
+        """Play some groups and reduce what happened to each of their ranks."""
+        expansion = self.expansion
+        played, _ = self.play(groups, keep=np.concatenate([expansion.begin, expansion.end]))
+        begin_s, end_s = np.split(played.end_s, 2)
+        steps = len(begin_s)
+        pipeline = self.blueprint.pipeline
+        pp = len(pipeline.program)
+        phase_s = np.zeros((len(PHASES) * pp, begin_s.shape[1]))
+        place = pipeline.phase[:steps] * pp + pipeline.rank[:steps]
+        order = np.argsort(place, kind="stable")
+        present, first = np.unique(place[order], return_index=True)
+        phase_s[present] = np.add.reduceat((end_s - begin_s)[order], first, axis=0)
+        last = np.array(pipeline.links.first[1:]) - 1
+        busy_s, wait_s, blame_s = (
+            each.reshape(pp, len(STREAMS), -1)
+            for each in (played.busy_s, played.wait_s, played.blame_s)
+        )
+        compute, comm = STREAMS.index(COMPUTE), STREAMS.index(COMM)
+        return _Summary(
+            phase_s.reshape(len(PHASES), pp, -1),
+            (busy_s[:, compute], busy_s[:, comm], wait_s[:, comm], blame_s[:, comm]),
+            end_s[last],
+        )
+
+    def _durations(self, draws: list[GroupDraw]) -> Floats:
+        """Return (tasks, replicas) seconds of every task of some groups."""
+        expansion, seconds = self.expansion, self.seconds
+        slots, ep = expansion.slots, self.experiment.plan.ep
+        load = np.stack([draw.load for draw in draws], axis=1)  # (slots, groups, ep)
+        nic, nvlink = (
+            np.stack([getattr(draw, name) for draw in draws], axis=1) for name in ("nic", "nvlink")
+        )
+        column = np.full((slots + 1, len(draws) * ep), BALANCED_COLUMN)
+        column[:slots] = load_index(load).reshape(slots, -1)
+        table = self.prices.seconds
+        if column.max() >= table.shape[1]:  # one of millions of draws: price up to it
+            table = self.pricer.prices(self.blueprint.segments, float(load.max())).seconds
+        exchange_s = np.zeros((len(seconds.exchanges), slots + 1, len(draws)))
+        for number, (kind, carrier) in enumerate(seconds.exchanges):
+            exchange = self.blueprint.layers[kind].exchange
+            assert exchange is not None, "only layers with one exchange tokens"
+            exchange_s[number, :slots] = self.pricer.exchanges.exchange_s(
+                exchange, carrier, load, nic[expansion.slot_rank], nvlink[expansion.slot_rank]
+            )
+        duration_s = np.empty((len(expansion.graph), len(draws) * ep))
+        loops_for(duration_s.size).fill_durations(
+            seconds.row,
+            seconds.exchange,
+            expansion.slot,
+            expansion.step,
+            expansion.rank,
+            seconds.slowdown,
+            table,
+            column,
+            exchange_s,
+            np.concatenate([draw.slowness for draw in draws], axis=1),
+            np.concatenate([draw.jitter for draw in draws], axis=1),
+            nic.reshape(len(nic), -1),
+            ep,
+            duration_s,
+        )
+        return duration_s
+
+
+def _part_seconds(
+    experiment: Experiment, folded: FoldedPlay, expansion: Expansion, message_s: float
+) -> Seconds:
+    """Return prices and slowdowns by task."""
+    blueprint = folded.blueprint
+    exchanges: dict[tuple[int, Carrier], int] = {}
+    rows, carried, slowdown = [], [], []
+    for number, place in expansion.parts.tolist():
+        key = blueprint.keys[number]
+        chunk, segment = blueprint.chunks[key], blueprint.chunks[key].graph.program[place]
+        rows.append(int(chunk.row[place]))
+        exposed = experiment.communication.exchange_slowdown(key[0]) if segment.is_exchange else 1.0
+        slowdown.append(float(folded.chunks[key].slowdown[place]) * exposed)
+        name = (int(chunk.kind_of[place]), segment.carrier)
+        carried.append(exchanges.setdefault(name, len(exchanges)) if segment.is_exchange else -1)
+    is_part = expansion.part >= 0
+    row, exchange = (np.full(len(expansion.part), -1) for _ in range(2))
+    factor = np.zeros(len(expansion.part))
+    row[is_part] = np.array(rows)[expansion.part[is_part]]
+    exchange[is_part] = np.array(carried)[expansion.part[is_part]]
+    factor[is_part] = np.array(slowdown)[expansion.part[is_part]]
+    factor[expansion.message] = message_s
+    return Seconds(row, exchange, tuple(exchanges), factor)

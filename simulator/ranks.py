@@ -1,0 +1,134 @@
+"""How ranks differ: the loads of their experts, the speed of their GPUs, jitter, stragglers.
+
+Everything is drawn here, from one seed, group by group: what one group draws does not depend on how
+many others there are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.blueprint import Blueprint, ChunkKey
+from simulator.experiment import Experiment
+from simulator.play.graph import Floats, Ints
+from workloads.routing import correlated, lognormal_load, zipf_load
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupDraw:
+    """What sets the ranks of one expert group of pipelines apart.
+
+    A group is `ep` pipelines side by side: one expert group on every pipeline rank.
+
+    Attributes:
+        load: (slots, ep) expert load of each micro-batch on each routed layer.
+        slowness: (pp, ep) time / normal time of each GPU's kernels.
+        nic, nvlink: (pp, ep) the same of its links.
+        jitter: (steps, ep) time / expected time of each chunk's kernels.
+    """
+
+    load: Floats
+    slowness: Floats
+    nic: Floats
+    nvlink: Floats
+    jitter: Floats
+
+
+def chunk_loads(
+    experiment: Experiment,
+    blueprint: Blueprint,
+    key: ChunkKey,
+    draws: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """Return (draws, slots, ranks) expert loads of one chunk, for ranks that stand for all."""
+    slots = blueprint.chunks[key].slots
+    _, forward, backward = key
+    layers = [*_routed_layers(blueprint, forward), *_routed_layers(blueprint, backward)]
+    units = _units(experiment)
+    persistent = rng.standard_normal((draws, 1, units))
+    fresh = rng.standard_normal((draws, slots, units))
+    return _loads(experiment, persistent, fresh, np.array(layers, np.int64))
+
+
+def draw_group(
+    experiment: Experiment, blueprint: Blueprint, slot_rank: Ints, slot_layer: Ints, group: int
+) -> GroupDraw:
+    """Draw one expert group of pipelines.
+
+    Args:
+        slot_rank, slot_layer: (slots,) pipeline rank that meets each load, and the number of the
+            routed layer in the model.
+        group: its number.
+    """
+    ranks, plan = experiment.ranks, experiment.plan
+    units, ep = _units(experiment), plan.ep
+    # A stream for each purpose: who changes one of them meets the same chance in the others.
+    popularity, speed, noise = (
+        np.random.default_rng((ranks.seed, group, purpose)) for purpose in range(3)
+    )
+    persistent = popularity.standard_normal((plan.pp, units))
+    fresh = np.zeros((len(slot_rank), units))
+    if ranks.expert_load.is_drawn and ranks.expert_load.correlation < 1:
+        fresh = popularity.standard_normal(fresh.shape)
+    slowness = np.exp(ranks.gpu_speed_sigma * speed.standard_normal((plan.pp, ep)))
+    jitter = np.ones((len(blueprint.steps), ep))
+    if ranks.jitter:
+        sigma = np.sqrt(np.log1p(ranks.jitter**2))
+        jitter = np.exp(sigma * noise.standard_normal(jitter.shape) - sigma**2 / 2)
+    parts = {"gpu": slowness, "nic": np.ones((plan.pp, ep)), "nvlink": np.ones((plan.pp, ep))}
+    mesh = plan.mesh(experiment.cluster.gpus)
+    for straggler in ranks.stragglers:
+        place = mesh.coordinates(straggler.gpu)
+        if place.edp == group:
+            parts[straggler.part][place.pp, place.ep] *= straggler.slowdown
+    return GroupDraw(
+        _loads(experiment, persistent[slot_rank], fresh, slot_layer),
+        parts["gpu"],
+        parts["nic"],
+        parts["nvlink"],
+        jitter,
+    )
+
+
+def highest_load(experiment: Experiment) -> float:
+    """Return a load that hardly any rank exceeds: five sigma, or what the kind of load allows."""
+    load, ep = experiment.ranks.expert_load, experiment.plan.ep
+    if load.kind == "lognormal":
+        return float(min(ep, np.exp(5 * np.sqrt(np.log1p(load.sigma**2)))))
+    if load.kind == "zipf":
+        units = _units(experiment)
+        return float(zipf_load(-np.arange(units, dtype=np.float64), load.exponent, ep).max())
+    return max((ep * max(row) / sum(row) for row in load.loads), default=1.0)
+
+
+def _units(experiment: Experiment) -> int:
+    """What popularity is drawn for: ranks, or for `zipf` single experts."""
+    moe = experiment.model.moe
+    if experiment.ranks.expert_load.kind == "zipf" and moe is not None:
+        return moe.routed_experts
+    return experiment.plan.ep
+
+
+def _loads(experiment: Experiment, persistent: Floats, fresh: Floats, layers: Ints) -> Floats:
+    """Return (..., slots, ranks) loads from standard normals; `layers` are those of the slots."""
+    load, ep = experiment.ranks.expert_load, experiment.plan.ep
+    if load.kind == "matrix":
+        given = np.array(load.loads)
+        given = given / given.mean(axis=1, keepdims=True)
+        own = given[np.minimum(layers, len(given) - 1)]
+        return np.array(np.broadcast_to(own, (*fresh.shape[:-1], ep)))
+    if not load.is_drawn:
+        return np.ones((*fresh.shape[:-1], ep))
+    z = correlated(persistent, fresh, load.correlation)
+    if load.kind == "zipf":
+        return zipf_load(z, load.exponent, ep)
+    return lognormal_load(z, load.sigma)
+
+
+def _routed_layers(blueprint: Blueprint, stage: int) -> range:
+    """Numbers, in the model, of the routed layers of a stage; none of stage -1."""
+    if stage < 0:
+        return range(0)
+    first = sum(len(own) for own in blueprint.routed[:stage])
+    return range(first, first + len(blueprint.routed[stage]))

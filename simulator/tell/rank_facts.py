@@ -1,0 +1,79 @@
+"""What single ranks did, where every rank was played; pure functions of a run."""
+
+import numpy as np
+
+from hwmodels.spec import Spec
+from simulator.critical_path import critical_path_s
+from simulator.explicit import ExplicitPlay
+from simulator.play.pipeline import PHASES
+
+WAITED_FOR_SHOWN = 10
+
+
+class WaitedFor(Spec):
+    """A GPU that others waited for in exchanges.
+
+    Attributes:
+        gpu: its rank.
+        caused_s: seconds that all others together waited for it, each time it came last.
+        waiting: the first and the last GPU of its expert group, which are those that waited.
+    """
+
+    gpu: int
+    caused_s: float
+    waiting: tuple[int, int]
+
+
+class RankFacts(Spec):
+    """Where the time of every GPU went; GPU `p dp + d` is pipeline rank p of pipeline d.
+
+    Attributes:
+        compute_s, communication_s: work on the two streams, by GPU; they overlap.
+        wait_s: waiting for other ranks in exchanges, by GPU.
+        bubble_s: neither chunk nor optimizer, by GPU.
+        caused_s: what others waited in exchanges because this GPU came last.
+        waited_for: the GPUs that held the others up most.
+        critical_path_s: seconds of the chain of work that the step could not have been shorter
+            without, by kernel family; `dispatch`, `combine`, messages and optimizer among them.
+        folded_step_s: the same step if all ranks were alike: without spread of GPUs, jitter,
+            stragglers and persistent loads, and with chunks that end together.
+    """
+
+    compute_s: tuple[float, ...]
+    communication_s: tuple[float, ...]
+    wait_s: tuple[float, ...]
+    bubble_s: tuple[float, ...]
+    caused_s: tuple[float, ...]
+    waited_for: tuple[WaitedFor, ...]
+    critical_path_s: dict[str, float]
+    folded_step_s: float
+
+
+def rank_facts(play: ExplicitPlay, folded_step_s: float) -> RankFacts:
+    """Return what every rank did."""
+    by_gpu = {
+        "compute_s": play.compute_s,
+        "communication_s": play.communication_s,
+        "wait_s": play.wait_s,
+        "bubble_s": play.phase_s[PHASES.index("bubble")],
+        "caused_s": play.blame_s,
+    }
+    return RankFacts(
+        **{name: tuple(seconds.ravel().tolist()) for name, seconds in by_gpu.items()},
+        waited_for=tuple(_waited_for(play)),
+        critical_path_s=critical_path_s(play),
+        folded_step_s=folded_step_s,
+    )
+
+
+def _waited_for(play: ExplicitPlay) -> list[WaitedFor]:
+    """Return the GPUs that held the others up most, the worst first."""
+    caused_s, ep = play.blame_s.ravel(), play.player.experiment.plan.ep
+    worst = np.argsort(-caused_s, kind="stable")[:WAITED_FOR_SHOWN]
+    return [
+        WaitedFor(
+            gpu=gpu, caused_s=caused_s[gpu], waiting=(gpu // ep * ep, gpu // ep * ep + ep - 1)
+        )
+        for gpu in worst.tolist()
+        if caused_s[gpu] > 0
+    ]

@@ -1,0 +1,123 @@
+"""Explicit ranks against the replay of their program, and against folded play where it is exact."""
+
+import numpy as np
+import pytest
+
+from simulator import Experiment
+from simulator.play import array, reference
+from simulator.training import train
+from tests.program_replay import replay_group
+
+SMALL = {
+    "plan.pp": 4,
+    "plan.ep": 8,
+    "plan.layout": "3d+13m, 15m, 15m, 15m+mtp+2heads",
+    "cluster.nodes": 8,
+    "cluster.node.chip.hbm_capacity_bytes": "2 TB",
+    "batch.sequences": 16 * 8,
+    "ranks.play": "explicit",
+    "ranks.draws": 1,
+}
+SKEWED = {
+    "ranks.jitter": 0.05,
+    "ranks.gpu_speed_sigma": 0.03,
+    "ranks.expert_load.correlation": 0.5,
+    "ranks.stragglers": [
+        {"gpu": 3, "slowdown": 1.5},
+        {"gpu": 21, "part": "nic", "slowdown": 3.0},
+        {"gpu": 40, "part": "nvlink", "slowdown": 2.0},
+    ],
+}
+
+
+def small(**changes):
+    """A step of DeepSeek-V3 on 64 GPUs: 4 pipeline ranks, 16 pipelines in two groups."""
+    values = SMALL | changes
+    return Experiment.load("deepseek-v3-pretrain").with_overrides(values)
+
+
+def replayed(run, group):
+    """The replay of one group with the durations that the engine was given."""
+    player = run.explicit.player
+    blueprint, expansion = player.blueprint, player.expansion
+    played, duration_s = player.play(range(group, group + 1), keep=None)
+    first = blueprint.pipeline.links.first
+    numbers = {id(step): number for number, step in enumerate(blueprint.steps)}
+
+    def segments_of(step):
+        key = blueprint.keys[blueprint.key_of_step[numbers[id(step)]]]
+        return blueprint.chunks[key].graph.program
+
+    def seconds(rank, place, number):
+        return duration_s[expansion.begin[first[rank] + place] + 1 + number]
+
+    def message_s(rank):
+        own = expansion.message[expansion.rank[expansion.message] == rank]
+        return duration_s[own[0]]
+
+    program = run.workload.program
+    return replay_group(program, segments_of, seconds, message_s, 8), played
+
+
+@pytest.mark.parametrize("schedule", ["dualpipe", "1f1b", "zb1p"])
+@pytest.mark.parametrize("group", [0, 1])
+def test_every_step_of_every_rank_begins_and_ends_as_in_the_replay(schedule, group):
+    run = train(small(**SKEWED, **{"plan.schedule": schedule}))
+    expected, played = replayed(run, group)
+    expansion, first = run.explicit.player.expansion, run.pipeline.links.first
+    for (rank, place), begin_s in expected.begin_s.items():
+        number = first[rank] + place
+        assert played.end_s[expansion.begin[number]] == pytest.approx(begin_s, rel=1e-12)
+        assert played.end_s[expansion.end[number]] == pytest.approx(
+            expected.end_s[rank, place], rel=1e-12
+        )
+
+
+def test_waits_and_who_caused_them_are_those_of_the_replay():
+    run = train(small(**SKEWED))
+    for group in (0, 1):
+        expected, _ = replayed(run, group)
+        own = slice(8 * group, 8 * group + 8)
+        for rank in range(4):
+            assert run.explicit.wait_s[rank, own] == pytest.approx(expected.wait_s[rank], rel=1e-9)
+            assert run.explicit.blame_s[rank, own] == pytest.approx(
+                expected.blame_s[rank], rel=1e-9
+            )
+
+
+def test_the_reference_engine_plays_the_same_step():
+    """All ranks of two pipeline ranks and few micro-batches, so that SimPy can."""
+    changes = {
+        "plan.pp": 2,
+        "plan.layout": "3d+28m, 30m+mtp+2heads",
+        "cluster.nodes": 2,
+        "batch.sequences": 8 * 4,
+    }
+    compiled, defined = (
+        train(small(**SKEWED | {"ranks.stragglers": []}, **changes, **{"ranks.engine": engine}))
+        for engine in ("array", "reference")
+    )
+    assert compiled.explicit.phase_s == pytest.approx(defined.explicit.phase_s, rel=1e-9, abs=1e-9)
+    assert compiled.explicit.wait_s == pytest.approx(defined.explicit.wait_s, rel=1e-9)
+    assert compiled.explicit.step_s == pytest.approx(defined.explicit.step_s, rel=1e-12)
+
+
+def test_balanced_ranks_played_one_by_one_are_the_folded_ones():
+    """Alike ranks end every chunk together, so folding is exact."""
+    run = train(small(**{"ranks.expert_load.kind": "balanced"}))
+    assert run.explicit.step_s == pytest.approx(run.folded_timeline.makespan_s, rel=1e-9)
+    assert not run.explicit.wait_s.any()
+
+
+def test_the_phases_of_every_rank_sum_to_the_step():
+    run = train(small(**SKEWED))
+    assert (run.explicit.phase_s >= 0).all()
+    assert run.explicit.phase_s.sum(axis=0) == pytest.approx(
+        np.full((4, 16), run.explicit.step_s), rel=1e-12
+    )
+
+
+def test_both_engines_are_modules_with_the_same_door():
+    for engine in (array, reference):
+        assert callable(engine.play)
+        assert callable(engine.play_replicas)

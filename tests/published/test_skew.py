@@ -1,0 +1,65 @@
+"""Ranks that differ: what lock-step makes of uneven loads and of GPUs of uneven speed.
+
+Pair times of a prototype that played 64 ranks from the blocks of DeepSeek's training trace
+(deepseek-ai/profile-data @4496024): 129.8 ms with loads of 8 % spread drawn for each layer anew,
+135.8 ms with the same ranks always loaded; the trace itself waits 2.04 ms in an exchange.
+"""
+
+import numpy as np
+import pytest
+
+from simulator import Experiment
+from simulator.training import train
+
+PAIR = ("FB", 1, 1)  # four MoE layers beside four, as in the trace
+
+
+def step(**ranks):
+    """The pre-training step with `ranks.*` as given; dots as double underscores."""
+    values = {f"ranks.{name.replace('__', '.')}": value for name, value in ranks.items()}
+    return train(Experiment.load("deepseek-v3-pretrain").with_overrides(values))
+
+
+@pytest.mark.parametrize(("correlation", "pair_s"), [(0.0, 0.1298), (1.0, 0.1358)])
+def test_a_pair_takes_what_a_prototype_on_measured_blocks_took(correlation, pair_s):
+    run = step(play="folded", draws=64, expert_load__correlation=correlation)
+    assert run.chunks[PAIR].duration_s.mean() == pytest.approx(pair_s, rel=0.01)
+
+
+def test_ranks_wait_in_exchanges_about_as_long_as_in_the_trace():
+    run = step(play="folded", draws=64)
+    assert run.chunks[PAIR].mean_wait_s == pytest.approx(2.04e-3, rel=0.30)
+
+
+def test_gpus_of_uneven_speed_cost_more_than_their_mean():
+    """1.5 % of spread over 2,048 GPUs leaves the work as it was and lengthens the step by several
+    times that much of a per cent: every exchange waits for the slowest of 64 GPUs, the optimizer
+    for the slowest of all pipelines.
+    """
+    alike, uneven = step(play="explicit"), step(gpu_speed_sigma=0.015)
+    assert uneven.explicit.compute_s.mean() == pytest.approx(
+        alike.explicit.compute_s.mean(), rel=2e-3
+    )
+    assert 1.015 < uneven.times.step_s / alike.times.step_s < 1.06
+    assert uneven.explicit.wait_s.mean() > 1.1 * alike.explicit.wait_s.mean()
+    slow = np.argsort(uneven.explicit.compute_s[7])[-6:]  # of pipeline rank 7, two groups of 64
+    caused = uneven.explicit.blame_s[7]
+    assert caused[slow].sum() > 0.3 * caused.sum()  # 5 % of its GPUs
+
+
+def test_one_slow_gpu_holds_up_its_group_and_is_named():
+    """GPU 500 at half speed: pipeline rank 3, pipeline 116, in the second expert group."""
+    alike = step(play="explicit")
+    slow = step(stragglers=[{"gpu": 500, "slowdown": 2.0}])
+    assert slow.times.step_s > 1.5 * alike.times.step_s
+    assert np.unravel_index(np.argmax(slow.explicit.blame_s), (16, 128)) == (3, 116)
+
+
+def test_one_slow_nic_slows_the_groups_that_contain_it():
+    """A NIC at a tenth of its rate makes every exchange of its group wait for it."""
+    alike = step(play="explicit")
+    slow = step(stragglers=[{"gpu": 500, "part": "nic", "slowdown": 10.0}])
+    busy = slow.explicit.communication_s / alike.explicit.communication_s
+    assert busy[3, 64:].min() > 5
+    assert np.delete(busy, 3, axis=0) == pytest.approx(np.ones((15, 128)), rel=1e-9)
+    assert busy[3, :64] == pytest.approx(np.ones(64), rel=1e-9)

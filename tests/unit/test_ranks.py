@@ -1,0 +1,324 @@
+"""What sets ranks apart: who draws what from which seed, and who is the straggler."""
+
+import numpy as np
+import pytest
+
+from simulator.blueprint import blueprint
+from simulator.expansion import expand
+from simulator.ranks import chunk_loads, draw_group, highest_load
+from simulator.training import train
+
+PP, EP, GROUPS = 4, 8, 2
+UNLIKE = (
+    ("ranks.jitter", 0.05),
+    ("ranks.gpu_speed_sigma", 0.02),
+    ("ranks.expert_load.correlation", 0.5),
+)
+COLUMNS = ("load", "slowness", "nic", "nvlink", "jitter")
+BALANCED = ("ranks.expert_load.kind", "balanced")
+ZIPF = (("ranks.expert_load.kind", "zipf"), ("ranks.expert_load.exponent", 0.8))
+
+
+@pytest.fixture(scope="module")
+def draw(small_experiment):
+    """Draws of one group of the small experiment, as changed."""
+
+    def play(*changes, group=0):
+        experiment = small_experiment(*changes)
+        plan = blueprint(experiment)
+        expansion = expand(plan)
+        return draw_group(experiment, plan, expansion.slot_rank, expansion.slot_layer, group)
+
+    return play
+
+
+@pytest.fixture(scope="module")
+def slots(small_experiment):
+    """Pipeline rank and routed layer of every load of a pipeline."""
+    expansion = expand(blueprint(small_experiment()))
+    return expansion.slot_rank, expansion.slot_layer
+
+
+def bytes_of(drawn, columns=COLUMNS):
+    return {name: getattr(drawn, name).tobytes() for name in columns}
+
+
+def test_a_group_draws_for_each_rank_slot_and_step(draw, slots, small_experiment):
+    drawn = draw(*UNLIKE)
+    assert drawn.load.shape == (len(slots[0]), EP)
+    assert drawn.slowness.shape == drawn.nic.shape == drawn.nvlink.shape == (PP, EP)
+    assert drawn.jitter.shape == (len(blueprint(small_experiment()).steps), EP)
+    for column in ("load", "slowness", "jitter"):
+        values = getattr(drawn, column)
+        assert (values > 0).all()
+        assert len(np.unique(values)) == values.size
+
+
+def test_one_seed_draws_the_same_bytes_and_another_others(draw):
+    once, again = (bytes_of(draw(*UNLIKE)) for _ in range(2))
+    assert once == again
+    drawn = ("load", "slowness", "jitter")
+    other = draw(*UNLIKE, ("ranks.seed", 1))
+    assert all(once[name] != own for name, own in bytes_of(other, drawn).items())
+    neighbour = draw(*UNLIKE, group=1)
+    assert all(once[name] != own for name, own in bytes_of(neighbour, drawn).items())
+
+
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [
+        (("ranks.jitter", 0.2), "jitter"),
+        (("ranks.gpu_speed_sigma", 0.1), "slowness"),
+        (("ranks.expert_load.correlation", 0.9), "load"),
+        (("ranks.expert_load.sigma", 0.3), "load"),
+        (("ranks.expert_load.kind", "balanced"), "load"),
+        (("ranks.stragglers", [{"gpu": 3, "part": "nic", "slowdown": 2}]), "nic"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_who_changes_one_thing_meets_the_same_chance_in_the_others(draw, change, moved):
+    before, after = bytes_of(draw(*UNLIKE)), bytes_of(draw(*UNLIKE, change))
+    assert {name for name in COLUMNS if before[name] != after[name]} == {moved}
+
+
+def test_a_larger_spread_spreads_the_same_chance(draw):
+    """Twice the sigma of speeds, twice their logarithms; jitter keeps its order."""
+    one, two = (draw(*UNLIKE, ("ranks.gpu_speed_sigma", sigma)) for sigma in (0.02, 0.04))
+    assert np.log(two.slowness) == pytest.approx(2 * np.log(one.slowness), rel=1e-12)
+    one, two = (draw(*UNLIKE, ("ranks.jitter", sigma)) for sigma in (0.02, 0.2))
+    assert (np.argsort(one.jitter, axis=None) == np.argsort(two.jitter, axis=None)).all()
+
+
+def test_what_a_group_draws_does_not_depend_on_how_many_others_there_are(draw):
+    """On twice the GPUs, with as many micro-batches each."""
+    twice = (("cluster.nodes", 16), ("batch.sequences", 320))
+    for group in range(GROUPS):
+        few, many = draw(*UNLIKE, group=group), draw(*UNLIKE, *twice, group=group)
+        assert bytes_of(few) == bytes_of(many)
+
+
+def test_without_any_spread_all_ranks_are_alike(draw):
+    drawn = draw(("ranks.expert_load.sigma", 0.0))
+    for name in COLUMNS:
+        assert (getattr(drawn, name) == 1).all(), name
+
+
+def test_jitter_has_mean_one_and_the_spread_asked_for(draw):
+    """Over 70 chunks on 8 ranks of 20 groups: log-normal, so logarithms have mean -s^2 / 2."""
+    jitter = np.stack([draw(("ranks.jitter", 0.1), group=group).jitter for group in range(20)])
+    assert jitter.size == 20 * 70 * EP
+    assert jitter.mean() == pytest.approx(1, abs=0.004)
+    assert jitter.std() == pytest.approx(0.1, rel=0.03)
+    sigma = np.sqrt(np.log1p(0.1**2))
+    assert np.log(jitter).mean() == pytest.approx(-(sigma**2) / 2, abs=0.004)
+    assert np.log(jitter).std() == pytest.approx(sigma, rel=0.03)
+
+
+def test_speeds_have_the_spread_asked_for(draw):
+    slowness = [draw(("ranks.gpu_speed_sigma", 0.05), group=g).slowness for g in range(100)]
+    assert np.std(slowness) == pytest.approx(0.05, rel=0.05)
+    assert np.median(slowness) == pytest.approx(1, abs=0.005)
+
+
+# Stragglers
+
+
+@pytest.mark.parametrize("part", ["gpu", "nic", "nvlink"])
+@pytest.mark.parametrize(
+    ("gpu", "group", "place"),
+    [
+        (0, 0, (0, 0)),
+        (7, 0, (0, 7)),
+        (8, 1, (0, 0)),
+        (16 + 3, 0, (1, 3)),
+        (2 * 16 + 8 + 5, 1, (2, 5)),
+        (63, 1, (3, 7)),
+    ],
+)
+def test_a_straggler_is_where_the_mesh_says(draw, part, gpu, group, place):
+    """GPUs are numbered pipeline rank by pipeline rank, 16 each, two groups of 8 after another; it
+    is slow in one part of one group.
+    """
+    straggler = {"gpu": gpu, "part": part, "slowdown": 1.7}
+    for other in range(GROUPS):
+        drawn = draw(BALANCED, ("ranks.stragglers", [straggler]), group=other)
+        expected = np.ones((PP, EP))
+        if other == group:
+            expected[place] = 1.7
+        found = {"gpu": drawn.slowness, "nic": drawn.nic, "nvlink": drawn.nvlink}
+        assert (found.pop(part) == expected).all()
+        assert all((values == 1).all() for values in found.values())
+
+
+def test_stragglers_add_up_and_lie_on_top_of_what_is_drawn(draw):
+    """Two of one GPU multiply, with its own speed too."""
+    stragglers = [
+        {"gpu": 16, "slowdown": 2.0},
+        {"gpu": 16, "slowdown": 3.0},
+        {"gpu": 17, "part": "nvlink", "slowdown": 4.0},
+    ]
+    before, after = draw(*UNLIKE), draw(*UNLIKE, ("ranks.stragglers", stragglers))
+    expected = np.ones((PP, EP))
+    expected[1, 0] = 6
+    assert after.slowness == pytest.approx(before.slowness * expected, rel=1e-15)
+    assert after.nvlink[1, 1] == 4
+    assert after.nvlink.sum() == PP * EP + 3
+
+
+# Loads of experts
+
+
+@pytest.mark.parametrize("kind", [(("ranks.expert_load.sigma", 0.2),), ZIPF], ids=["", "zipf"])
+def test_full_correlation_keeps_each_ranks_load_over_layers_and_micro_batches(draw, slots, kind):
+    """Of the ranks of one pipeline rank, to the bit; another pipeline rank holds other experts."""
+    load = draw(*kind, ("ranks.expert_load.correlation", 1.0)).load
+    by_rank = [np.unique(load[slots[0] == rank], axis=0) for rank in range(PP)]
+    assert [len(rows) for rows in by_rank] == [1] * PP
+    assert len(np.unique(np.concatenate(by_rank), axis=0)) == PP
+    assert load.mean(axis=1) == pytest.approx(np.ones(len(load)), rel=1e-12)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.8])
+def test_two_loads_of_a_rank_correlate_as_asked(draw, slots, correlation):
+    """Over the ranks of 60 groups; scaling 8 ranks to mean 1 ties them together a little. Ranks of
+    two pipeline ranks have nothing to do with each other.
+    """
+    changes = ("ranks.expert_load.correlation", correlation)
+    loads = [np.log(draw(changes, group=group).load) for group in range(60)]
+    loads = np.concatenate([load - load.mean(axis=1, keepdims=True) for load in loads], axis=1)
+    scaled = loads / loads.std(axis=1, keepdims=True)
+    own, other = (scaled[slots[0] == rank] for rank in (1, 2))
+    among = own @ own.T / own.shape[1]
+    assert among[~np.eye(len(own), dtype=bool)].mean() == pytest.approx(correlation, abs=0.06)
+    assert (own @ other.T / own.shape[1]).mean() == pytest.approx(0, abs=0.06)
+
+
+def test_given_loads_meet_their_layers(draw, slots):
+    """A row for each of the 59 routed layers, scaled to mean 1; the same in all micro-batches and
+    groups.
+    """
+    rows = np.random.default_rng(0).uniform(0, 5, (59, EP))
+    given = ("ranks.expert_load", {"kind": "matrix", "loads": rows.tolist()})
+    for group in range(GROUPS):
+        load = draw(given, group=group).load
+        scaled = rows / rows.mean(axis=1, keepdims=True)
+        assert load == pytest.approx(scaled[slots[1]], rel=1e-12)
+
+
+def test_one_row_of_loads_is_that_of_all_layers(draw):
+    row = [4.0, 0, 0, 2, 2, 0, 0, 0]
+    load = draw(("ranks.expert_load", {"kind": "matrix", "loads": [row]})).load
+    assert (load == np.array(row)).all()
+
+
+def test_loads_of_popular_experts_are_those_of_the_ranks_that_hold_them(draw):
+    """256 experts on 8 ranks: none above the 32 most popular together, which `highest_load` is."""
+    load = draw(*ZIPF).load
+    share = np.arange(1, 257) ** -0.8
+    assert load.max() < 8 * share[:32].sum() / share.sum()
+    assert load.mean(axis=1) == pytest.approx(np.ones(len(load)), rel=1e-12)
+    # The rank of the most popular expert has it all and the others evenly, on the mean.
+    most = 8 * (1 + (share.sum() - 1) * 31 / 255) / share.sum()
+    assert load.max(axis=1).mean() > most
+
+
+@pytest.mark.parametrize(
+    ("changes", "highest"),
+    [
+        ((BALANCED,), 1.0),
+        ((("ranks.expert_load.sigma", 0.0),), 1.0),
+        ((("ranks.expert_load.sigma", 0.08),), np.exp(5 * np.sqrt(np.log1p(0.08**2)))),
+        ((("ranks.expert_load.sigma", 1.0),), EP),
+        ((("ranks.expert_load", {"kind": "matrix", "loads": [[3.0, 1] * 4]}),), 1.5),
+        (ZIPF, EP * (np.arange(1, 33) ** -0.8).sum() / (np.arange(1, 257) ** -0.8).sum()),
+    ],
+    ids=["balanced", "no spread", "8 %", "wide", "matrix", "zipf"],
+)
+def test_the_highest_load_is_what_hardly_any_rank_exceeds(small_experiment, draw, changes, highest):
+    found = highest_load(small_experiment(*changes))
+    assert found == pytest.approx(highest, rel=1e-12)
+    loads = np.concatenate([draw(*changes, group=group).load for group in range(10)])
+    assert (loads > found * (1 + 1e-12)).mean() < 1e-3
+
+
+# Loads of single chunks
+
+
+@pytest.fixture(scope="module")
+def chunk(small_experiment):
+    def play(key, draws, *changes, seed=0):
+        experiment = small_experiment(*changes)
+        rng = np.random.default_rng(seed)
+        return chunk_loads(experiment, blueprint(experiment), key, draws, rng)
+
+    return play
+
+
+@pytest.mark.parametrize(
+    ("key", "layers"),
+    [
+        (("F", 0, -1), [*range(13)]),
+        (("Bi", -1, 3), [*range(45, 59)]),
+        (("FB", 0, 3), [*range(13), *range(45, 59)]),
+        (("FB", 3, 0), [*range(45, 59), *range(13)]),
+    ],
+)
+def test_a_chunk_meets_the_loads_of_its_layers_forward_ones_first(chunk, key, layers):
+    """Of 59 routed layers the stages hold 13, 16, 16 and 14."""
+    rows = np.random.default_rng(1).uniform(1, 2, (59, EP))
+    rows /= rows.mean(axis=1, keepdims=True)
+    load = chunk(key, 3, ("ranks.expert_load", {"kind": "matrix", "loads": rows.tolist()}))
+    assert load.shape == (3, len(layers), EP)
+    for each in load:
+        assert each == pytest.approx(rows[layers], rel=1e-12)
+
+
+@pytest.mark.parametrize("changes", [(), ZIPF], ids=["lognormal", "zipf"])
+def test_draws_of_a_chunk_differ_and_have_mean_one(chunk, changes):
+    load = chunk(("FB", 1, 1), 5, *changes)
+    assert load.shape == (5, 32, EP)
+    assert load.mean(axis=-1) == pytest.approx(np.ones((5, 32)), rel=1e-12)
+    assert len(np.unique(load.reshape(-1, EP), axis=0)) == 160
+    assert load.tobytes() == chunk(("FB", 1, 1), 5, *changes).tobytes()
+    assert load.tobytes() != chunk(("FB", 1, 1), 5, *changes, seed=1).tobytes()
+
+
+def test_full_correlation_keeps_a_draw_over_the_layers_of_a_chunk(chunk):
+    load = chunk(("FB", 1, 1), 5, ("ranks.expert_load.correlation", 1.0))
+    assert (load == load[:, :1]).all()
+    assert len(np.unique(load[:, 0], axis=0)) == 5
+
+
+def test_a_balanced_chunk_meets_ones_to_the_bit(chunk):
+    assert (chunk(("FB", 1, 1), 2, BALANCED) == 1).all()
+
+
+# Whole steps
+
+
+@pytest.mark.xfail(strict=True, reason="stages that are alike share a chunk, and so its loads")
+def test_given_loads_of_one_stage_slow_that_stage(small_experiment):
+    """Rank 0 of stage 2 has four times the tokens of the others, those of stage 1 are balanced: the
+    forwards of stage 2 take longer.
+    """
+    rows = np.ones((59, EP))
+    rows[29:45, 0] = 4
+    run = train(
+        small_experiment(
+            ("ranks.expert_load", {"kind": "matrix", "loads": rows.tolist()}),
+            ("plan.schedule", "1f1b"),
+            ("cluster.node.chip.hbm_capacity_bytes", "2 TB"),
+        )
+    )
+    forward_s = run.times.phases["forward"]
+    assert forward_s[2] > 1.2 * forward_s[1]
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="no loads have no shape")
+def test_a_model_without_experts_can_be_played_rank_by_rank(dense_experiment):
+    """Jitter lengthens its step: a chunk waits for the slowest of what it needs."""
+    roomy = ("cluster.node.chip.hbm_capacity_bytes", "8 TB")
+    alike, jittery = (train(dense_experiment(roomy, ("ranks.jitter", j))) for j in (0, 0.1))
+    assert jittery.explicit is not None
+    assert (jittery.explicit.wait_s == 0).all()
+    assert jittery.times.step_s > alike.times.step_s
