@@ -49,10 +49,14 @@ class TaskGraph:
     derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.transfers is not None and len(self.transfers.moved_bytes) != len(self):
+        if self.transfers is None:
+            return
+        if len(self.transfers.moved_bytes) != len(self):
             raise InputError(
                 f"task graph: {len(self)} tasks have {len(self.transfers.moved_bytes)} transfers"
             )
+        if not np.isfinite(self.duration_s).all():  # a transfer would have to begin after it
+            raise InputError("duration_s: must be finite beside transfers over shared links")
 
     def __len__(self) -> int:
         return len(self.stream)

@@ -2,7 +2,8 @@
 
 How long a transfer takes depends on what else moves, so here there is a clock, and a play is a walk
 along it instead of one along the order of the graph. It means what the reference engine means, to
-1e-9 of the time: sums are taken in another order.
+rounding, which crowded networks magnify: a transfer that is late by a little makes others late by
+more, over and over, whichever engine works it out.
 """
 
 import numpy as np

@@ -20,6 +20,10 @@ SAME_INSTANT = 1e-12
 equal on paper differ by rounding, and what is left of the bytes then is no transfer of its own."""
 
 
+LEAST, MOST = 1e-30, 1e30
+"""What bytes and bytes/s that are not 0 lie between, so that no share or time leaves the floats."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Transfers:
     """What the tasks of a graph move over shared links; row `i` of a column is task `i`.
@@ -34,7 +38,7 @@ class Transfers:
 
     Raises:
         InputError: a column has the wrong length or points outside, bytes or a capacity is negative
-            or not finite, a task crosses a link twice, or bytes cross a link of 0 bytes/s.
+            or no number of sense, a task crosses a link twice, or bytes cross a link of 0 bytes/s.
     """
 
     moved_bytes: NDArray[np.float64]
@@ -77,12 +81,12 @@ class Transfers:
     def _check_quantities(self) -> None:
         for task in np.flatnonzero(~_is_quantity(self.moved_bytes))[:1]:
             raise InputError(
-                f"transfers: moved_bytes must be finite and 0 or more, "
+                f"transfers: moved_bytes must be 0 or lie in {LEAST:g} to {MOST:g}, "
                 f"got {self.moved_bytes[task]} for task {task}"
             )
         for link in np.flatnonzero(~_is_quantity(self.link_bytes_per_s))[:1]:
             raise InputError(
-                f"link {self.links[link]!r}: bytes/s must be finite and 0 or more, "
+                f"link {self.links[link]!r}: bytes/s must be 0 or lie in {LEAST:g} to {MOST:g}, "
                 f"got {self.link_bytes_per_s[link]}"
             )
 
@@ -105,4 +109,4 @@ class Transfers:
 
 
 def _is_quantity(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.isfinite(values) & (values >= 0)
+    return (values == 0) | ((values >= LEAST) & (values <= MOST))

@@ -128,6 +128,27 @@ def test_one_transfer_can_slow_down_when_another_ends(play):
     assert play(net.build()).end_s[[0, 2]].tolist() == [1, 5.5]
 
 
+def test_a_transfer_whose_rate_stays_when_others_change_ends_once(play):
+    """`x` and `z` move 1 byte/s each over `a`, and go on so when `y` takes the other 9 of `b` at
+    1 s. From 4 s, when `x` is over, `z` moves 2 and `y` 8; from 7 s `y` moves its last 10 alone.
+    """
+    net = Links(a=2, b=10)
+    x = net.send("x", 4, "a")
+    net.send("z", 10, "ab")
+    net.send("y", 61, "b", seconds=1)
+    net.send("behind", 0, "", seconds=1, after=(x,))
+    assert play(net.build()).end_s.tolist() == [4, 7, 8, 5]
+
+
+def test_transfers_that_end_together_on_paper_do_so_to_the_last_bit(play):
+    """0.1 + 0.2 s and 0.3 s, of which floats make two numbers; what waits for both starts once."""
+    net = Links(a=1, b=1)
+    net.send("x", 0.2, "a", seconds=0.1)
+    net.send("y", 0.3, "b")
+    assert 0.1 + 0.2 != 0.3
+    assert len(set(play(net.build()).end_s.tolist())) == 1
+
+
 def test_links_that_are_not_connected_do_not_touch_each_other(play):
     """To the last bit, though changes elsewhere cut a transfer into pieces."""
 
@@ -218,12 +239,13 @@ def test_a_ring_of_transfers_is_refused_and_never_hangs(play):
     ("bytes_per_s", "moved_bytes", "links", "message"),
     [
         (0.0, 3, [0], "task 0 moves 3 bytes over link 'nic' of 0 bytes/s"),
-        (-1.0, 3, [0], "link 'nic': bytes/s must be finite and 0 or more, got -1.0"),
-        (np.nan, 3, [0], "link 'nic': bytes/s must be finite and 0 or more, got nan"),
-        (np.inf, 3, [0], "link 'nic': bytes/s must be finite and 0 or more, got inf"),
-        (1.0, -3, [0], "moved_bytes must be finite and 0 or more, got -3.0 for task 0"),
-        (1.0, np.nan, [], "moved_bytes must be finite and 0 or more, got nan for task 0"),
-        (1.0, np.inf, [0], "moved_bytes must be finite and 0 or more, got inf for task 0"),
+        (-1.0, 3, [0], "link 'nic': bytes/s must be 0 or lie in 1e-30 to 1e+30, got -1.0"),
+        (np.nan, 3, [0], "link 'nic': bytes/s must be 0 or lie in 1e-30 to 1e+30, got nan"),
+        (5e-324, 3, [0], "link 'nic': bytes/s must be 0 or lie in 1e-30 to 1e+30, got 5e-324"),
+        (np.inf, 3, [0], "link 'nic': bytes/s must be 0 or lie in 1e-30 to 1e+30, got inf"),
+        (1.0, -3, [0], "moved_bytes must be 0 or lie in 1e-30 to 1e+30, got -3.0 for task 0"),
+        (1.0, np.nan, [], "moved_bytes must be 0 or lie in 1e-30 to 1e+30, got nan for task 0"),
+        (1.0, np.inf, [0], "moved_bytes must be 0 or lie in 1e-30 to 1e+30, got inf for task 0"),
         (1.0, 3, [1], "link must lie in 0 to 0, got 1 to 1"),
         (1.0, 3, [0, -1], "link must lie in 0 to 0, got -1 to 0"),
         (1.0, 3, [0, 0], "task 0 crosses link 'nic' twice"),
@@ -267,6 +289,8 @@ def test_columns_of_transfers_that_do_not_fit_are_refused():
     ):
         with pytest.raises(InputError, match=message):
             replace(graph.transfers, **change)
+    with pytest.raises(InputError, match="duration_s: must be finite beside transfers"):
+        graph.with_durations(np.array([np.inf]))
     two = replace(graph.transfers, moved_bytes=np.ones(2), link_start=np.array([0, 1, 1]))
     with pytest.raises(InputError, match="task graph: 1 tasks have 2 transfers"):
         replace(graph, transfers=two)
