@@ -286,7 +286,7 @@ def compiled() -> Loops:
     def jit(loop: Callable[..., Any], keep: bool = True) -> Any:
         return numba.njit(cache=keep, nogil=True, fastmath=fastmath)(loop)
 
-    for helper in shared_loops.HELPERS:
+    for helper in shared_loops.HELPERS:  # compiled as a part of the loop that calls them
         numba.extending.register_jitable(fastmath=fastmath)(helper)
 
     try:

@@ -19,7 +19,7 @@ class Network:
     def __init__(self, env: simpy.Environment, transfers: Transfers) -> None:
         self.env = env
         self.transfers = transfers
-        self.left_bytes = transfers.moved_bytes.copy()
+        self.left_bytes = np.array(transfers.moved_bytes, dtype=np.float64)
         self.over: dict[int, simpy.Event] = {}  # of each transfer that moves now
         self.changed = env.event()
         env.process(self.run())

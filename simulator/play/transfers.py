@@ -19,7 +19,6 @@ SAME_INSTANT = 1e-12
 """Transfers that end within this fraction of the time since the start end together: sums that are
 equal on paper differ by rounding, and what is left of the bytes then is no transfer of its own."""
 
-
 LEAST, MOST = 1e-30, 1e30
 """What bytes and bytes/s that are not 0 lie between, so that no share or time leaves the floats."""
 
@@ -37,8 +36,8 @@ class Transfers:
         links: names, for people.
 
     Raises:
-        InputError: a column has the wrong length or points outside, bytes or a capacity is negative
-            or no number of sense, a task crosses a link twice, or bytes cross a link of 0 bytes/s.
+        InputError: a column has the wrong length or points outside, bytes or a capacity is no
+            quantity, a task crosses a link twice, or bytes cross a link of 0 bytes/s.
     """
 
     moved_bytes: NDArray[np.float64]
@@ -109,4 +108,5 @@ class Transfers:
 
 
 def _is_quantity(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return (values == 0) | ((values >= LEAST) & (values <= MOST))
+    zero: NDArray[np.bool_] = values == 0
+    return zero | ((values >= LEAST) & (values <= MOST))
