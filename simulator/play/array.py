@@ -1,9 +1,10 @@
 """The array engine: a task graph as one pass of maxima and sums, compiled.
 
 Durations are fixed and streams are first in, first out, so a task's start is the latest end of
-what it waits for (max-plus algebra) and no clock is needed. It means what the reference engine
-means, to rounding. Replicas are copies of one graph with durations of their own, side by side in
-memory, so that one walk over the graph plays them all.
+what it waits for (max-plus algebra) and no clock is needed, unless tasks move bytes over shared
+links: `shared.py` plays those. It means what the reference engine means, to rounding. Replicas are
+copies of one graph with durations of their own, side by side in memory, so that one walk over the
+graph plays them all.
 """
 
 import os
@@ -15,6 +16,7 @@ from hwmodels.errors import InputError
 from simulator.play.graph import Floats, Ints, TaskGraph
 from simulator.play.loops import Loops, loops_for
 from simulator.play.order import order_of
+from simulator.play.shared import play_shared
 from simulator.play.timeline import ReplicaTimeline, Timeline
 
 THREADED_TASKS = 1_000_000  # fewer are played sooner than threads start
@@ -37,6 +39,8 @@ def play(graph: TaskGraph, loops: Loops | None = None) -> Timeline:
     if len(seconds) != len(graph):  # the order may have been checked with other durations
         raise InputError(f"task graph: {len(graph)} tasks have {len(seconds)} durations")
     _check_durations(seconds)
+    if graph.transfers is not None and graph.transfers.moves.any():
+        return play_shared(graph, graph.transfers, seconds, loops)
     ready_s, start_s, end_s = (np.empty(len(graph)) for _ in range(3))
     (loops or loops_for(len(graph))).play_once(
         order.event_start,
@@ -73,8 +77,10 @@ def play_replicas(
     Raises:
         DeadlockError: some tasks can never start; names them and what each waits for.
         InputError: `duration_s` has another shape, or a duration is negative or no number; `group`
-            does not divide the replicas.
+            does not divide the replicas; the graph has transfers.
     """
+    if graph.transfers is not None:
+        raise InputError("replicas: tasks that move bytes over shared links are played one by one")
     order = order_of(graph, loops)
     _check_replicas(graph, duration_s, group)
     replicas, seconds = duration_s.shape[1], np.ascontiguousarray(duration_s, dtype=np.float64)

@@ -2,7 +2,9 @@
 
 A task occupies one stream for its duration. It starts after the task before it in that stream
 and after its dependencies; members of one collective start together, when the last is ready.
-Streams are FIFO like those of a GPU, so the order of tasks in a stream is the program.
+Streams are FIFO like those of a GPU, so the order of tasks in a stream is the program. A task may
+also move bytes over links that it shares with others: then it occupies its stream for its duration
+and until its bytes are over.
 """
 
 from collections.abc import Sequence
@@ -11,6 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hwmodels.errors import InputError
+from simulator.play.transfers import Transfers
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -29,6 +34,7 @@ class TaskGraph:
         collective: number of the collective a task joins, -1 for none.
         label: index into `labels`.
         streams, labels: names, for people.
+        transfers: the bytes that tasks move over shared links; None if no task does.
         derived: what engines worked out from everything but the durations, to play again fast.
     """
 
@@ -40,7 +46,18 @@ class TaskGraph:
     label: Ints
     streams: tuple[str, ...]
     labels: tuple[str, ...]
+    transfers: Transfers | None = None
     derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.transfers is None:
+            return
+        if len(self.transfers.moved_bytes) != len(self):
+            raise InputError(
+                f"task graph: {len(self)} tasks have {len(self.transfers.moved_bytes)} transfers"
+            )
+        if not np.isfinite(self.duration_s).all():  # a transfer would have to begin after it
+            raise InputError("duration_s: must be finite beside transfers over shared links")
 
     def __len__(self) -> int:
         return len(self.stream)
@@ -69,6 +86,23 @@ class GraphBuilder:
     _labels: dict[str, int] = field(default_factory=dict)
     _rows: list[tuple[int, float, int, int]] = field(default_factory=list)
     _after: list[tuple[int, ...]] = field(default_factory=list)
+    _links: dict[str, int] = field(default_factory=dict)
+    _link_bytes_per_s: list[float] = field(default_factory=list)
+    _moves: dict[int, tuple[float, tuple[int, ...]]] = field(default_factory=dict)
+
+    def link(self, name: str, bytes_per_s: float) -> int:
+        """Return the index of the link of that name, which exists once.
+
+        Raises:
+            InputError: the link is known with another capacity.
+        """
+        index = self._links.setdefault(name, len(self._links))
+        if index == len(self._link_bytes_per_s):
+            self._link_bytes_per_s.append(bytes_per_s)
+        elif self._link_bytes_per_s[index] != bytes_per_s:
+            known = self._link_bytes_per_s[index]
+            raise InputError(f"link {name!r}: has {known:g} bytes/s already, got {bytes_per_s:g}")
+        return index
 
     def add(
         self,
@@ -77,12 +111,16 @@ class GraphBuilder:
         duration_s: float = 0.0,
         after: Sequence[int | None] = (),
         collective: int = -1,
+        moved_bytes: float = 0.0,
+        links: Sequence[int] = (),
     ) -> int:
         """Append a task to `stream` and return its index; None in `after` is skipped."""
         stream_index = self._streams.setdefault(stream, len(self._streams))
         label_index = self._labels.setdefault(label, len(self._labels))
         self._rows.append((stream_index, duration_s, collective, label_index))
         self._after.append(tuple([task for task in after if task is not None]) if after else ())
+        if moved_bytes or links:
+            self._moves[len(self._rows) - 1] = (moved_bytes, tuple(links))
         return len(self._rows) - 1
 
     def depend(self, task: int, after: int) -> None:
@@ -90,7 +128,11 @@ class GraphBuilder:
         self._after[task] += (after,)
 
     def build(self) -> TaskGraph:
-        """Return the graph collected so far."""
+        """Return the graph collected so far.
+
+        Raises:
+            InputError: a transfer cannot be played, such as bytes over a link of 0 bytes/s.
+        """
         counts = np.array([len(after) for after in self._after], dtype=np.int64)
         columns = list(zip(*self._rows, strict=True)) or [()] * 4
         stream, duration_s, collective, label = columns
@@ -103,6 +145,17 @@ class GraphBuilder:
             label=np.array(label, dtype=np.int64),
             streams=tuple(self._streams),
             labels=tuple(self._labels),
+            transfers=self._transfers() if self._moves else None,
+        )
+
+    def _transfers(self) -> Transfers:
+        rows = [self._moves.get(task, (0.0, ())) for task in range(len(self._rows))]
+        return Transfers(
+            moved_bytes=np.array([moved_bytes for moved_bytes, _ in rows], dtype=np.float64),
+            link_start=np.concatenate(([0], np.cumsum([len(links) for _, links in rows]))),
+            link=np.array([link for _, links in rows for link in links], dtype=np.int64),
+            link_bytes_per_s=np.array(self._link_bytes_per_s, dtype=np.float64),
+            links=tuple(self._links),
         )
 
 
@@ -143,7 +196,12 @@ def tile(rank: TaskGraph, duration_s: Floats) -> TaskGraph:
 
     Returns:
         Graph of `ranks * tasks` tasks, rank-major; streams are named `rank N/stream`.
+
+    Raises:
+        InputError: tasks move bytes over links; a copy does not say which links are its own.
     """
+    if rank.transfers is not None:
+        raise InputError("tile: tasks that move bytes over shared links cannot be repeated by rank")
     ranks, tasks = duration_s.shape
     copy = np.arange(ranks, dtype=np.int64)[:, None]
     starts = rank.dependency_start[:-1] + copy * len(rank.dependency)

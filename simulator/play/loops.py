@@ -15,17 +15,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simulator.play import shared_loops
 from simulator.play.graph import Floats, Ints
 
 
 class Loops(NamedTuple):
-    """The loops of this module, as they stand or compiled."""
+    """The loops of the array engine, as they stand or compiled."""
 
     link_streams: Callable[..., tuple[Ints, Ints]]
     sort_events: Callable[..., tuple[Ints, Ints, Ints]]
     assign_rows: Callable[..., tuple[Ints, Ints, int]]
     play_once: Callable[..., None]
     play_tile: Callable[..., None]
+    play_shared: Callable[..., None]
     slow_beside: Callable[..., None]
     fill_durations: Callable[..., None]
 
@@ -348,7 +350,14 @@ def fill_durations(
 
 
 PLAIN = Loops(
-    link_streams, sort_events, assign_rows, play_once, play_tile, slow_beside, fill_durations
+    link_streams,
+    sort_events,
+    assign_rows,
+    play_once,
+    play_tile,
+    shared_loops.play_shared,
+    slow_beside,
+    fill_durations,
 )
 """The loops as they stand, run by the interpreter."""
 
@@ -378,8 +387,13 @@ def compiled() -> Loops:
     import numba  # noqa: PLC0415 - half a second that a start of the command line does not pay
 
     # No NaN comes in and no -0.0 matters, so a maximum may be taken in any order, in vectors.
+    fastmath = {"nnan", "nsz"}
+
     def jit(loop: Callable[..., Any], keep: bool = True) -> Any:
-        return numba.njit(cache=keep, nogil=True, fastmath={"nnan", "nsz"})(loop)
+        return numba.njit(cache=keep, nogil=True, fastmath=fastmath)(loop)
+
+    for helper in shared_loops.HELPERS:  # compiled as a part of the loop that calls them
+        numba.extending.register_jitable(fastmath=fastmath)(helper)
 
     try:
         return Loops(*map(jit, PLAIN))

@@ -1,7 +1,7 @@
 """The reference engine: the definition of what a task graph means, on SimPy processes.
 
-One process a stream runs its tasks in order. It is written to be read; faster engines must agree
-with it to rounding.
+One process a stream runs its tasks in order, and one divides the links that tasks share. It is
+written to be read; faster engines must agree with it to rounding.
 """
 
 from collections.abc import Generator
@@ -12,6 +12,7 @@ import simpy
 
 from simulator.play.deadlock import check_finished
 from simulator.play.graph import Floats, Ints, TaskGraph, tile
+from simulator.play.network import Network
 from simulator.play.timeline import ReplicaTimeline, Timeline
 
 
@@ -28,6 +29,11 @@ class _Play:
         members = graph.collective[graph.collective >= 0]
         self.missing = np.bincount(members) if len(members) else np.zeros(0, dtype=np.int64)
         self.gathered = [self.env.event() for _ in self.missing]
+        self.network: Network | None = None
+        self.moves = np.zeros(len(graph), dtype=np.bool_)
+        if graph.transfers is not None:
+            self.network = Network(self.env, graph.transfers)
+            self.moves = graph.transfers.moves
 
     def stream(self, tasks: list[int]) -> Generator[simpy.Event, None, None]:
         """Run the tasks of one stream in order."""
@@ -44,6 +50,8 @@ class _Play:
                 yield self.gathered[collective]
             self.start_s[task] = self.env.now
             yield self.env.timeout(self.graph.duration_s[task])
+            if self.network is not None and self.moves[task]:
+                yield self.network.move(task)
             self.end_s[task] = self.env.now
             self.done[task].succeed()
 

@@ -1,4 +1,5 @@
-"""How fast the engines play: one pipeline of DeepSeek-V3's size, and 128 of them in groups of 64.
+"""How fast the engines play: one pipeline of DeepSeek-V3's size, 128 of them in groups of 64, and
+64 ranks that share links.
 
 Prints a table, and writes it as JSON to the file that MOESIM_BENCH_JSON names. Counts and
 makespans are asserted, times never.
@@ -16,7 +17,8 @@ import numpy as np
 import pytest
 
 from simulator.play import array, reference
-from simulator.play.graph import TaskGraph
+from simulator.play.graph import GraphBuilder, TaskGraph
+from simulator.play.loops import compiled
 
 pytestmark = pytest.mark.bench
 
@@ -74,6 +76,32 @@ def pipeline_graph():
     )
 
 
+RANKS, RANKS_A_NIC, NIC_BYTES_PER_S = 64, 8, 50e9
+READY_S = 1e-6
+"""One op; the first bytes move after it, and from then on the links stay full."""
+
+
+def links_graph(rounds, spine):
+    """Ranks that compute and send, sizes at random, over a NIC for eight and perhaps one spine."""
+    moved_bytes = np.random.default_rng(1).uniform(0.5e6, 1.5e6, (RANKS, rounds))
+    builder = GraphBuilder()
+    for rank in range(RANKS):
+        links = [builder.link(f"nic {rank // RANKS_A_NIC}", NIC_BYTES_PER_S)]
+        if spine:
+            links.append(builder.link("spine", NIC_BYTES_PER_S))
+        for k in range(rounds):
+            op = builder.add(f"rank {rank}/compute", "op", READY_S)
+            size = float(moved_bytes[rank, k])
+            builder.add(f"rank {rank}/send", "send", after=(op,), moved_bytes=size, links=links)
+    return builder.build(), moved_bytes
+
+
+def links_makespan_s(moved_bytes, spine):
+    """Of links that are full until their last byte: the NIC with most to carry, or the spine."""
+    carried = moved_bytes.reshape(-1, RANKS_A_NIC, moved_bytes.shape[1]).sum(axis=(1, 2))
+    return READY_S + (carried.sum() if spine else carried.max()) / NIC_BYTES_PER_S
+
+
 def forget_peak():
     """Let the peak begin anew, where Linux allows it."""
     with contextlib.suppress(OSError):
@@ -92,7 +120,9 @@ def graph():
 
 @pytest.fixture(scope="module")
 def table():
-    """Rows of engine, tasks, replicas, seconds, tasks a second and peak memory; printed last."""
+    """Rows of engine, tasks, replicas, events, seconds, events a second and peak memory; printed
+    last. An event is the end of a task, or of the fixed part of one that moves bytes.
+    """
     rows = []
     yield rows
     sys.stdout.write("\n" + "\n".join(table_lines(rows)) + "\n")
@@ -102,11 +132,14 @@ def table():
 
 
 def table_lines(rows):
-    yield f"{'engine':<30}{'tasks':>9}{'replicas':>9}{'seconds':>9}{'tasks/s':>14}{'peak MB':>9}"
+    yield (
+        f"{'engine':<36}{'tasks':>9}{'replicas':>9}{'events':>12}{'seconds':>9}{'events/s':>14}"
+        f"{'peak MB':>9}"
+    )
     for row in rows:
         yield (
-            f"{row['engine']:<30}{row['tasks']:>9,}{row['replicas']:>9}{row['seconds']:>9.3f}"
-            f"{row['tasks_per_s']:>14,.0f}{row['peak_bytes'] / 1e6:>9.0f}"
+            f"{row['engine']:<36}{row['tasks']:>9,}{row['replicas']:>9}{row['events']:>12,}"
+            f"{row['seconds']:>9.3f}{row['events_per_s']:>14,.0f}{row['peak_bytes'] / 1e6:>9.0f}"
         )
 
 
@@ -118,13 +151,16 @@ def timed(table, engine, replicas, repeats, play):
         started = time.perf_counter()
         played = play()
         seconds.append(time.perf_counter() - started)
+    tasks, transfers = len(played.graph), played.graph.transfers
+    events = tasks * replicas + (0 if transfers is None else int(transfers.moves.sum()))
     table.append(
         {
             "engine": engine,
-            "tasks": TASKS,
+            "tasks": tasks,
             "replicas": replicas,
+            "events": events,
             "seconds": min(seconds),
-            "tasks_per_s": TASKS * replicas / min(seconds),
+            "events_per_s": events / min(seconds),
             "peak_bytes": peak_bytes(),
         }
     )
@@ -168,3 +204,23 @@ def test_all_ranks_in_the_array_engine(graph, table, keep):
 def test_one_pipeline_in_the_reference_engine(graph, table):
     played = timed(table, "reference", 1, 1, lambda: reference.play(graph))
     assert played.makespan_s == pytest.approx(MAKESPAN_S, rel=1e-12)
+
+
+@pytest.mark.parametrize(("spine", "meeting"), [(False, 8), (True, 64)])
+def test_shared_links_in_the_array_engine(table, spine, meeting):
+    """64,000 transfers, each sharing its rate with 7 or 63 others at any time."""
+    array.play(links_graph(1, spine)[0], compiled())
+    graph, moved_bytes = links_graph(1000, spine)
+    played = timed(table, f"array, {meeting} transfers meeting", 1, 2, lambda: array.play(graph))
+    assert (table[-1]["tasks"], table[-1]["events"]) == (128_000, 192_000)
+    assert played.makespan_s == pytest.approx(links_makespan_s(moved_bytes, spine), rel=1e-9)
+    assert table[-1]["peak_bytes"] < 1e9
+
+
+@pytest.mark.parametrize(("spine", "meeting"), [(False, 8), (True, 64)])
+def test_shared_links_in_the_reference_engine(table, spine, meeting):
+    graph, moved_bytes = links_graph(30, spine)
+    name = f"reference, {meeting} transfers meeting"
+    played = timed(table, name, 1, 1, lambda: reference.play(graph))
+    assert (table[-1]["tasks"], table[-1]["events"]) == (3_840, 5_760)
+    assert played.makespan_s == pytest.approx(links_makespan_s(moved_bytes, spine), rel=1e-9)

@@ -14,6 +14,7 @@ from simulator.play import array, loops, reference
 from simulator.play.graph import GraphBuilder, TaskGraph, tile
 from simulator.play.loops import PLAIN, compiled
 from simulator.play.order import order_of
+from tests.random_graphs import graph_of, random_graph, wild_graph
 
 COLUMNS = ("ready_s", "start_s", "end_s")
 REPLICA_COLUMNS = ("kept", "end_s", "busy_s", "wait_s", "blame_s", "makespan_s")
@@ -37,56 +38,6 @@ def built(*tasks):
         for other in after:
             builder.depend(index[label], index[other])
     return builder.build()
-
-
-def graph_of(stream, seconds, after, collective, streams):
-    """A graph from lists; `after` lists the dependencies of each task."""
-    counts = [len(tasks) for tasks in after]
-    return TaskGraph(
-        stream=np.array(stream, dtype=np.int64),
-        duration_s=np.array(seconds, dtype=np.float64),
-        dependency_start=np.concatenate(([0], np.cumsum(counts, dtype=np.int64))),
-        dependency=np.array([a for tasks in after for a in tasks], dtype=np.int64),
-        collective=np.array(collective, dtype=np.int64),
-        label=np.arange(len(stream)),
-        streams=tuple(f"s{i}" for i in range(streams)),
-        labels=tuple(f"t{i}" for i in range(len(stream))),
-    )
-
-
-def random_graph(rng):
-    """A graph that can finish: each task waits for tasks of earlier events, and an event is a task
-    or a collective. Tasks are numbered by event or by stream; some streams have none, some tasks
-    take no time.
-    """
-    streams = rng.randint(1, 5)
-    used = rng.sample(range(streams), rng.randint(1, streams))
-    rows = []
-    for event in range(rng.randint(1, 14)):
-        joined = rng.random() < 0.4
-        members = rng.sample(used, rng.randint(1, len(used)) if joined else 1)
-        rows += [(stream, event, 7 * event if joined else -1) for stream in members]
-    rows.sort(key=rng.choice([lambda row: row[0], lambda row: row[1]]))
-    after = []
-    for _, event, _ in rows:
-        earlier = [task for task, row in enumerate(rows) if row[1] < event]
-        after.append(rng.sample(earlier, min(len(earlier), rng.randint(0, 3))))
-    seconds = [rng.choice([0.0, rng.random(), rng.expovariate(1.0)]) for _ in rows]
-    stream, _, collective = zip(*rows, strict=True)
-    return graph_of(stream, seconds, after, collective, streams)
-
-
-def wild_graph(rng):
-    """A graph with any dependencies and collectives at all; most cannot finish."""
-    tasks, streams = rng.randint(1, 9), rng.randint(1, 6)
-    after = [[rng.randrange(tasks) for _ in range(rng.choice([0, 0, 0, 1]))] for _ in range(tasks)]
-    return graph_of(
-        [rng.randrange(streams) for _ in range(tasks)],
-        [rng.random() for _ in range(tasks)],
-        after,
-        [rng.choice([-1, -1, 0, 1, 5]) for _ in range(tasks)],
-        streams,
-    )
 
 
 def outcome(engine, graph):

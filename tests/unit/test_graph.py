@@ -65,6 +65,29 @@ def test_other_durations_leave_the_graph_alone():
     assert slower.dependency is graph.dependency
 
 
+def test_transfers_are_compressed_sparse_rows_beside_the_tasks():
+    builder = GraphBuilder()
+    nic, spine = builder.link("nic", 5.0), builder.link("spine", 9.0)
+    builder.add("s", "near", moved_bytes=3, links=[nic])
+    builder.add("s", "op", 1.0)
+    builder.add("s", "far", 0.5, moved_bytes=4, links=[nic, spine])
+    transfers = builder.build().transfers
+    assert transfers.moved_bytes.tolist() == [3, 0, 4]
+    assert transfers.link_start.tolist() == [0, 1, 1, 3]
+    assert transfers.link.tolist() == [nic, nic, spine]
+    assert transfers.link_bytes_per_s.tolist() == [5, 9]
+    assert transfers.links == ("nic", "spine")
+    assert transfers.moves.tolist() == [True, False, True]
+    assert transfers.links_of(2).tolist() == [nic, spine]
+
+
+def test_a_graph_in_which_nothing_moves_has_no_transfers():
+    builder = GraphBuilder()
+    builder.link("nic", 5.0)
+    builder.add("s", "op", 1.0)
+    assert builder.build().transfers is None
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 5])
 def test_tiling_is_building_every_rank_by_hand(ranks):
     """Same streams, labels and dependencies in each copy; a collective is one of all copies."""
