@@ -9,7 +9,7 @@ from rich.table import Table
 from hwmodels.errors import InputError
 from hwmodels.spec import Document
 from hwmodels.units import format_quantity
-from simulator.tell.compare import Change, Comparison
+from simulator.tell.compare import Change, Comparison, Range, Spread
 from simulator.tell.intervals import CHANCE, DRAWS_PER_SLOPE, Interval
 from simulator.tell.metrics import PHASE_NAMES
 from simulator.tell.published import Row, headline
@@ -127,13 +127,14 @@ def _scaled(name: str, value: float) -> str:
     return f"{value / scale:.4g}{unit}"
 
 
-def _range(name: str, spread: Interval | None) -> str:
-    """Return P10-P90 with one unit."""
+def _range(name: str, spread: Interval | Range | None, sign: str = "") -> str:
+    """Return P10-P90 with one unit; signed ones with `to`, to tell minus from dash."""
     if spread is None:
         return ""
     scale, unit = HEADLINE_UNITS.get(name, (1.0, " s"))
-    low, high = (f"{value / scale:.4g}" for value in (spread.p10, spread.p90))
-    return f"{low}{unit}" if low == high else f"{low}-{high}{unit}"
+    joint = " to " if sign else "-"
+    low, high = (f"{value / scale:{sign}.4g}" for value in (spread.p10, spread.p90))
+    return f"{low}{unit}" if low == high else f"{low}{joint}{high}{unit}"
 
 
 def _phases(result: Result) -> Table:
@@ -189,6 +190,33 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     console.print(
         _changes("chunks: kind, forward stage|backward stage (seconds)", comparison.chunks)
     )
+    if comparison.spreads:
+        _show_spreads(console, comparison)
+
+
+def _show_spreads(console: Console, comparison: Comparison) -> None:
+    """Print P10-P90 of both results and, of paired draws, of their difference."""
+    columns = ("before", "after", "difference")
+    grid = table(f"P10-P90 ({comparison.draws})", "", *columns)
+    for each in comparison.spreads:
+        top, _, phase = each.name.partition(".")
+        shown = PHASE_NAMES.get(phase) if top == "breakdown_s" else SPREADS_SHOWN.get(each.name)
+        if shown is None or _is_flat(each):
+            continue
+        sides = (_range(each.name, side) for side in (each.before, each.after))
+        grid.add_row(shown, *sides, _range(each.name, each.difference, "+"))
+    console.print(grid)
+    if comparison.faster_share is not None:
+        console.print(
+            f"the later step is shorter in {comparison.faster_share:.0%} of the draws",
+            highlight=False,
+        )
+
+
+def _is_flat(each: Spread) -> bool:
+    """Return whether a number is the same in all draws of both results, but for rounding."""
+    ends = [end for side in (each.before, each.after) if side for end in (side.p10, side.p90)]
+    return max(ends) - min(ends) <= 1e-9 * max(map(abs, ends))
 
 
 def _changes(title: str, changes: Iterable[Change]) -> Table:

@@ -318,6 +318,20 @@ def test_without_draws_nothing_is_said_of_them(invoke, played):
     assert "uncertain" not in text
 
 
+def test_compare_prints_the_spread_of_the_difference(invoke, drawn_run, tmp_path):
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, changes in zip(paths, ((), (("communication.sms", 24),)), strict=True):
+        path.write_text(drawn_run(*changes).to_json(), encoding="utf-8")
+    document = json.loads(invoke("compare", *paths, "--json").stdout)
+    step = next(each for each in document["spreads"] if each["name"] == "step_time_s")
+    assert set(step["difference"]) == {"p10", "median", "p90"}
+    text = invoke("compare", *paths).stdout
+    low, high = step["difference"]["p10"], step["difference"]["p90"]
+    assert "24 draws from seed 0, compared draw by draw" in text
+    assert f"{low:+.4g} to {high:+.4g} s" in text
+    assert f"the later step is shorter in {document['faster_share']:.0%} of the draws" in text
+
+
 def test_progress_is_shown_on_a_terminal_only_and_never_on_stdout(capsys, monkeypatch):
     draws = range(21)
     assert track_draws(draws) is draws
@@ -345,7 +359,15 @@ def two_results(short_run, tmp_path):
 
 def test_compare_explains_two_results(invoke, two_results, short_run):
     document = json.loads(invoke("compare", *two_results, "--json").stdout)
-    assert set(document) == {"inputs", "headline", "phases", "chunks"}
+    assert set(document) == {
+        "inputs",
+        "headline",
+        "phases",
+        "chunks",
+        "spreads",
+        "faster_share",
+        "draws",
+    }
     assert document["headline"][0]["before"] == short_run().metrics.step_time_s
     text = invoke("compare", *two_results).stdout
     assert "cluster.node.chip.nvlink_bytes_per_s" in text
