@@ -207,7 +207,7 @@ def reproduce(names: tuple[str, ...], as_json: bool) -> None:
     from simulator.tell.published import reproduce as compute
     from simulator.tell.summary import show_published
 
-    rows = compute(names)
+    rows = compute(names, track_draws)
     if as_json:
         echo_json({"rows": [row.as_dict() for row in rows]})
     else:

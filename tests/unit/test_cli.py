@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hwmodels.errors import DeadlockError, InfeasibleError
 from simulator import cli
 from simulator.cli.output import track_draws
+from simulator.tell.published import Row
 from simulator.tell.result import Result
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -343,6 +344,17 @@ def test_progress_is_shown_on_a_terminal_only_and_never_on_stdout(capsys, monkey
     assert "draws" in captured.err
 
 
+def test_a_published_figure_with_draws_shows_its_interval(invoke, monkeypatch):
+    sure = Row("a.sure", "source", 1.0, 1.0, "s", 0.0, "predicted", "")
+    unsure = Row("a.unsure", "source", 1.0, 2.0, "s", 1.0, "predicted", "", "", 1.5, 2.1, 2.5)
+    rows = {"sure": (sure,), "both": (sure, unsure)}
+    monkeypatch.setattr("simulator.tell.published.reproduce", lambda names, _: rows[names[0]])
+    assert "1.5 s to 2.5 s" in invoke("reproduce", "both").stdout
+    assert "P10-P90" not in invoke("reproduce", "sure").stdout
+    told = json.loads(invoke("reproduce", "both", "--json").stdout)["rows"][1]
+    assert (told["p10"], told["median"], told["p90"]) == (1.5, 2.1, 2.5)
+
+
 # The other commands
 
 
@@ -400,7 +412,11 @@ def test_reproduce_prints_the_figures_that_were_named(invoke):
         "relative_error",
         "kind",
         "note",
+        "p10",
+        "median",
+        "p90",
     }
+    assert {row["p10"] for row in rows} == {None}
     text = invoke("reproduce", "isca25.table1.deepseek-v3").stdout
     assert "70.272 kB" in text
     assert "no predicted figure" in text
