@@ -25,8 +25,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hwmodels.errors import SpecError, UnknownPresetError, suggestion
-from hwmodels.units import read_number
+from hwmodels.errors import SpecError, UnitError, UnknownPresetError, suggestion
+from hwmodels.units import read_alike
 
 M = TypeVar("M", bound=BaseModel)
 S = TypeVar("S", bound="Spec")
@@ -179,7 +179,7 @@ def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
     for path in cited:
         if not any(_covers(path, leaf) for leaf in leaves):
             raise SpecError(f"{path}: has a source but no value{suggestion(path, leaves)}")
-    document.sources |= cited
+    document.sources |= {path: _recited(document, path, source) for path, source in cited.items()}
     # Spread to the leaves, so that a value restated by an heir does not keep its table's source.
     document.sources = {leaf: s for leaf in leaves if (s := document.source_of(leaf))}
     return document
@@ -312,7 +312,10 @@ def _valued_source(path: str, table: Mapping[str, Any]) -> Source:
         raise SpecError(f"{path}: 'p10' and 'p90' come together; got {', '.join(sorted(table))}")
     if "p10" not in table:
         return _source(path, {"text": text, "assumed": "assumed" in table})
-    p10, value, p90 = (read_number(table[key]) for key in ("p10", "value", "p90"))
+    try:
+        value, p10, p90 = read_alike(table[key] for key in ("value", "p10", "p90"))
+    except UnitError as error:
+        raise UnitError(f"{path}: {error}") from None
     if not p10 <= value <= p90:
         raise SpecError(f"{path}: must have p10 <= value <= p90, got {p10:g}, {value:g}, {p90:g}")
     return _source(path, {"text": text, "assumed": "assumed" in table, "p10": p10, "p90": p90})
@@ -330,6 +333,12 @@ def _citations(values: dict[str, Any]) -> dict[str, Source]:
                 raise SpecError(f"{path}: is in [sources] and in [assumed]; allowed is one")
             cited[path] = _source(path, {"text": text, "assumed": table == "assumed"})
     return cited
+
+
+def _recited(document: Document, path: str, source: Source) -> Source:
+    """Return a new citation of a value; the distribution it has stays."""
+    old = document.sources.get(path, source)
+    return source.model_copy(update={"p10": old.p10, "p90": old.p90})
 
 
 def _source(path: str, values: Mapping[str, Any]) -> Source:

@@ -7,7 +7,7 @@ unit: `"3.35 TB/s"`, `"400 Gb/s"` (bits, divided by 8), `"80 GB"` (10^9), `"80 G
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -101,10 +101,30 @@ def read_number(value: Any) -> float:
     Raises:
         UnitError: not a number or a number with a known unit.
     """
+    return parse_quantity(value, _dimension(value) or BYTES)
+
+
+def read_alike(values: Iterable[Any]) -> list[float]:
+    """Return numbers of one unknown dimension in its base unit; bare ones are of any.
+
+    Raises:
+        UnitError: one is no number with a known unit, or two are of different dimensions.
+    """
+    values = list(values)
+    numbers = [read_number(value) for value in values]
+    with_unit = [(value, d) for value in values if (d := _dimension(value))]
+    for value, dimension in with_unit:
+        first, expected = with_unit[0]
+        if dimension is not expected:
+            raise UnitError(f"expected a unit of {expected.base} as in {first!r}, got {value!r}")
+    return numbers
+
+
+def _dimension(value: Any) -> Dimension | None:
+    """Return the dimension of a number with a unit, None where it has none or a strange one."""
     match = _QUANTITY.match(value) if isinstance(value, str) else None
     unit = match[2] if match else None
-    known = (d for d in _DIMENSIONS if unit is None or unit in d.scales)
-    return parse_quantity(value, next(known, BYTES))
+    return next((d for d in _DIMENSIONS if unit in d.scales), None)
 
 
 def _as_float(number: float, example: str) -> float:

@@ -6,6 +6,7 @@ anything is priced.
 """
 
 import tomllib
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.errors import SpecError
+from hwmodels.fields import with_numbers
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.profile import KernelProfile
 from hwmodels.spec import Catalogue, Document, Source, Spec, build, expand, override, read_document
@@ -163,6 +165,18 @@ class RanksSpec(Spec):
         return self.play == "explicit" or (self.play == "auto" and bool(self.unlike))
 
 
+class UncertaintySpec(Spec):
+    """How often inputs that carry a distribution are sampled; see `simulator.uncertainty`.
+
+    Attributes:
+        draws: steps played with sampled inputs, beside the one at the inputs' own values; 0: none.
+        seed: of the samples; experiments with one seed share the samples of the inputs they share.
+    """
+
+    draws: Annotated[int, Field(ge=0, le=100_000, strict=True)] = 0
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+
+
 class Experiment(Spec):
     """One run: model x cluster x plan x batch, and how much detail is played."""
 
@@ -175,6 +189,7 @@ class Experiment(Spec):
     precision: PrecisionSpec = PrecisionSpec()
     communication: CommunicationSpec = CommunicationSpec()
     ranks: RanksSpec = RanksSpec()
+    uncertainty: UncertaintySpec = UncertaintySpec()
 
     _document: Document = PrivateAttr(default_factory=Document)
 
@@ -216,6 +231,19 @@ class Experiment(Spec):
         for path, value in values.items():
             override(document, Experiment, path, value, origin)
         return Experiment.from_document(document)
+
+    def with_numbers(self, numbers: Mapping[str, float]) -> "Experiment":
+        """Return a copy with the number at each path replaced and every source left as it is.
+
+        The same experiment as `with_overrides` gives, an order of magnitude faster.
+
+        Raises:
+            SpecError: a number is out of bounds, or breaks a rule between fields.
+        """
+        experiment = with_numbers(self, numbers)
+        experiment._document = self._document
+        experiment._check()
+        return experiment
 
     @property
     def sources(self) -> dict[str, Source]:

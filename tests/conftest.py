@@ -97,6 +97,28 @@ def short_run():
 
 
 @pytest.fixture(scope="session")
+def drawn_run():
+    """Results of a quick 1F1B step with 24 draws of two uncertain inputs: a link and the profile's
+    own; called with (path, value) pairs to override, each once.
+    """
+    from simulator import Experiment, run
+
+    link = {"value": "44 GB/s", "p10": "38 GB/s", "p90": "47 GB/s", "assumed": "for tests"}
+    quick = {
+        "plan.schedule": "1f1b",
+        "batch.sequences": 2048,
+        "ranks.draws": 1,
+        "uncertainty.draws": 24,
+        "profile.communication.dispatch_nic_bytes_per_s": link,
+    }
+
+    def play(*changes: tuple[str, str | float]):
+        return run(Experiment.load("deepseek-v3-pretrain").with_overrides(quick | dict(changes)))
+
+    return cache(play)
+
+
+@pytest.fixture(scope="session")
 def task_graphs():
     """Strategy of random task graphs that can finish, durations in eighths so that sums are exact.
 

@@ -1,6 +1,7 @@
 """What all commands share: the console, JSON on stdout, and errors of the file system."""
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH_WITHOUT_TERMINAL = 110
+DRAWS_WITHOUT_PROGRESS = 20
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
@@ -24,6 +26,17 @@ def console() -> "Console":
 
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
+
+
+def track_draws(draws: Sequence[int]) -> Iterable[int]:
+    """Pass the draws on, with a progress bar on stderr where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    if len(draws) <= DRAWS_WITHOUT_PROGRESS or not console.is_terminal:
+        return draws
+    return track(draws, "draws", console=console, transient=True)
 
 
 def echo_json(value: Any) -> None:

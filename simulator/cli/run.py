@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwmodels.errors import InfeasibleError, InputError
-from simulator.cli.output import cannot_write, console, echo_json, json_option
+from simulator.cli.output import cannot_write, console, echo_json, json_option, track_draws
 
 if TYPE_CHECKING:
     from simulator.experiment import Experiment
@@ -55,6 +55,7 @@ def run(
     moesim run deepseek-v3-pretrain --set cluster.node.chip=h200
     moesim run deepseek-v3-pretrain --set cluster.node.nic.link_bytes_per_s="200 Gb/s"
     moesim run deepseek-v3-pretrain --set profile=none     (the datasheet's roofline)
+    moesim run deepseek-v3-pretrain --set uncertainty.draws=256   (how sure it is)
     """
     from simulator.tell.result import run as simulate
 
@@ -72,7 +73,7 @@ def run(
         chosen = chosen.with_overrides({"plan.schedule": schedule}, "--schedule")
     if out:
         prepare_folder(out, ranks, chosen.plan.pp)
-    result = simulate(chosen)
+    result = simulate(chosen, track=track_draws)
     files = write_result(result, out, detail or "chunks", ranks) if out else []
     if as_json:
         click.echo(result.to_json())
@@ -102,7 +103,8 @@ def _run_all_schedules(experiment: "Experiment", as_json: bool) -> None:
     for name in SCHEDULES:
         try:
             outcomes[name] = simulate(
-                experiment.with_overrides({"plan.schedule": name}, "--schedule")
+                experiment.with_overrides({"plan.schedule": name}, "--schedule"),
+                track=track_draws,
             )
         except InfeasibleError as error:
             outcomes[name] = error
@@ -205,7 +207,7 @@ def reproduce(names: tuple[str, ...], as_json: bool) -> None:
     from simulator.tell.published import reproduce as compute
     from simulator.tell.summary import show_published
 
-    rows = compute(names)
+    rows = compute(names, track_draws)
     if as_json:
         echo_json({"rows": [row.as_dict() for row in rows]})
     else:

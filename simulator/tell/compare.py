@@ -1,10 +1,18 @@
-"""What differs between two results: the inputs that changed, and the step phase by phase."""
+"""What differs between two results: the inputs that changed, and the step phase by phase.
+
+Where both were drawn equally often from one seed, draw i of one is compared with draw i of the
+other: the inputs they share have the same sampled values there (`simulator.uncertainty`), so that
+an uncertainty common to both does not blur their difference.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.tell.result import Result
+import numpy as np
+
+from simulator.tell.intervals import quantiles
+from simulator.tell.result import Result, Uncertainty
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,29 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """P10, median and P90 over draws."""
+
+    p10: float
+    median: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How sure one number of both results is, by its dotted path; None where it was not sampled.
+
+    Attributes:
+        difference: after minus before, draw by draw; None where the draws are no pairs.
+    """
+
+    name: str
+    before: Range | None
+    after: Range | None
+    difference: Range | None
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Two results side by side.
 
@@ -35,12 +66,18 @@ class Comparison:
         headline: step time, tokens a day, MFU, memory.
         phases: seconds of the mean rank; their differences sum to that of the step.
         chunks: duration of each distinct chunk both results have.
+        spreads: of headline numbers and phases; empty where neither result was sampled.
+        faster_share: share of the draws in which the later step is shorter; None without pairs.
+        draws: how both were sampled, and whether their draws are pairs.
     """
 
     inputs: tuple[Change, ...]
     headline: tuple[Change, ...]
     phases: tuple[Change, ...]
     chunks: tuple[Change, ...]
+    spreads: tuple[Spread, ...]
+    faster_share: float | None
+    draws: str
 
 
 def compare(before: Result, after: Result) -> Comparison:
@@ -54,6 +91,7 @@ def compare(before: Result, after: Result) -> Comparison:
     )
     names = [*a.breakdown_s, *(name for name in b.breakdown_s if name not in a.breakdown_s)]
     later = {chunk.name: chunk.duration_s for chunk in b.chunks}
+    paired = _are_pairs(before, after)
     return Comparison(
         inputs=tuple(_changed(before.experiment, after.experiment)),
         headline=headline,
@@ -65,7 +103,44 @@ def compare(before: Result, after: Result) -> Comparison:
             for chunk in a.chunks
             if chunk.name in later
         ),
+        spreads=tuple(_spreads(before, after, paired)),
+        faster_share=_faster_share(before, after) if paired else None,
+        draws=_how_drawn(before, after, paired),
     )
+
+
+def _are_pairs(before: Result, after: Result) -> bool:
+    a, b = before.uncertainty, after.uncertainty
+    return a is not None and b is not None and (a.draws, a.seed) == (b.draws, b.seed)
+
+
+def _spreads(before: Result, after: Result, paired: bool) -> Iterator[Spread]:
+    """Yield the spread of every number that either result keeps by draw."""
+    for name in dict.fromkeys([*before.samples, *after.samples]):
+        a, b = before.samples.get(name), after.samples.get(name)
+        both = Range(*quantiles(np.subtract(b, a))) if paired and a and b else None
+        yield Spread(
+            name, Range(*quantiles(a)) if a else None, Range(*quantiles(b)) if b else None, both
+        )
+
+
+def _faster_share(before: Result, after: Result) -> float:
+    a, b = (np.array(each.samples["step_time_s"]) for each in (before, after))
+    return float(np.mean(b < a))
+
+
+def _how_drawn(before: Result, after: Result, paired: bool) -> str:
+    """Return one line on the draws; empty where there are none."""
+    a, b = before.uncertainty, after.uncertainty
+    if a is None and b is None:
+        return ""
+    if paired:
+        return f"{_drawn(a)}, compared draw by draw"
+    return f"before: {_drawn(a)}; after: {_drawn(b)}; no pairs, so no spread of the difference"
+
+
+def _drawn(sampled: Uncertainty | None) -> str:
+    return f"{sampled.draws} draws from seed {sampled.seed}" if sampled else "no draws"
 
 
 def _changed(before: Any, after: Any, path: str = "") -> Iterator[Change]:

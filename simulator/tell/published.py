@@ -8,12 +8,15 @@ computes it. Kinds:
     fitted       a constant came from this figure or its like; the note gives the held-out error
 
 The headline counts only what was predicted.
+
+A row that names `uncertain` experiments has an interval: the same quantity, computed on each of
+their draws.
 """
 
 import statistics
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +25,9 @@ from pydantic import Field
 
 from hwmodels.errors import SpecError, suggestion
 from hwmodels.spec import Spec, validate
-from simulator.tell.quantities import QUANTITIES, Laboratory
+from simulator.tell.draws import Track
+from simulator.tell.intervals import quantiles
+from simulator.tell.quantities import QUANTITIES, Laboratory, UncertainBench
 
 FOLDER = Path(__file__).parents[1] / "presets" / "published"
 Kind = Literal["closed-form", "predicted", "fitted"]
@@ -40,6 +45,9 @@ class PublishedFigure(Spec):
             rank instead of the mean, a network this model does not tell apart): kept out of the
             headline.
         quantity, arguments: entry of `quantities.QUANTITIES` and its keywords.
+        uncertain: the experiment whose draws stand in for `arguments.experiment`; where the
+            quantity compares several, the one for each: `{ "a" = "a-draws", "b" = "b-draws" }`,
+            drawn equally often, draw by draw.
     """
 
     id: str
@@ -52,12 +60,25 @@ class PublishedFigure(Spec):
     restates: str = ""
     quantity: str
     arguments: dict[str, Any] = Field(default_factory=dict)
+    uncertain: str | dict[str, str] = Field(default_factory=dict)
     note: str = ""
+
+    @property
+    def stand_ins(self) -> dict[str, str]:
+        """Experiment to draw, by the experiment of the arguments it stands in for."""
+        if isinstance(self.uncertain, str):
+            return {str(self.arguments.get("experiment")): self.uncertain}
+        return self.uncertain
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the comparison; `relative_error` is None where the published figure is zero."""
+    """One line of the comparison.
+
+    Attributes:
+        relative_error: of `simulated`, at the inputs' own values; None where `published` is zero.
+        p10, median, p90: over the draws of an uncertain figure; None for others.
+    """
 
     id: str
     source: str
@@ -68,6 +89,9 @@ class Row:
     kind: Kind
     note: str
     restates: str = ""
+    p10: float | None = None
+    median: float | None = None
+    p90: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for JSON."""
@@ -94,13 +118,16 @@ def figures() -> tuple[PublishedFigure, ...]:
     return tuple(found.values())
 
 
-def reproduce(names: Sequence[str] = ()) -> tuple[Row, ...]:
+def reproduce(names: Sequence[str] = (), track: Track = iter) -> tuple[Row, ...]:
     """Compute the figures whose id is one of `names` or starts with one; all without names.
+
+    Args:
+        track: passes on the numbers of the draws, and may show progress.
 
     Raises:
         SpecError: a name matches nothing.
     """
-    laboratory = Laboratory()
+    laboratory = Laboratory(track)
     return tuple(_row(figure, laboratory) for figure in _chosen(names))
 
 
@@ -121,7 +148,7 @@ def _matches(identifier: str, name: str) -> bool:
 def _row(figure: PublishedFigure, laboratory: Laboratory) -> Row:
     simulated = QUANTITIES[figure.quantity](laboratory, **figure.arguments)
     error = simulated / figure.published - 1 if figure.published else None
-    return Row(
+    row = Row(
         figure.id,
         figure.source,
         figure.published,
@@ -132,6 +159,30 @@ def _row(figure: PublishedFigure, laboratory: Laboratory) -> Row:
         figure.note,
         figure.restates,
     )
+    if not figure.uncertain:
+        return row
+    p10, median, p90 = quantiles(_on_each_draw(figure, laboratory))
+    return replace(row, p10=p10, median=median, p90=p90)
+
+
+def _on_each_draw(figure: PublishedFigure, laboratory: Laboratory) -> list[float]:
+    """Return the quantity of an uncertain figure on every draw.
+
+    Raises:
+        SpecError: its experiments are not drawn equally often, or one has no stand-in.
+    """
+    drawn = {name: laboratory.draws(stand_in) for name, stand_in in figure.stand_ins.items()}
+    counts = {figure.stand_ins[name]: len(draws) for name, draws in drawn.items()}
+    if len(set(counts.values())) > 1:
+        raise SpecError(f"{figure.id}: uncertain: must be drawn equally often, got {counts}")
+    quantity = QUANTITIES[figure.quantity]
+    try:
+        return [
+            quantity(UncertainBench(dict(zip(drawn, each, strict=True))), **figure.arguments)
+            for each in zip(*drawn.values(), strict=True)
+        ]
+    except SpecError as error:
+        raise SpecError(f"{figure.id}: {error}") from None
 
 
 def headline(rows: Sequence[Row]) -> str:

@@ -1,11 +1,18 @@
 """What published figures are compared with: one function a quantity, all in base units.
 
+A quantity asks a `Bench` for the played experiments it names: the `Laboratory`, which plays each at
+its inputs' own values, or an `UncertainBench`, where one draw stands in for each.
+
 Definitions and traps of the published figures stand beside their rows in `presets/published`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
+from hwmodels.errors import SpecError, suggestion
 from simulator.experiment import Experiment
+from simulator.tell.draws import Draw, Played, Track, played_draws
 from simulator.tell.kernel_check import kernel_check
 from simulator.tell.result import Result, run
 from workloads.model import MODELS
@@ -15,52 +22,98 @@ from workloads.schedules.replay import peak_in_flight
 SECONDS_PER_DAY, SECONDS_PER_HOUR = 86400.0, 3600.0
 
 
-class Laboratory:
-    """Runs each experiment once, whatever the number of figures read off it."""
+class Bench(Protocol):
+    """Where quantities find the experiments they are read off."""
 
-    def __init__(self) -> None:
+    def result(self, experiment: str) -> Played:
+        """Return the played experiment of that name."""
+
+
+class Laboratory:
+    """Plays each experiment once, and each of its draws, whatever the number of figures."""
+
+    def __init__(self, track: Track = iter) -> None:
         self._results: dict[str, Result] = {}
+        self._draws: dict[str, tuple[Draw, ...]] = {}
+        self._track = track
 
     def result(self, experiment: str) -> Result:
-        """Return the result of an experiment preset."""
+        """Return the result of an experiment preset, at its inputs' own values."""
         if experiment not in self._results:
-            self._results[experiment] = run(Experiment.load(experiment))
+            point = Experiment.load(experiment)
+            if point.uncertainty.draws:
+                point = point.with_overrides({"uncertainty.draws": 0})
+            self._results[experiment] = run(point)
         return self._results[experiment]
 
+    def draws(self, experiment: str) -> tuple[Draw, ...]:
+        """Return every draw of an experiment preset.
 
-def kv_bytes_per_token(_: Laboratory, *, model: str) -> float:
+        Raises:
+            SpecError: it asks for none.
+        """
+        if experiment not in self._draws:
+            self._draws[experiment] = played_draws(Experiment.load(experiment), self._track)
+        if not self._draws[experiment]:
+            raise SpecError(f"{experiment}: uncertainty.draws: must be 1 or more to be uncertain")
+        return self._draws[experiment]
+
+
+@dataclass(frozen=True, slots=True)
+class UncertainBench:
+    """One draw in place of each experiment.
+
+    Attributes:
+        draws: by the name of the experiment that a draw stands in for.
+    """
+
+    draws: Mapping[str, Draw]
+
+    def result(self, experiment: str) -> Draw:
+        """Return the draw that stands in for an experiment.
+
+        Raises:
+            SpecError: none does.
+        """
+        if experiment not in self.draws:
+            near = suggestion(experiment, self.draws)
+            raise SpecError(f"uncertain: says nothing of experiment {experiment!r}{near}")
+        return self.draws[experiment]
+
+
+def kv_bytes_per_token(_: Bench, *, model: str) -> float:
     """BF16 KV cache of one token over all layers."""
     return MODELS.load(model).kv_bytes_per_token()
 
 
-def training_flops_per_token(_: Laboratory, *, model: str, sequence_length: int) -> float:
+def training_flops_per_token(_: Bench, *, model: str, sequence_length: int) -> float:
     """Forward and backward, causal attention, recomputation not counted."""
     return MODELS.load(model).flops_per_token(sequence_length, causal=True)
 
 
-def step_metric(laboratory: Laboratory, *, experiment: str, metric: str) -> float:
+def step_metric(bench: Bench, *, experiment: str, metric: str) -> float:
     """A headline metric of a simulated training step."""
-    return float(getattr(laboratory.result(experiment).metrics, metric))
+    return float(getattr(bench.result(experiment).metrics, metric))
 
 
 def step_phase(
-    laboratory: Laboratory, *, experiment: str, phases: list[str], rank: int | None = None
+    bench: Bench, *, experiment: str, phases: list[str], rank: int | None = None
 ) -> float:
     """Seconds of one or more phases, mean over pipeline ranks or of one rank."""
-    metrics = laboratory.result(experiment).metrics
+    metrics = bench.result(experiment).metrics
     if rank is None:
         return sum(metrics.breakdown_s[phase] for phase in phases)
     return sum(metrics.breakdown_by_rank_s[phase][rank] for phase in phases)
 
 
-def step_difference(laboratory: Laboratory, *, experiment: str, base: str) -> float:
+def step_difference(bench: Bench, *, experiment: str, base: str) -> float:
     """Step time of one experiment minus that of another."""
-    later, earlier = laboratory.result(experiment), laboratory.result(base)
+    later, earlier = bench.result(experiment), bench.result(base)
     return later.metrics.step_time_s - earlier.metrics.step_time_s
 
 
 def tflops_from_step(
-    _: Laboratory,
+    _: Bench,
     *,
     model: str,
     sequence_length: int,
@@ -74,13 +127,13 @@ def tflops_from_step(
     return tokens / step_s / gpus * flops / 1e12
 
 
-def mfu_from_step(laboratory: Laboratory, *, peak_tflops: float, **step: float) -> float:
+def mfu_from_step(bench: Bench, *, peak_tflops: float, **step: float) -> float:
     """Model FLOPs utilisation from a published step time, in per cent of a BF16 peak."""
-    return tflops_from_step(laboratory, **step) / peak_tflops * 100  # type: ignore[arg-type]
+    return tflops_from_step(bench, **step) / peak_tflops * 100  # type: ignore[arg-type]
 
 
 def ep_limit_communication_s(
-    _: Laboratory,
+    _: Bench,
     *,
     tokens: int,
     copies: int,
@@ -92,43 +145,43 @@ def ep_limit_communication_s(
     return bytes_per_element * tokens * copies * hidden / bytes_per_s
 
 
-def ep_limit_tpot_s(laboratory: Laboratory, *, layers: int, **exchange: float) -> float:
+def ep_limit_tpot_s(bench: Bench, *, layers: int, **exchange: float) -> float:
     """Time per output token when two micro-batches alternate and communication is the limit."""
-    once = ep_limit_communication_s(laboratory, **exchange)  # type: ignore[arg-type]
+    once = ep_limit_communication_s(bench, **exchange)  # type: ignore[arg-type]
     return 2 * layers * once
 
 
-def ep_limit_tokens_per_s(laboratory: Laboratory, **exchange: float) -> float:
+def ep_limit_tokens_per_s(bench: Bench, **exchange: float) -> float:
     """Tokens per second of one user at that limit."""
-    return 1 / ep_limit_tpot_s(laboratory, **exchange)  # type: ignore[arg-type]
+    return 1 / ep_limit_tpot_s(bench, **exchange)  # type: ignore[arg-type]
 
 
-def gpu_hours(laboratory: Laboratory, *, experiment: str, tokens: float) -> float:
+def gpu_hours(bench: Bench, *, experiment: str, tokens: float) -> float:
     """GPU-hours to train on `tokens` at the simulated rate."""
-    result = laboratory.result(experiment)
+    result = bench.result(experiment)
     return tokens / result.metrics.tokens_per_s_per_gpu / SECONDS_PER_HOUR
 
 
-def chunks_in_flight(_: Laboratory, *, schedule_name: str, pp: int, microbatches: int) -> float:
+def chunks_in_flight(_: Bench, *, schedule_name: str, pp: int, microbatches: int) -> float:
     """Most chunks whose activations one rank holds at once, counted along the program."""
     program = schedule(schedule_name).steps(pp, microbatches)
     return max(peak_in_flight(steps) for steps in program)
 
 
-def chunk_metric(laboratory: Laboratory, *, experiment: str, chunk: str, metric: str) -> float:
+def chunk_metric(bench: Bench, *, experiment: str, chunk: str, metric: str) -> float:
     """A metric of one distinct chunk, mean over draws of the expert load."""
-    chunks = {each.name: each for each in laboratory.result(experiment).metrics.chunks}
+    chunks = {each.name: each for each in bench.result(experiment).metrics.chunks}
     return float(getattr(chunks[chunk], metric))
 
 
-def trace_gemm_error(laboratory: Laboratory, *, experiment: str) -> float:
+def trace_gemm_error(bench: Bench, *, experiment: str) -> float:
     """Share of the measured FP8 GEMM time of the H800 trace that prices miss, op by op."""
-    return kernel_check(laboratory.result(experiment).training_run()).gemm_error
+    return kernel_check(bench.result(experiment).training_run()).gemm_error
 
 
-def trace_glue_s(laboratory: Laboratory, *, experiment: str) -> float:
+def trace_glue_s(bench: Bench, *, experiment: str) -> float:
     """Price of all memory-bound kernels of one layer pair of the H800 trace."""
-    return kernel_check(laboratory.result(experiment).training_run()).glue_s
+    return kernel_check(bench.result(experiment).training_run()).glue_s
 
 
 QUANTITIES: dict[str, Callable[..., float]] = {

@@ -5,16 +5,19 @@ import json
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from hwmodels.errors import SpecError
-from hwmodels.spec import Source, Spec, validate
+from hwmodels.spec import Document, Source, Spec, validate
 from simulator.experiment import Experiment
+from simulator.tell.draws import Track, kept, play_draws, samples
+from simulator.tell.intervals import Interval, intervals
 from simulator.tell.metrics import Metrics, metrics, shares
 from simulator.tell.trace import StepTrace
 from simulator.training import TrainingRun, train
+from simulator.uncertainty import Draws, SampledInput, sample
 
 SCHEMA_VERSION = 1
 SCHEMA = Path(__file__).parent / "result.schema.json"
@@ -28,6 +31,7 @@ class PlayFacts(Spec):
         mode: `folded`: one pipeline, each distinct chunk once on one expert group.
         ranks: ranks the played ones stand for.
         tasks: tasks played.
+        wall_s: time that took; `tasks` and this are without the draws.
     """
 
     mode: Literal["folded"]
@@ -59,26 +63,53 @@ class Provenance(Spec):
     sources: dict[str, Source]
 
 
+class Uncertainty(Spec):
+    """What was sampled: how often, from which seed, and the inputs with their distributions."""
+
+    draws: Annotated[int, Field(ge=1)]
+    seed: int
+    inputs: tuple[SampledInput, ...]
+
+
 class Result(Spec):
     """What `run` returns; survives a JSON round trip.
 
     Attributes:
         experiment: the resolved document, presets expanded.
-        intervals: P10-P90 of metrics, where inputs were sampled (empty when not).
+        metrics: of the run at the inputs' own values.
+        uncertainty: what was sampled; None, and the next two empty, where nothing was.
+        intervals: spread of each number of `metrics`, by dotted path, over the draws.
+        samples: headline numbers, phases and total memory of each draw, by dotted path.
     """
 
     experiment: dict[str, Any]
     metrics: Metrics
-    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    uncertainty: Uncertainty | None = None
+    intervals: dict[str, Interval] = Field(default_factory=dict)
+    samples: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     play: PlayFacts
     provenance: Provenance
 
     _run: TrainingRun | None = PrivateAttr(default=None)
 
+    @model_validator(mode="after")
+    def _every_draw_has_its_samples(self) -> "Result":
+        draws = self.uncertainty.draws if self.uncertainty else 0
+        for name, values in self.samples.items():
+            if len(values) != draws:
+                raise ValueError(f"samples: {name} has {len(values)} of {draws} draws")
+        if draws and not {"step_time_s"} <= set(self.samples) <= set(self.intervals):
+            raise ValueError("samples: must hold step_time_s, and nothing without an interval")
+        return self
+
+    def resolved(self) -> Experiment:
+        """Return the experiment, with the sources and distributions of its inputs."""
+        return Experiment.from_document(Document(self.experiment, dict(self.provenance.sources)))
+
     def training_run(self) -> TrainingRun:
         """Return the run behind the numbers, played again if this result was read from a file."""
         if self._run is None:
-            self._run = train(Experiment.from_values(self.experiment))
+            self._run = train(self.resolved())
         return self._run
 
     def timeline(self) -> StepTrace:
@@ -117,28 +148,46 @@ class Result(Spec):
         return cls.from_json(text, str(file))
 
 
-def run(experiment: Experiment) -> Result:
-    """Simulate an experiment.
+def run(experiment: Experiment, track: Track = iter) -> Result:
+    """Simulate an experiment, and every draw of it if it asks for draws.
+
+    Args:
+        track: passes on the numbers of the draws, and may show progress.
 
     Raises:
         InputError: the experiment cannot run; the message says why.
     """
+    draws = sample(experiment) if experiment.uncertainty.draws else None
     started = time.perf_counter()
     training = train(experiment)
+    told = metrics(training)
+    wall_s = time.perf_counter() - started
     result = Result(
         experiment=experiment.model_dump(mode="json"),
-        metrics=metrics(training),
+        metrics=told,
         play=PlayFacts(
             mode="folded",
             engine=experiment.ranks.engine,
             ranks=experiment.cluster.gpus,
             tasks=training.tasks,
-            wall_s=time.perf_counter() - started,
+            wall_s=wall_s,
         ),
         provenance=_provenance(training),
+        **(_spread(draws, track) if draws else {}),
     )
     result._run = training
     return result
+
+
+def _spread(draws: Draws, track: Track) -> dict[str, Any]:
+    """Play every draw and return the fields of a result that tell of them."""
+    sampled = samples(play_draws(draws, track))
+    asked = draws.experiment.uncertainty
+    return {
+        "uncertainty": Uncertainty(draws=len(draws), seed=asked.seed, inputs=draws.inputs),
+        "intervals": intervals(sampled, draws.paths, draws.deviations),
+        "samples": kept(sampled),
+    }
 
 
 def _provenance(training: TrainingRun) -> Provenance:

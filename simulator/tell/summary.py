@@ -9,17 +9,26 @@ from rich.table import Table
 from hwmodels.errors import InputError
 from hwmodels.spec import Document
 from hwmodels.units import format_quantity
-from simulator.tell.compare import Change, Comparison
+from simulator.tell.compare import Change, Comparison, Range, Spread
+from simulator.tell.intervals import CHANCE, DRAWS_PER_SLOPE, Interval
 from simulator.tell.metrics import PHASE_NAMES
 from simulator.tell.published import Row, headline
-from simulator.tell.result import Result
+from simulator.tell.result import Result, Uncertainty
 
-INPUTS_SHOWN, FAMILIES_SHOWN = 12, 8
+INPUTS_SHOWN, FAMILIES_SHOWN, SHARES_SHOWN = 12, 8, 8
 HEADLINE_UNITS = {
     "step_time_s": (1.0, " s"),
     "tokens_per_day": (1e9, " B"),
     "mfu_causal": (0.01, " %"),
     "memory_bytes": (1e9, " GB"),
+    "memory_bytes.total": (1e9, " GB"),
+}
+UNIT_SUFFIXES = {"_bytes_per_s": "B/s", "_flops_per_s": "FLOP/s", "_bytes": "B", "_s": "s"}
+SPREADS_SHOWN = {
+    "step_time_s": "step time",
+    "tokens_per_day": "tokens per day",
+    "mfu_causal": "MFU against BF16 peak",
+    "memory_bytes.total": "memory, fullest rank",
 }
 
 
@@ -49,6 +58,8 @@ def show_result(console: Console, result: Result) -> None:
         "MFU against BF16 peak", f"{metrics.mfu_causal:.1%} ({metrics.mfu_noncausal:.1%})"
     )
     console.print(facts)
+    if result.uncertainty:
+        _show_uncertainty(console, result, result.uncertainty)
     console.print(_phases(result))
     console.print(_memory(result))
     largest = list(metrics.compute_share.items())[:FAMILIES_SHOWN]
@@ -68,16 +79,81 @@ def show_result(console: Console, result: Result) -> None:
     )
 
 
+def _show_uncertainty(console: Console, result: Result, sampled: Uncertainty) -> None:
+    """Print the spread of the headline, and the inputs that widen that of the step."""
+    title = f"how sure it is ({sampled.draws} draws from seed {sampled.seed})"
+    grid = table(title, "", "median", "P10-P90")
+    for name, shown in SPREADS_SHOWN.items():
+        spread = result.intervals[name]
+        grid.add_row(shown, _scaled(name, spread.median), _range(name, spread))
+    console.print(grid)
+    _show_shares(console, result.intervals["step_time_s"].variance_shares, sampled)
+
+
+def _show_shares(console: Console, shares: Mapping[str, float], sampled: Uncertainty) -> None:
+    """Print the inputs with the largest shares of the step's variance, or why there are none."""
+    inputs = {each.path: each for each in sampled.inputs}
+    if not shares:
+        sides = sum((each.p10 < each.value) + (each.value < each.p90) for each in sampled.inputs)
+        needed = DRAWS_PER_SLOPE * sides
+        reason = (
+            "the step does not vary with them"
+            if sampled.draws >= needed
+            else f"it takes {needed} draws to tell which of them make the step uncertain"
+        )
+        console.print(f"{len(inputs)} uncertain inputs; {reason}", highlight=False)
+        return
+    grid = table("what makes the step uncertain", "input", "value", "P10-P90", "of its variance")
+    ranked = [(inputs[path], share) for path, share in shares.items() if path in inputs]
+    for each, share in ranked[:SHARES_SHOWN]:
+        value, p10, p90 = (_input(each.path, x) for x in (each.value, each.p10, each.p90))
+        grid.add_row(each.path, value, f"{p10} to {p90}", f"{share:.0%}")
+    hidden = ranked[SHARES_SHOWN:]
+    if hidden:
+        rest = sum(share for _, share in hidden)
+        grid.add_row(f"{len(hidden)} more inputs", "", "", f"{rest:.0%}")
+    grid.add_row(CHANCE, "", "", f"{shares[CHANCE]:.0%}")
+    console.print(grid)
+
+
+def _input(path: str, value: float) -> str:
+    """Return an input with the unit that its name ends in."""
+    unit = next((unit for suffix, unit in UNIT_SUFFIXES.items() if path.endswith(suffix)), None)
+    return format_quantity(value, unit) if unit else _text(value)
+
+
+def _scaled(name: str, value: float) -> str:
+    scale, unit = HEADLINE_UNITS.get(name, (1.0, " s"))
+    return f"{value / scale:.4g}{unit}"
+
+
+def _range(name: str, spread: Interval | Range | None, sign: str = "") -> str:
+    """Return P10-P90 with one unit; signed ones with `to`, to tell minus from dash."""
+    if spread is None:
+        return ""
+    scale, unit = HEADLINE_UNITS.get(name, (1.0, " s"))
+    joint = " to " if sign else "-"
+    low, high = (f"{value / scale:{sign}.4g}" for value in (spread.p10, spread.p90))
+    return f"{low}{unit}" if low == high else f"{low}{joint}{high}{unit}"
+
+
 def _phases(result: Result) -> Table:
     metrics = result.metrics
-    grid = table("where the step goes", "phase", "mean rank", "share", "pipeline rank 0")
+    sampled = ["P10-P90"] if result.uncertainty else []
+    grid = table("where the step goes", "phase", "mean rank", *sampled, "share", "pipeline rank 0")
     for name, seconds in metrics.breakdown_s.items():
         if not any(metrics.breakdown_by_rank_s[name]):
             continue
         rank0 = metrics.breakdown_by_rank_s[name][0]
         share = seconds / metrics.step_time_s
+        path = f"breakdown_s.{name}"
+        spread = [_range(path, result.intervals.get(path))] if sampled else []
         grid.add_row(
-            PHASE_NAMES.get(name, name), f"{seconds:.3f} s", f"{share:.1%}", f"{rank0:.3f} s"
+            PHASE_NAMES.get(name, name),
+            f"{seconds:.3f} s",
+            *spread,
+            f"{share:.1%}",
+            f"{rank0:.3f} s",
         )
     return grid
 
@@ -114,6 +190,33 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     console.print(
         _changes("chunks: kind, forward stage|backward stage (seconds)", comparison.chunks)
     )
+    if comparison.spreads:
+        _show_spreads(console, comparison)
+
+
+def _show_spreads(console: Console, comparison: Comparison) -> None:
+    """Print P10-P90 of both results and, of paired draws, of their difference."""
+    columns = ("before", "after", "difference")
+    grid = table(f"P10-P90 ({comparison.draws})", "", *columns)
+    for each in comparison.spreads:
+        top, _, phase = each.name.partition(".")
+        shown = PHASE_NAMES.get(phase) if top == "breakdown_s" else SPREADS_SHOWN.get(each.name)
+        if shown is None or _is_flat(each):
+            continue
+        sides = (_range(each.name, side) for side in (each.before, each.after))
+        grid.add_row(shown, *sides, _range(each.name, each.difference, "+"))
+    console.print(grid)
+    if comparison.faster_share is not None:
+        console.print(
+            f"the later step is shorter in {comparison.faster_share:.0%} of the draws",
+            highlight=False,
+        )
+
+
+def _is_flat(each: Spread) -> bool:
+    """Return whether a number is the same in all draws of both results, but for rounding."""
+    ends = [end for side in (each.before, each.after) if side for end in (side.p10, side.p90)]
+    return max(ends) - min(ends) <= 1e-9 * max(map(abs, ends))
 
 
 def _changes(title: str, changes: Iterable[Change]) -> Table:
@@ -141,12 +244,16 @@ def _text(value: object) -> str:
 
 def show_published(console: Console, rows: Sequence[Row]) -> None:
     """Print published and simulated figures, kind by kind, and the headline error."""
-    grid = table("published and simulated", "id", "published", "simulated", "error", "kind")
+    sampled = ["P10-P90"] if any(row.p10 is not None for row in rows) else []
+    columns = ("id", "published", "simulated", *sampled, "error", "kind")
+    grid = table("published and simulated", *columns)
     for row in rows:
+        spread = [_published_range(row)] if sampled else []
         grid.add_row(
             row.id,
             _with_unit(row.published, row.unit),
             _with_unit(row.simulated, row.unit),
+            *spread,
             f"{row.relative_error:+.1%}" if row.relative_error is not None else "",
             row.kind,
         )
@@ -158,6 +265,12 @@ def _with_unit(value: float, unit: str) -> str:
     if unit in ("B", "s", "B/s", "FLOP", "tokens/s"):
         return format_quantity(value, unit, 5)
     return f"{value:.5g} {unit}".strip()
+
+
+def _published_range(row: Row) -> str:
+    if row.p10 is None or row.p90 is None:
+        return ""
+    return f"{_with_unit(row.p10, row.unit)} to {_with_unit(row.p90, row.unit)}"
 
 
 def show_schedules(console: Console, outcomes: Mapping[str, Result | InputError]) -> None:
@@ -181,7 +294,7 @@ def show_schedules(console: Console, outcomes: Mapping[str, Result | InputError]
 
 
 def show_preset(console: Console, values: Mapping[str, object], document: Document) -> None:
-    """Print every leaf of a preset with the source it came from."""
+    """Print every leaf of a preset, P10 to P90 where it has them, and where it came from."""
     grid = table("", "path", "value", "source")
     grid.columns[2].justify = "left"
     leaves = list(_leaves(values))
@@ -189,7 +302,10 @@ def show_preset(console: Console, values: Mapping[str, object], document: Docume
     for path, value in leaves:
         source = document.source_of(path)
         text = "" if source is None else f"{'assumed: ' if source.assumed else ''}{source.text}"
-        grid.add_row(path, escape(_text(value)), escape(text))
+        shown = _text(value)
+        if source is not None and source.p10 is not None:
+            shown += f" ({_text(source.p10)} to {_text(source.p90)})"
+        grid.add_row(path, escape(shown), escape(text))
     console.print(grid)
 
 

@@ -11,9 +11,12 @@ from click.testing import CliRunner
 
 from hwmodels.errors import DeadlockError, InfeasibleError
 from simulator import cli
+from simulator.cli.output import track_draws
+from simulator.tell.published import Row
 from simulator.tell.result import Result
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+HEAD = "profile.gemm.bf16.sustained_fraction"
 SHORT = ["--set", "batch.sequences=4096"]
 
 
@@ -46,7 +49,7 @@ def played(monkeypatch, short_run):
     """Let `run` take a result that is already there; collects the experiments it was asked for."""
     asked = []
 
-    def take(experiment):
+    def take(experiment, **_):
         asked.append(experiment)
         return short_run()
 
@@ -84,7 +87,15 @@ def test_run_prints_one_json_document_and_nothing_else():
     done = process("run", "deepseek-v3-pretrain", *SHORT, "--schedule", "1f1b", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads(done.stdout)
-    assert set(document) == {"experiment", "metrics", "intervals", "play", "provenance"}
+    assert set(document) == {
+        "experiment",
+        "metrics",
+        "uncertainty",
+        "intervals",
+        "samples",
+        "play",
+        "provenance",
+    }
     assert document["experiment"]["batch"]["sequences"] == 4096
     assert document["experiment"]["plan"]["schedule"] == "1f1b"
     assert document["metrics"]["step_time_s"] > 0
@@ -135,6 +146,24 @@ def test_a_file_where_the_folder_should_be_exits_2_before_the_run(tmp_path):
             ["run", "deepseek-v3-pretrain", "--set", "cluster.node.nic.link_bytes_per_s=400"],
             "such as '400 Gb/s'",
         ),
+        (["run", "deepseek-v3-pretrain", "--set", "uncertainty.draws=-1"], "equal to 0, got -1"),
+        (
+            ["run", "deepseek-v3-pretrain", "--set", "uncertainty.draws=8", "--set", f"{HEAD}=0.7"],
+            "uncertainty.draws: no input carries a distribution",
+        ),
+        (
+            ["run", "deepseek-v3-pretrain", "--set", f"{HEAD}={{value=0.7, p10=0.6, p90=0.8}}"],
+            f"{HEAD}: a table with 'value' takes one of 'source' and 'assumed'",
+        ),
+        (
+            [
+                "run",
+                "deepseek-v3-pretrain",
+                "--set",
+                f"{HEAD}={{value=0.7, p10=0.8, p90=0.9, source='x'}}",
+            ],
+            "must have p10 <= value <= p90, got 0.8, 0.7, 0.9",
+        ),
         (["run", "."], "expected the name of a preset or a TOML file"),
         (["list", "gadgets"], "unknown kind 'gadgets'"),
         (["reproduce", "isca26"], "no published figure is or begins with 'isca26'"),
@@ -151,7 +180,7 @@ def test_bad_arguments_exit_2_with_one_line(main, arguments, message):
 
 
 def test_our_own_errors_exit_1(main, monkeypatch):
-    def stuck(experiment):
+    def stuck(experiment, **_):
         raise DeadlockError("'a' on s waits for 'b' on t")
 
     monkeypatch.setattr("simulator.tell.result.run", stuck)
@@ -159,7 +188,7 @@ def test_our_own_errors_exit_1(main, monkeypatch):
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    def broken(experiment):
+    def broken(experiment, **_):
         raise ZeroDivisionError
 
     monkeypatch.setattr("simulator.tell.result.run", broken)
@@ -220,7 +249,7 @@ def test_json_with_out_still_prints_one_document(invoke, played, short_run, draw
 def test_all_schedules_run_and_what_cannot_is_a_row_with_its_reason(invoke, monkeypatch, short_run):
     asked = []
 
-    def take(experiment):
+    def take(experiment, **_):
         asked.append(experiment.plan.schedule)
         if experiment.plan.schedule == "zb1p":
             raise InfeasibleError("memory of pipeline rank 0: too much")
@@ -235,6 +264,96 @@ def test_all_schedules_run_and_what_cannot_is_a_row_with_its_reason(invoke, monk
     text = invoke(*command).stdout
     assert "zb1p: memory of pipeline rank 0: too much" in text
     assert f"{short_run().metrics.step_time_s:.3f} s" in text
+
+
+# Draws
+
+
+def test_a_drawn_step_is_summed_up_with_its_spread_and_what_makes_it(
+    invoke, monkeypatch, drawn_run
+):
+    monkeypatch.setattr("simulator.tell.result.run", lambda experiment, **_: drawn_run())
+    text = invoke("run", "deepseek-v3-pretrain").stdout
+    result = drawn_run()
+    step = result.intervals["step_time_s"]
+    assert "how sure it is (24 draws from seed 0)" in text
+    assert f"{step.p10:.4g}-{step.p90:.4g} s" in text
+    assert re.search(r"dispatch_nic_bytes_per_s +44 GB/s +38 GB/s to 47 GB/s +\d+%", text)
+    assert re.search(r"chance and interactions +\d+%", text)
+    bubble = result.intervals["breakdown_s.bubble"]
+    row = next(line for line in text.splitlines() if line.startswith("bubble"))
+    assert f"{bubble.p10:.4g}-{bubble.p90:.4g} s" in row
+
+
+def test_too_few_draws_are_told_and_no_shares_printed(invoke, monkeypatch, drawn_run):
+    few = drawn_run(("uncertainty.draws", 12))
+    monkeypatch.setattr("simulator.tell.result.run", lambda experiment, **_: few)
+    text = invoke("run", "deepseek-v3-pretrain").stdout
+    assert "2 uncertain inputs; it takes 16 draws to tell which of them" in text
+    assert "chance and interactions" not in text
+
+
+def test_small_shares_are_summed_up_in_one_line(invoke, monkeypatch, drawn_run):
+    """Ten inputs of which eight are shown: 3 % and 2 % are left."""
+    result = drawn_run()
+    percent = [30, 20, 10, 9, 8, 7, 6, 4, 3, 2]
+    shares = {f"input {place}": part / 100 for place, part in enumerate(percent)}
+    link = result.uncertainty.inputs[0]
+    inputs = tuple(link.model_copy(update={"path": path}) for path in shares)
+    step = result.intervals["step_time_s"].model_copy(
+        update={"variance_shares": shares | {"chance and interactions": 0.01}}
+    )
+    many = result.model_copy(
+        update={
+            "uncertainty": result.uncertainty.model_copy(update={"inputs": inputs}),
+            "intervals": result.intervals | {"step_time_s": step},
+        }
+    )
+    monkeypatch.setattr("simulator.tell.result.run", lambda experiment, **_: many)
+    text = invoke("run", "deepseek-v3-pretrain").stdout
+    assert re.search(r"input 7 .* 4%\n2 more inputs +5%\nchance and interactions +1%", text)
+
+
+def test_without_draws_nothing_is_said_of_them(invoke, played):
+    text = invoke("run", "deepseek-v3-pretrain").stdout
+    assert "P10" not in text
+    assert "uncertain" not in text
+
+
+def test_compare_prints_the_spread_of_the_difference(invoke, drawn_run, tmp_path):
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, changes in zip(paths, ((), (("communication.sms", 24),)), strict=True):
+        path.write_text(drawn_run(*changes).to_json(), encoding="utf-8")
+    document = json.loads(invoke("compare", *paths, "--json").stdout)
+    step = next(each for each in document["spreads"] if each["name"] == "step_time_s")
+    assert set(step["difference"]) == {"p10", "median", "p90"}
+    text = invoke("compare", *paths).stdout
+    low, high = step["difference"]["p10"], step["difference"]["p90"]
+    assert "24 draws from seed 0, compared draw by draw" in text
+    assert f"{low:+.4g} to {high:+.4g} s" in text
+    assert f"the later step is shorter in {document['faster_share']:.0%} of the draws" in text
+
+
+def test_progress_is_shown_on_a_terminal_only_and_never_on_stdout(capsys, monkeypatch):
+    draws = range(21)
+    assert track_draws(draws) is draws
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes that for a terminal
+    assert track_draws(range(20)) == range(20)
+    assert list(track_draws(draws)) == list(draws)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "draws" in captured.err
+
+
+def test_a_published_figure_with_draws_shows_its_interval(invoke, monkeypatch):
+    sure = Row("a.sure", "source", 1.0, 1.0, "s", 0.0, "predicted", "")
+    unsure = Row("a.unsure", "source", 1.0, 2.0, "s", 1.0, "predicted", "", "", 1.5, 2.1, 2.5)
+    rows = {"sure": (sure,), "both": (sure, unsure)}
+    monkeypatch.setattr("simulator.tell.published.reproduce", lambda names, _: rows[names[0]])
+    assert "1.5 s to 2.5 s" in invoke("reproduce", "both").stdout
+    assert "P10-P90" not in invoke("reproduce", "sure").stdout
+    told = json.loads(invoke("reproduce", "both", "--json").stdout)["rows"][1]
+    assert (told["p10"], told["median"], told["p90"]) == (1.5, 2.1, 2.5)
 
 
 # The other commands
@@ -253,7 +372,15 @@ def two_results(short_run, tmp_path):
 
 def test_compare_explains_two_results(invoke, two_results, short_run):
     document = json.loads(invoke("compare", *two_results, "--json").stdout)
-    assert set(document) == {"inputs", "headline", "phases", "chunks"}
+    assert set(document) == {
+        "inputs",
+        "headline",
+        "phases",
+        "chunks",
+        "spreads",
+        "faster_share",
+        "draws",
+    }
     assert document["headline"][0]["before"] == short_run().metrics.step_time_s
     text = invoke("compare", *two_results).stdout
     assert "cluster.node.chip.nvlink_bytes_per_s" in text
@@ -286,7 +413,11 @@ def test_reproduce_prints_the_figures_that_were_named(invoke):
         "relative_error",
         "kind",
         "note",
+        "p10",
+        "median",
+        "p90",
     }
+    assert {row["p10"] for row in rows} == {None}
     text = invoke("reproduce", "isca25.table1.deepseek-v3").stdout
     assert "70.272 kB" in text
     assert "no predicted figure" in text
@@ -330,6 +461,10 @@ def test_show_gives_resolved_values_with_sources(invoke, kind, name):
     text = invoke("show", kind, name).stdout
     first = next(source["text"] for source in document["sources"].values())
     assert first[:12] in text
+
+
+def test_show_gives_the_distribution_of_a_value(invoke):
+    assert "0.7268 (0.682 to 0.7565)" in invoke("show", "profile", "h800-deepseek").stdout
 
 
 def test_the_schema_describes_a_result(invoke, short_run):

@@ -1,5 +1,6 @@
 """Two results side by side: what was changed, and what it did, phase by phase."""
 
+import numpy as np
 import pytest
 
 from simulator.tell.compare import Change, compare
@@ -48,3 +49,73 @@ def test_a_change_from_nothing_has_no_relative_size():
     assert Change("x", 0.0, 2.0).relative is None
     assert Change("x", 4.0, 5.0).relative == 0.25
     assert Change("x", 4.0, 5.0).difference == 1
+
+
+# Draws
+
+
+def spread(comparison, name):
+    return next(each for each in comparison.spreads if each.name == name)
+
+
+def test_a_drawn_result_does_not_differ_from_itself_in_any_draw(drawn_run):
+    again = Result.from_json(drawn_run().to_json())
+    found = compare(drawn_run(), again)
+    for each in found.spreads:
+        assert (each.difference.p10, each.difference.median, each.difference.p90) == (0, 0, 0)
+        assert each.before == each.after
+    assert found.faster_share == 0
+    assert found.draws == "24 draws from seed 0, compared draw by draw"
+
+
+def test_draws_are_compared_in_pairs_so_that_common_inputs_cancel(drawn_run):
+    """More SMs to communicate with: the difference is surer than either side."""
+    before, after = drawn_run(), drawn_run(("communication.sms", 24))
+    found = spread(compare(before, after), "step_time_s")
+    by_draw = np.subtract(after.samples["step_time_s"], before.samples["step_time_s"])
+    expected = np.quantile(by_draw, [0.1, 0.5, 0.9])
+    difference = found.difference
+    assert [difference.p10, difference.median, difference.p90] == pytest.approx(expected)
+    widths = [side.p90 - side.p10 for side in (found.before, found.after, difference)]
+    assert widths[2] < min(widths[:2]) / 2
+
+
+def test_pairs_are_draws_of_one_number_not_of_one_rank(drawn_run):
+    """0 to 23 s against 23 to 0 s: half of the differences, -23 to 23 s, below 0."""
+    before, after = (
+        drawn_run().model_copy(update={"samples": {"step_time_s": steps}})
+        for steps in (tuple(map(float, range(24))), tuple(map(float, range(23, -1, -1))))
+    )
+    found = compare(before, after)
+    difference = spread(found, "step_time_s").difference
+    assert (difference.p10, difference.median, difference.p90) == pytest.approx((-18.4, 0, 18.4))
+    assert found.faster_share == 0.5
+
+
+def test_the_share_of_draws_in_which_the_later_is_faster_is_counted(drawn_run):
+    before, after = drawn_run(), drawn_run(("cluster.node.nics", 4), ("cluster.fabric.planes", 4))
+    assert compare(before, after).faster_share == 0
+    assert compare(after, before).faster_share == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("uncertainty.seed", 1), "after: 24 draws from seed 1; no pairs"),
+        (("uncertainty.draws", 12), "after: 12 draws from seed 0; no pairs"),
+        (("uncertainty.draws", 0), "after: no draws; no pairs"),
+    ],
+)
+def test_draws_that_are_no_pairs_are_shown_side_by_side(drawn_run, change, told):
+    found = compare(drawn_run(), drawn_run(change))
+    step = spread(found, "step_time_s")
+    assert step.before is not None
+    assert (step.after is None) == (change == ("uncertainty.draws", 0))
+    assert step.difference is None
+    assert found.faster_share is None
+    assert told in found.draws
+
+
+def test_without_draws_nothing_is_said_of_them(short_run):
+    found = compare(short_run(), short_run(("ranks.seed", 1)))
+    assert (found.spreads, found.faster_share, found.draws) == ((), None, "")

@@ -156,6 +156,21 @@ class TestProvenance:
             expand(Engine, {"cores": table})
         assert str(caught.value).startswith(message)
 
+    def test_a_new_citation_of_a_value_keeps_its_distribution(self, presets: Path) -> None:
+        value = {"value": 2, "p10": 1, "p90": 4, "source": "measured"}
+        text = f"cores = {{ {', '.join(f'{k} = {v!r}' for k, v in value.items())} }}"
+        engine(presets, ENGINE.replace("[memory]", f"{text}\n[memory]"), "wide")
+        document = engine(presets, 'base = "wide"\n[sources]\ncores = "measured again"')
+        assert document.source_of("cores") == Source(text="measured again", p10=1, p90=4)
+
+    def test_a_distribution_in_another_dimension_is_refused_with_its_path(self) -> None:
+        table = {"value": "2 TB/s", "p10": "1.8 THz", "p90": "2.1 TB/s", "source": "a"}
+        with pytest.raises(UnitError) as caught:
+            expand(Engine, {"memory": {"bytes_per_s": table}})
+        assert str(caught.value) == (
+            "memory.bytes_per_s: expected a unit of B/s as in '2 TB/s', got '1.8 THz'"
+        )
+
     def test_a_distribution_in_an_unknown_unit_is_refused(self) -> None:
         table = {"value": 1, "p10": "0.5 parsec", "p90": 2, "source": "a"}
         with pytest.raises(UnitError, match=r"got '0\.5 parsec'"):

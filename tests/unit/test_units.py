@@ -109,3 +109,23 @@ def test_a_quantity_is_printed_with_the_prefix_that_reads_best(
     value: float, unit: str, text: str
 ) -> None:
     assert format_quantity(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        (["2 TB/s", "1800 GB/s", "16.8 Tb/s"], [2e12, 1.8e12, 2.1e12]),
+        (["2 us", 1e-6, "3"], [2e-6, 1e-6, 3]),
+        ([1, 2.5], [1, 2.5]),
+    ],
+)
+def test_numbers_of_one_dimension_are_read_together(
+    values: list[Any], numbers: list[float]
+) -> None:
+    assert units.read_alike(values) == pytest.approx(numbers)
+
+
+@pytest.mark.parametrize("other", ["3 GHz", "3 s", "3 GB"])
+def test_numbers_of_two_dimensions_are_refused_together(other: str) -> None:
+    with pytest.raises(UnitError, match=f"a unit of B/s as in '2 GB/s', got '{other}'"):
+        units.read_alike([1, "2 GB/s", other])
