@@ -15,8 +15,9 @@ from simulator.play.chunk import ChunkGraph, chunk_graph
 from simulator.play.graph import Floats, Ints, Mask
 from simulator.play.pipeline import Pipeline, build_pipeline
 from simulator.price.segments import SegmentOps, collect_ops
-from workloads.chunks import chunk_program
+from workloads.chunks import Carrier, chunk_program
 from workloads.layers import Layer
+from workloads.ops import Op
 from workloads.scenarios.training_step import TrainingStep, training_step
 from workloads.schedules.step import Chunk, Step, StepKind
 
@@ -78,6 +79,42 @@ class Blueprint:
             tuple(place for place, kind in enumerate(own) if self.layers[kind].exchange is not None)
             for own in self.kinds
         )
+
+    @cached_property
+    def update_ops(self) -> tuple[Op, ...]:
+        """Kernels of the optimizer, rank by rank."""
+        return tuple(op for step in self.workload.optimizer for op in step.update)
+
+    @cached_property
+    def slots(self) -> tuple[int, ...]:
+        """Expert loads that each distinct chunk meets, in the order of `keys`."""
+        return tuple(self.chunks[key].slots for key in self.keys)
+
+    @cached_property
+    def exchanges(self) -> tuple[tuple[int, Carrier], ...]:
+        """Distinct exchanges of a step: kind of layer, and the kernels that carry it."""
+        found = {
+            (int(chunk.kind_of[task]), segment.carrier): None
+            for chunk in self.chunks.values()
+            for task, segment in enumerate(chunk.graph.program)
+            if segment.is_exchange
+        }
+        return tuple(found)
+
+    @cached_property
+    def exchange_of(self) -> dict[ChunkKey, Ints]:
+        """(tasks,) of each distinct chunk: place in `exchanges`, -1 where a task is none."""
+        place = {exchange: number for number, exchange in enumerate(self.exchanges)}
+        return {
+            key: np.array(
+                [
+                    place[int(kind), segment.carrier] if segment.is_exchange else -1
+                    for kind, segment in zip(chunk.kind_of, chunk.graph.program, strict=True)
+                ],
+                np.int64,
+            )
+            for key, chunk in self.chunks.items()
+        }
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:

@@ -92,13 +92,15 @@ def expand(blueprint: Blueprint) -> Expansion:
     is_exchange = np.array([chunks[k].graph.program[p].is_exchange for k, p in parts], np.bool_)
     joins = (part >= 0) & is_exchange[part]
     names = [f"{chunks[k].graph.program[p].label} of {blueprint.keys[k][0]}" for k, p in parts]
+    label = np.where(part >= 0, part, len(names) + 2)
+    label[begin], label[end] = len(names), len(names) + 1
     graph = graph_of(
         stream,
         np.concatenate([pair.reshape(-1, 2) for pair in (*edges, *between)]),
         collective=np.where(joins, np.arange(len(part)), -1),
-        label=np.where(part >= 0, part, len(names)),
+        label=label,
         streams=[f"rank {r}/{s}" for r in range(len(links.first) - 1) for s in STREAMS],
-        labels=[*names, "hand-over"],
+        labels=[*names, "begin", "end", "message"],
     )
     return Expansion(
         graph,

@@ -153,6 +153,7 @@ class RanksSpec(Spec):
         load = self.expert_load
         differs = {
             "ranks.expert_load.correlation": load.is_drawn and load.correlation > 0,
+            "ranks.expert_load.loads": len(set(load.loads)) > 1,
             "ranks.gpu_speed_sigma": self.gpu_speed_sigma > 0,
             "ranks.jitter": self.jitter > 0,
             "ranks.stragglers": bool(self.stragglers),
@@ -263,6 +264,7 @@ class Experiment(Spec):
                 f"communication.sms: must leave SMs to compute, at most {chip.sms - 1} "
                 f"on {chip.name}, got {self.communication.sms}"
             )
+        # Folded chunks keep their own ranks loaded, so only that much of a correlation is lost.
         hidden = [name for name in self.ranks.unlike if not name.endswith("correlation")]
         if self.ranks.play == "folded" and hidden:
             raise SpecError(
@@ -275,11 +277,23 @@ class Experiment(Spec):
                     f"ranks.stragglers: gpu must be from 0 to {self.cluster.gpus - 1}, "
                     f"got {straggler.gpu}"
                 )
-        width = {len(row) for row in self.ranks.expert_load.loads}
-        if width and width != {self.plan.ep}:
+        self._check_loads()
+
+    def _check_loads(self) -> None:
+        """Refuse given expert loads that do not fit model and plan."""
+        loads, moe = self.ranks.expert_load.loads, self.model.moe
+        if not loads:
+            return
+        if len(loads[0]) != self.plan.ep:
             raise SpecError(
                 f"ranks.expert_load.loads: rows must have plan.ep = {self.plan.ep} loads, "
-                f"got {width.pop()}"
+                f"got {len(loads[0])}"
+            )
+        layers = self.model.moe_layers + self.model.mtp_layers if moe else 0
+        if len(loads) not in (1, layers):
+            raise SpecError(
+                f"ranks.expert_load.loads: must have one row, or one for each of the {layers} "
+                f"layers with experts, got {len(loads)}"
             )
 
 

@@ -16,34 +16,18 @@ import numpy as np
 from simulator.blueprint import Blueprint
 from simulator.expansion import STREAMS, Expansion, expand
 from simulator.experiment import Experiment
-from simulator.folded import FoldedPlay
+from simulator.folded import FoldedPlay, exchange_seconds
 from simulator.play.chunk import Engine
+from simulator.play.durations import Slowness, Work, fill_durations
 from simulator.play.graph import Floats, Ints
-from simulator.play.loops import loops_for
 from simulator.play.order import ready_s
 from simulator.play.pipeline import COMPUTE, PHASES, RankTimes
 from simulator.play.timeline import ReplicaTimeline, Timeline
-from simulator.price.segments import BALANCED_COLUMN, SegmentPricer, SegmentPrices, load_index
+from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
 from simulator.ranks import GroupDraw, draw_group
-from workloads.chunks import COMM, Carrier
+from workloads.chunks import COMM
 
 TILE_RANKS = 64  # pipelines played side by side, if their expert groups are no larger
-
-
-class Seconds(NamedTuple):
-    """What the parts of a pipeline cost, whoever runs them.
-
-    Attributes:
-        row: (tasks,) row of the price table, -1 where there is none.
-        exchange: (tasks,) place in `exchanges` of what an exchange costs, -1 where it is none.
-        exchanges: kinds of layers and the kernels that carry their exchange.
-        slowdown: (tasks,) beside the other stream, mean over ranks; of a message, its seconds.
-    """
-
-    row: Ints
-    exchange: Ints
-    exchanges: tuple[tuple[int, Carrier], ...]
-    slowdown: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,7 +171,7 @@ class GroupPlayer:
     experiment: Experiment
     blueprint: Blueprint
     expansion: Expansion
-    seconds: Seconds
+    work: Work
     prices: SegmentPrices
     pricer: SegmentPricer
     engine: Engine
@@ -203,8 +187,8 @@ class GroupPlayer:
     ) -> "GroupPlayer":
         """Return the player of an experiment."""
         expansion = expand(folded.blueprint)
-        seconds = _part_seconds(experiment, folded, expansion, message_s)
-        return cls(experiment, folded.blueprint, expansion, seconds, folded.prices, pricer, engine)
+        work = _work(experiment, folded, expansion, message_s)
+        return cls(experiment, folded.blueprint, expansion, work, folded.prices, pricer, engine)
 
     def tiles(self) -> list[range]:
         """Return the numbers of all groups, in tiles."""
@@ -247,64 +231,50 @@ class GroupPlayer:
 
     def _durations(self, draws: list[GroupDraw]) -> Floats:
         """Return (tasks, replicas) seconds of every task of some groups."""
-        expansion, seconds = self.expansion, self.seconds
-        slots, ep = expansion.slots, self.experiment.plan.ep
+        expansion, blueprint = self.expansion, self.blueprint
         load = np.stack([draw.load for draw in draws], axis=1)  # (slots, groups, ep)
         nic, nvlink = (
             np.stack([getattr(draw, name) for draw in draws], axis=1) for name in ("nic", "nvlink")
         )
-        column = np.full((slots + 1, len(draws) * ep), BALANCED_COLUMN)
-        column[:slots] = load_index(load).reshape(slots, -1)
+        column = load_index(load).reshape(len(load), nic[0].size)
         table = self.prices.seconds
-        if column.max() >= table.shape[1]:  # one of millions of draws: price up to it
-            table = self.pricer.prices(self.blueprint.segments, float(load.max())).seconds
-        exchange_s = np.zeros((len(seconds.exchanges), slots + 1, len(draws)))
-        for number, (kind, carrier) in enumerate(seconds.exchanges):
-            exchange = self.blueprint.layers[kind].exchange
-            assert exchange is not None, "only layers with one exchange tokens"
-            exchange_s[number, :slots] = self.pricer.exchanges.exchange_s(
-                exchange, carrier, load, nic[expansion.slot_rank], nvlink[expansion.slot_rank]
-            )
-        duration_s = np.empty((len(expansion.graph), len(draws) * ep))
-        loops_for(duration_s.size).fill_durations(
-            seconds.row,
-            seconds.exchange,
-            expansion.slot,
-            expansion.step,
+        if column.max(initial=0) >= table.shape[1]:  # one of millions of draws: price up to it
+            table = self.pricer.prices(blueprint.segments, float(load.max())).seconds
+        slot_rank = expansion.slot_rank
+        slowness = Slowness(
             expansion.rank,
-            seconds.slowdown,
-            table,
-            column,
-            exchange_s,
+            expansion.step,
             np.concatenate([draw.slowness for draw in draws], axis=1),
             np.concatenate([draw.jitter for draw in draws], axis=1),
             nic.reshape(len(nic), -1),
-            ep,
-            duration_s,
         )
-        return duration_s
+        exchange_s = exchange_seconds(
+            blueprint, self.pricer, load, nic[slot_rank], nvlink[slot_rank]
+        )
+        return fill_durations(self.work, table, column, exchange_s, slowness)
 
 
-def _part_seconds(
+def _work(
     experiment: Experiment, folded: FoldedPlay, expansion: Expansion, message_s: float
-) -> Seconds:
-    """Return prices and slowdowns by task."""
-    blueprint = folded.blueprint
-    exchanges: dict[tuple[int, Carrier], int] = {}
-    rows, carried, slowdown = [], [], []
-    for number, place in expansion.parts.tolist():
-        key = blueprint.keys[number]
-        chunk, segment = blueprint.chunks[key], blueprint.chunks[key].graph.program[place]
-        rows.append(int(chunk.row[place]))
-        exposed = experiment.communication.exchange_slowdown(key[0]) if segment.is_exchange else 1.0
-        slowdown.append(float(folded.chunks[key].slowdown[place]) * exposed)
-        name = (int(chunk.kind_of[place]), segment.carrier)
-        carried.append(exchanges.setdefault(name, len(exchanges)) if segment.is_exchange else -1)
-    is_part = expansion.part >= 0
-    row, exchange = (np.full(len(expansion.part), -1) for _ in range(2))
-    factor = np.zeros(len(expansion.part))
-    row[is_part] = np.array(rows)[expansion.part[is_part]]
-    exchange[is_part] = np.array(carried)[expansion.part[is_part]]
-    factor[is_part] = np.array(slowdown)[expansion.part[is_part]]
-    factor[expansion.message] = message_s
-    return Seconds(row, exchange, tuple(exchanges), factor)
+) -> Work:
+    """Return what the tasks of a whole pipeline are, slowed by what runs beside them."""
+    blueprint, is_part = folded.blueprint, expansion.part >= 0
+    factors = [
+        folded.chunks[key].slowdown
+        * np.where(
+            blueprint.chunks[key].is_exchange,
+            experiment.communication.exchange_slowdown(key[0]),
+            1.0,
+        )
+        for key in blueprint.keys
+    ]
+    seconds = np.where(is_part, np.concatenate(factors)[expansion.part], 0.0)
+    seconds[expansion.message] = message_s  # begin and end take no time
+    rows = np.concatenate([blueprint.chunks[key].row for key in blueprint.keys])
+    exchanges = np.concatenate([blueprint.exchange_of[key] for key in blueprint.keys])
+    return Work(
+        np.where(is_part, rows[expansion.part], -1),
+        np.where(is_part, exchanges[expansion.part], -1),
+        expansion.slot,
+        seconds,
+    )

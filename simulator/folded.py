@@ -4,19 +4,17 @@ Hierarchical: a chunk ends when its slowest rank does. That is exact as long as 
 start a chunk together; where some run ahead it is slightly long.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.blueprint import Blueprint, ChunkBlueprint, ChunkKey
+from simulator.blueprint import Blueprint, ChunkKey
 from simulator.experiment import Experiment
 from simulator.play.chunk import ChunkPlay, Engine, play_chunk
+from simulator.play.durations import Work, fill_durations
 from simulator.play.graph import Floats, Ints
-from simulator.price.segments import BALANCED_COLUMN, SegmentPricer, SegmentPrices, load_index
+from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
 from simulator.ranks import chunk_loads, highest_load
-from workloads.chunks import Carrier
-from workloads.layers import Layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,60 +52,52 @@ def play_folded(
     """Play each distinct chunk on one expert group, once for every draw of its loads."""
     ranks = experiment.ranks
     draws = ranks.draws if ranks.expert_load.is_drawn else 1
-    loads = {
-        key: chunk_loads(experiment, blueprint, key, draws, rng) for key in sorted(blueprint.keys)
-    }
-    highest = max(own.max(initial=highest_load(experiment)) for own in loads.values())
+    loads = chunk_loads(experiment, blueprint, draws, rng)
+    highest = float(loads.max(initial=highest_load(experiment)))
     prices = pricer.prices(blueprint.segments, highest)
-    chunks = {}
-    for key, own in loads.items():
-        chunk = blueprint.chunks[key]
-        alone, factor = chunk_seconds(chunk, blueprint.layers, prices, pricer, own)
-        alone[chunk.is_exchange] *= experiment.communication.exchange_slowdown(key[0])
-        # Where all ranks are alike one of them stands for the group.
-        played = own.shape[2] if (own != own[..., :1]).any() else 1
-        if played == 1:
-            alone = alone[:, :: own.shape[2]]
+    group_loads = loads.swapaxes(0, 1)  # (slots, draws, ranks)
+    exchange_s = exchange_seconds(blueprint, pricer, group_loads)
+    # Where all ranks are alike one of them stands for the group.
+    played = loads.shape[2] if (loads != loads[..., :1]).any() else 1
+    column = load_index(group_loads[..., :played]).reshape(len(group_loads), -1)
+    chunks, first = {}, 0
+    for key, slots in zip(blueprint.keys, blueprint.slots, strict=True):
+        chunk, own = blueprint.chunks[key], slice(first, first + slots)
+        first += slots
+        exposed = experiment.communication.exchange_slowdown(key[0])
+        factor = prices.factors_of(chunk.graph.program, chunk.row)
+        alone = fill_durations(
+            Work(
+                chunk.row,
+                blueprint.exchange_of[key],
+                np.where(chunk.slot < 0, slots, chunk.slot),
+                np.where(chunk.is_exchange, exposed, 1.0),
+            ),
+            prices.seconds,
+            column[own],
+            exchange_s[:, own],
+        )
         chunks[key] = play_chunk(chunk.graph, alone, factor, played, engine)
     return FoldedPlay(blueprint, prices, chunks, rng.integers(draws, size=len(blueprint.steps)))
 
 
-def chunk_seconds(
-    chunk: ChunkBlueprint,
-    layers: tuple[Layer, ...],
-    prices: SegmentPrices,
+def exchange_seconds(
+    blueprint: Blueprint,
     pricer: SegmentPricer,
     loads: Floats,
-) -> tuple[Floats, Floats]:
-    """Return what the tasks of a chunk cost alone, and how much slower they are beside others.
+    nic_slowdown: Floats | float = 1.0,
+    nvlink_slowdown: Floats | float = 1.0,
+) -> Floats:
+    """Return (exchanges, slots, groups) seconds of every distinct exchange at every load.
 
     Args:
-        layers: distinct layers; `chunk.kind_of` are indices into them.
-        loads: (groups, slots, ranks) expert load of each rank relative to balanced.
-
-    Returns:
-        (tasks, groups * ranks) seconds, and (tasks,) slowdowns.
+        loads: (slots, groups, ranks); slowdowns of links broadcast with it.
     """
-    groups, slots, ranks = loads.shape
-    # One slot more, the last, for what no load matters to.
-    columns = np.full((slots + 1, groups, ranks), BALANCED_COLUMN)
-    columns[:slots] = load_index(loads).swapaxes(0, 1)
-    seconds = prices.seconds[chunk.row[:, None], columns.reshape(slots + 1, -1)[chunk.slot]]
-    for layer, carrier, tasks in exchange_tasks(chunk, layers):
-        assert layer.exchange is not None, "only layers with one have a task for it"
-        own = loads[:, chunk.slot[tasks]]
-        exchange_s = pricer.exchanges.exchange_s(layer.exchange, carrier, own)
-        seconds[tasks] = np.repeat(exchange_s.T, ranks, axis=1)
-    return seconds, prices.factors_of(chunk.graph.program, chunk.row)
-
-
-def exchange_tasks(
-    chunk: ChunkBlueprint, layers: tuple[Layer, ...]
-) -> Iterator[tuple[Layer, Carrier, list[int]]]:
-    """Yield the tasks of a chunk that move tokens, by kind of layer and the kernels that do it."""
-    found: dict[tuple[int, Carrier], list[int]] = {}
-    for task, segment in enumerate(chunk.graph.program):
-        if segment.is_exchange:
-            found.setdefault((int(chunk.kind_of[task]), segment.carrier), []).append(task)
-    for (kind, carrier), tasks in found.items():
-        yield layers[kind], carrier, tasks
+    seconds = np.zeros((len(blueprint.exchanges), *loads.shape[:-1]))
+    for number, (kind, carrier) in enumerate(blueprint.exchanges):
+        exchange = blueprint.layers[kind].exchange
+        assert exchange is not None, "only layers with one exchange tokens"
+        seconds[number] = pricer.exchanges.exchange_s(
+            exchange, carrier, loads, nic_slowdown, nvlink_slowdown
+        )
+    return seconds

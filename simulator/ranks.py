@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.blueprint import Blueprint, ChunkKey
+from simulator.blueprint import Blueprint
 from simulator.experiment import Experiment
 from simulator.play.graph import Floats, Ints
 from workloads.routing import correlated, lognormal_load, zipf_load
@@ -35,20 +35,23 @@ class GroupDraw:
 
 
 def chunk_loads(
-    experiment: Experiment,
-    blueprint: Blueprint,
-    key: ChunkKey,
-    draws: int,
-    rng: np.random.Generator,
+    experiment: Experiment, blueprint: Blueprint, draws: int, rng: np.random.Generator
 ) -> Floats:
-    """Return (draws, slots, ranks) expert loads of one chunk, for ranks that stand for all."""
-    slots = blueprint.chunks[key].slots
-    _, forward, backward = key
-    layers = [*_routed_layers(blueprint, forward), *_routed_layers(blueprint, backward)]
+    """Return (draws, slots, ranks) expert loads of all distinct chunks, one after another.
+
+    For ranks that stand for all: who is persistently loaded is drawn for each chunk anew.
+    """
+    layers = [
+        number
+        for _, forward, backward in blueprint.keys
+        for stage in (forward, backward)
+        for number in _routed_layers(blueprint, stage)
+    ]
+    chunk = np.repeat(np.arange(len(blueprint.keys)), blueprint.slots)
     units = _units(experiment)
-    persistent = rng.standard_normal((draws, 1, units))
-    fresh = rng.standard_normal((draws, slots, units))
-    return _loads(experiment, persistent, fresh, np.array(layers, np.int64))
+    persistent = rng.standard_normal((draws, len(blueprint.keys), units))
+    fresh = rng.standard_normal((draws, len(chunk), units))
+    return _loads(experiment, persistent[:, chunk], fresh, np.array(layers, np.int64))
 
 
 def draw_group(

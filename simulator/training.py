@@ -1,6 +1,5 @@
 """A training step from experiment to timelines: workload, prices, ranks, pipeline."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +16,7 @@ from simulator.play.timeline import Timeline
 from simulator.price.collectives import ExchangePricer, link_rates, message_s, ring_s
 from simulator.price.kernels import KernelPricer
 from simulator.price.segments import OpSeconds, SegmentPricer
-from workloads.layers.optimizer import GradientSync, OptimizerStep
+from workloads.layers.optimizer import GradientSync
 from workloads.memory import check_memory
 from workloads.routing import RoutingStatistics
 from workloads.scenarios.training_step import TrainingStep
@@ -106,7 +105,7 @@ def train(experiment: Experiment) -> TrainingRun:
     rng = np.random.default_rng(experiment.ranks.seed)
     folded = play_folded(experiment, plan, pricer, engine, rng)
     message = message_s(pricer.exchanges.rates, plan.workload.message_bytes)
-    optimizer = optimizer_s(experiment, pricer, plan.workload.optimizer)
+    optimizer = optimizer_s(experiment, pricer, plan)
     timeline = engine.play(plan.pipeline.timed(folded.chunk_s, message, optimizer))
     explicit = None
     if experiment.ranks.is_explicit:
@@ -126,9 +125,7 @@ def _pricer(experiment: Experiment, workload: TrainingStep) -> SegmentPricer:
     )
 
 
-def optimizer_s(
-    experiment: Experiment, pricer: SegmentPricer, steps: Sequence[OptimizerStep]
-) -> list[float]:
+def optimizer_s(experiment: Experiment, pricer: SegmentPricer, plan: Blueprint) -> list[float]:
     """Return the seconds of each rank's end of the step: collectives and kernels in turn.
 
     Kernels have the whole chip by then.
@@ -136,7 +133,7 @@ def optimizer_s(
     rates, gpus_per_node = pricer.exchanges.rates, experiment.cluster.node.gpus
     chip = experiment.cluster.node.chip
     whole_chip = KernelPricer(chip, experiment.profile, chip.sms)
-    costs = whole_chip.price([op for step in steps for op in step.update])
+    costs = whole_chip.price(plan.update_ops)
     kernel_s = iter((costs.duration_s[:, 0] + costs.gap_s).tolist())
 
     def collective_s(sync: GradientSync) -> float:
@@ -146,5 +143,5 @@ def optimizer_s(
     return [
         sum(map(collective_s, (*step.reduce, *step.gather)))
         + sum(next(kernel_s) for _ in step.update)
-        for step in steps
+        for step in plan.workload.optimizer
     ]

@@ -83,7 +83,7 @@ def segment_ops(layer: Layer, part: str, phase: Phase) -> tuple[Op, ...]:
         return layer.attn.of(phase)
     if part == "mlp":
         return layer.mlp.of(phase)
-    if part == "layout" and layer.exchange is not None:
+    if part == "layout" and layer.exchange is not None and phase != "W":
         exchange = layer.exchange
         return exchange.dispatch_glue if phase == "F" else exchange.combine_backward_glue
     return ()

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 )
 @json_option
 @click.option("--schedule", metavar="NAME|all", help="Pipeline schedule; 'all' compares them.")
-@click.option("--ranks", "play", metavar="auto|folded", help="Which ranks are played.")
+@click.option("--ranks", "play", metavar="auto|folded|explicit", help="Which ranks are played.")
+@click.option("--check-folding", is_flag=True, help="Play every rank too and tell the difference.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write result.json, trace.json and figures here."
 )
@@ -42,6 +43,7 @@ def run(
     as_json: bool,
     schedule: str | None,
     play: str | None,
+    check_folding: bool,
     out: Path | None,
     detail: str | None,
     ranks: tuple[int, ...],
@@ -73,7 +75,7 @@ def run(
         chosen = chosen.with_overrides({"plan.schedule": schedule}, "--schedule")
     if out:
         prepare_folder(out, ranks, chosen.plan.pp)
-    result = simulate(chosen, track=track_draws)
+    result = simulate(chosen, track=track_draws, check_folding=check_folding)
     files = write_result(result, out, detail or "chunks", ranks) if out else []
     if as_json:
         click.echo(result.to_json())

@@ -16,6 +16,7 @@ from hwmodels.errors import InputError
 from simulator.play.graph import Floats, Ints, TaskGraph
 from simulator.play.loops import Loops, loops_for
 from simulator.play.order import order_of
+from simulator.play.replica_loops import Places, Totals
 from simulator.play.shared import play_shared
 from simulator.play.timeline import ReplicaTimeline, Timeline
 
@@ -83,54 +84,66 @@ def play_replicas(
         raise InputError("replicas: tasks that move bytes over shared links are played one by one")
     order = order_of(graph, loops)
     _check_replicas(graph, duration_s, group)
-    replicas, seconds = duration_s.shape[1], np.ascontiguousarray(duration_s, dtype=np.float64)
+    kept = np.arange(len(graph)) if keep is None else np.asarray(keep, dtype=np.int64)
+    _check_kept(graph, kept)
     row, before_row, rows = order.row, order.before_row, order.rows
-    kept = np.full(len(graph), -1, dtype=np.int64)
-    if keep is None:
+    kept_row = np.full(len(graph), -1, dtype=np.int64)
+    if keep is None:  # then a task's end has the row of the task, and nothing is copied
         row, before_row, rows = order.sequence, order.before, len(graph)
     else:
-        kept[keep] = np.arange(len(keep))
-    kept_place = kept[order.sequence]
-    end_s = np.empty((rows, replicas))
-    kept_s = np.empty((0 if keep is None else len(keep), replicas))
-    busy_s, wait_s, blame_s = (np.zeros((len(graph.streams), replicas)) for _ in range(3))
-    makespan_s = np.zeros(replicas)
-    play_tile = (loops or loops_for(duration_s.size)).play_tile
+        kept_row[kept] = np.arange(len(kept))
+    places = Places(
+        order.event_start,
+        order.joined,
+        order.sequence,
+        order.stream,
+        row,
+        order.before_start,
+        before_row,
+        kept_row[order.sequence],
+    )
+    streams, replicas = len(graph.streams), duration_s.shape[1]
+    totals = Totals(
+        end_s=np.empty((rows, replicas)),
+        kept_s=np.empty((0 if keep is None else len(kept), replicas)),
+        busy_s=np.zeros((streams, replicas)),
+        wait_s=np.zeros((streams, replicas)),
+        blame_s=np.zeros((streams, replicas)),
+        makespan_s=np.zeros(replicas),
+    )
+    _play_tiles(places, duration_s, group, totals, loops)
+    ends = totals.end_s if keep is None else totals.kept_s
+    return ReplicaTimeline(
+        graph, kept, ends, totals.busy_s, totals.wait_s, totals.blame_s, totals.makespan_s
+    )
+
+
+def _play_tiles(
+    places: Places, duration_s: Floats, group: int, totals: Totals, loops: Loops | None
+) -> None:
+    """Play all replicas, tile by tile, in threads where that is worth it."""
+    seconds = np.ascontiguousarray(duration_s, dtype=np.float64)
+    replicas, size = duration_s.shape[1], duration_s.size
+    width = replicas if size < CACHED_TASKS else group * max(1, TILE_REPLICAS // group)
+    play_tile = (loops or loops_for(size)).play_tile
 
     def play_from(first: int) -> None:
-        play_tile(
-            order.event_start,
-            order.sequence,
-            order.stream,
-            row,
-            order.before_start,
-            before_row,
-            order.joined,
-            kept_place,
-            seconds,
-            group,
-            first,
-            min(first + width, replicas),
-            end_s,
-            kept_s,
-            busy_s,
-            wait_s,
-            blame_s,
-            makespan_s,
-        )
+        play_tile(places, seconds, group, first, min(first + width, replicas), totals)
 
-    width = group * max(1, TILE_REPLICAS // group)
-    if duration_s.size < CACHED_TASKS:
-        width = replicas
-    if duration_s.size < THREADED_TASKS:
-        for first in range(0, replicas, width):
+    starts = range(0, replicas, max(1, width))
+    if size < THREADED_TASKS:
+        for first in starts:
             play_from(first)
     else:
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            list(threads.map(play_from, range(0, replicas, width)))
-    kept_tasks = np.arange(len(graph)) if keep is None else np.asarray(keep, dtype=np.int64)
-    ends = end_s if keep is None else kept_s
-    return ReplicaTimeline(graph, kept_tasks, ends, busy_s, wait_s, blame_s, makespan_s)
+            list(threads.map(play_from, starts))
+
+
+def _check_kept(graph: TaskGraph, kept: Ints) -> None:
+    if len(kept) and (kept.min() < 0 or kept.max() >= len(graph)):
+        raise InputError(f"keep: tasks must be from 0 to {len(graph) - 1}, got {kept.tolist()}")
+    if len(np.unique(kept)) != len(kept):
+        raise InputError("keep: names a task twice")
 
 
 def _check_replicas(graph: TaskGraph, duration_s: Floats, group: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simulator.play import shared_loops
+from simulator.play import duration_loops, replica_loops, shared_loops
 from simulator.play.graph import Floats, Ints
 
 
@@ -190,174 +190,15 @@ def play_once(
             end_s[task] = latest + duration_s[task]
 
 
-def play_tile(  # noqa: PLR0912 - Numba compiles no call of a plain function
-    event_start: Ints,
-    sequence: Ints,
-    stream: Ints,
-    row: Ints,
-    before_start: Ints,
-    before_row: Ints,
-    joined: Ints,
-    kept: Ints,
-    duration_s: Floats,
-    group: int,
-    first_replica: int,
-    last_replica: int,
-    end_s: Floats,
-    kept_s: Floats,
-    busy_s: Floats,
-    wait_s: Floats,
-    blame_s: Floats,
-    makespan_s: Floats,
-) -> None:
-    """Play replicas [first_replica, last_replica), a whole number of groups.
-
-    Args:
-        stream, row: of the task at each place; `before_row` are rows too.
-        joined: (events,) whether an event is a collective, which the replicas of a group share.
-        kept: (tasks,) row of `kept_s` for the end of the task at each place, -1 for none.
-        duration_s, end_s: (tasks, replicas), and (rows, replicas) to write to.
-        kept_s: (kept tasks, replicas) to write to.
-        busy_s, wait_s, blame_s, makespan_s: (streams, replicas) thrice and (replicas,), added to.
-    """
-    # Everything is written element by element: Numba compiles assignments of slices for seconds.
-    replicas = last_replica - first_replica
-    makespan = makespan_s[first_replica:last_replica]
-    for event in range(event_start.size - 1):
-        first, last = event_start[event], event_start[event + 1]
-        for place in range(first, last):  # until all it waits for has ended
-            own = end_s[row[place], first_replica:last_replica]
-            for b in range(replicas):
-                own[b] = 0.0
-            for e in range(before_start[place], before_start[place + 1]):
-                other = end_s[before_row[e], first_replica:last_replica]
-                for b in range(replicas):
-                    own[b] = max(own[b], other[b])
-        if joined[event]:  # until the last member of the group is ready
-            for low in range(0, replicas, group):
-                high, last_place, last_member = -1.0, first, low
-                for place in range(first, last):
-                    own = end_s[row[place], first_replica:last_replica]
-                    for b in range(low, low + group):
-                        if own[b] > high:
-                            high, last_place, last_member = own[b], place, b
-                waited = 0.0
-                for place in range(first, last):
-                    own = end_s[row[place], first_replica:last_replica]
-                    wait = wait_s[stream[place], first_replica:last_replica]
-                    for b in range(low, low + group):
-                        waited += high - own[b]
-                        wait[b] += high - own[b]
-                        own[b] = high
-                blame_s[stream[last_place], first_replica + last_member] += waited
-        for place in range(first, last):
-            own = end_s[row[place], first_replica:last_replica]
-            seconds = duration_s[sequence[place], first_replica:last_replica]
-            busy = busy_s[stream[place], first_replica:last_replica]
-            for b in range(replicas):
-                own[b] += seconds[b]
-                busy[b] += seconds[b]
-                makespan[b] = max(makespan[b], own[b])
-            if kept[place] >= 0:
-                copy = kept_s[kept[place], first_replica:last_replica]
-                for b in range(replicas):
-                    copy[b] = own[b]
-
-
-def slow_beside(
-    one: Ints,
-    other: Ints,
-    alone_s: Floats,
-    factor: Floats,
-    end_s: Floats,
-    duration_s: Floats,
-    weight: Floats,
-    slowed_s: Floats,
-) -> None:
-    """Fill (tasks, replicas) `slowed_s`: each task as slow as what ran beside it makes it.
-
-    Of its time `b` was shared, of its work `b / (factor - b (factor - 1))` (costs.interference);
-    that share takes `factor` as long.
-
-    Args:
-        one, other: (pairs,) tasks on different streams that may run side by side.
-        alone_s: (tasks, replicas) durations with nothing beside; factor: (tasks,).
-        end_s, duration_s: (tasks, replicas) as played.
-        weight: (replicas,) of what is found here against `duration_s`.
-    """
-    tasks, replicas = end_s.shape
-    for task in range(tasks):
-        for r in range(replicas):
-            slowed_s[task, r] = 0.0
-    for pair in range(one.size):
-        a, b = one[pair], other[pair]
-        for r in range(replicas):
-            start = max(end_s[a, r] - duration_s[a, r], end_s[b, r] - duration_s[b, r])
-            both = max(0.0, min(end_s[a, r], end_s[b, r]) - start)
-            slowed_s[a, r] += both
-            slowed_s[b, r] += both
-    for task in range(tasks):
-        more = factor[task] - 1.0
-        for r in range(replicas):
-            played = duration_s[task, r]
-            beside = slowed_s[task, r] / played if played > 0.0 else 0.0
-            wanted = alone_s[task, r] * (1.0 + more * beside / (factor[task] - beside * more))
-            slowed_s[task, r] = played + weight[r] * (wanted - played)
-
-
-def fill_durations(
-    row: Ints,
-    exchange: Ints,
-    slot: Ints,
-    step: Ints,
-    rank: Ints,
-    slowdown: Floats,
-    table: Floats,
-    column: Ints,
-    exchange_s: Floats,
-    slowness: Floats,
-    jitter: Floats,
-    nic: Floats,
-    group: int,
-    duration_s: Floats,
-) -> None:
-    """Fill (tasks, replicas) `duration_s` of every rank's tasks.
-
-    Args:
-        row, exchange: (tasks,) row of `table` and entry of `exchange_s`, -1 where there is none; a
-            task that has neither takes `slowdown` seconds.
-        slot, step, rank: (tasks,).
-        slowdown: (tasks,) beside the other stream.
-        table: (rows, loads) seconds; column: (slots, replicas) into it.
-        exchange_s: (exchanges, slots, groups) seconds.
-        slowness, nic: (ranks, replicas); jitter: (steps, replicas).
-    """
-    replicas = duration_s.shape[1]
-    for task in range(row.size):
-        own = duration_s[task]
-        factor = slowdown[task]
-        if row[task] >= 0:
-            seconds, place = table[row[task]], column[slot[task]]
-            slow, noise = slowness[rank[task]], jitter[step[task]]
-            for b in range(replicas):
-                own[b] = seconds[place[b]] * factor * slow[b] * noise[b]
-        elif exchange[task] >= 0:
-            for b in range(replicas):
-                own[b] = exchange_s[exchange[task], slot[task], b // group] * factor
-        else:
-            for b in range(replicas):
-                own[b] = factor * nic[rank[task], b]
-
-
 PLAIN = Loops(
     link_streams,
     sort_events,
     assign_rows,
     play_once,
-    play_tile,
+    replica_loops.play_tile,
     shared_loops.play_shared,
-    slow_beside,
-    fill_durations,
+    duration_loops.slow_beside,
+    duration_loops.fill_durations,
 )
 """The loops as they stand, run by the interpreter."""
 
@@ -392,7 +233,10 @@ def compiled() -> Loops:
     def jit(loop: Callable[..., Any], keep: bool = True) -> Any:
         return numba.njit(cache=keep, nogil=True, fastmath=fastmath)(loop)
 
-    for helper in shared_loops.HELPERS:  # compiled as a part of the loop that calls them
+    for helper in (
+        *replica_loops.HELPERS,
+        *shared_loops.HELPERS,
+    ):  # compiled as a part of the loop that calls them
         numba.extending.register_jitable(fastmath=fastmath)(helper)
 
     try:

@@ -67,7 +67,8 @@ def step_links(program: Program) -> StepLinks:
         for step in own
     ]
     is_w, fs, fm, bs, bm = np.array(columns, np.int64).reshape(-1, 5).T
-    stages, microbatches = 1 + max(fs.max(initial=-1), bs.max(initial=-1)), 1 + fm.max(initial=-1)
+    stages = 1 + max(fs.max(initial=-1), bs.max(initial=-1))
+    microbatches = 1 + max(fm.max(initial=-1), bm.max(initial=-1))
     step = np.arange(len(rank))
 
     def token(phase: int, stage: Ints, microbatch: Ints) -> Ints:

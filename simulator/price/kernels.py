@@ -83,13 +83,14 @@ class KernelPricer:
         duration_s = np.zeros((len(ops), len(load)))
         bound = np.full(len(ops), "latency", dtype="<U9")
         factor = np.ones(len(ops))
+        ops = ops if isinstance(ops, tuple) else tuple(ops)  # a list could change under a cache
         for family, group, members in _by_family(Same(ops)):
             # What is not routed costs the same at every load.
             own = load if group[0].routed else np.ones(1)
             parameters = self.profile.parameters(family) if self.profile else None
             times = _family_times(Same(self.chip), parameters, self.sms, Same(group), own.tobytes())
             duration_s[members] = times.time_s
-            bound[members] = times.bound[:, 0]
+            bound[members] = times.bound
             if self.profile is not None:
                 factor[members] = self.profile.interference_factor(family)
         launches = np.array([op.launches for op in ops], np.float64)
@@ -117,18 +118,22 @@ class Same:
         return isinstance(other, Same) and self.value is other.value
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def _family_times(
     chip: Same, parameters: Parameters | None, sms: int, ops: Same, loads: bytes
 ) -> KernelTime:
-    """Price ops of one family at all loads; a draw that changes one family prices only that."""
+    """Price ops of one family at all loads; a draw that changes one family prices only that.
+
+    Returns:
+        Times (ops, loads), and what holds each op at the first load.
+    """
     load = np.tile(np.frombuffer(loads), (len(ops.value), 1))
     if parameters is None:
-        return _roofline(chip.value, sms, ops.value, load)
-    times = kernel_time_s(chip.value, parameters, cost_shape(ops.value, load), sms=sms)
-    return KernelTime(
-        np.broadcast_to(times.time_s, load.shape), np.broadcast_to(times.bound, load.shape)
-    )
+        times = _roofline(chip.value, sms, ops.value, load)
+    else:
+        times = kernel_time_s(chip.value, parameters, cost_shape(ops.value, load), sms=sms)
+    bound = np.broadcast_to(times.bound, load.shape)[:, 0].copy()
+    return KernelTime(np.broadcast_to(times.time_s, load.shape), bound)
 
 
 def _roofline(chip: ChipSpec, sms: int, ops: Sequence[Op], load: Floats) -> KernelTime:

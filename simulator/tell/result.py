@@ -15,6 +15,7 @@ from simulator.experiment import Experiment
 from simulator.tell.draws import Track, kept, play_draws, samples
 from simulator.tell.intervals import Interval, intervals
 from simulator.tell.metrics import Metrics, metrics, shares
+from simulator.tell.rank_facts import RankFacts, rank_facts
 from simulator.tell.trace import StepTrace
 from simulator.training import TrainingRun, train
 from simulator.uncertainty import Draws, SampledInput, sample
@@ -28,13 +29,16 @@ class PlayFacts(Spec):
     """How the run was played.
 
     Attributes:
-        mode: `folded`: one pipeline, each distinct chunk once on one expert group.
+        mode: `folded`: one pipeline, each distinct chunk once on one expert group; `explicit`:
+            every rank of every pipeline.
+        folding_error: step as folded / as explicit - 1; of a folded run where it was asked for.
         ranks: ranks the played ones stand for.
         tasks: tasks played.
         wall_s: time that took; `tasks` and this are without the draws.
     """
 
-    mode: Literal["folded"]
+    mode: Literal["folded", "explicit"]
+    folding_error: float | None = None
     engine: str
     ranks: int
     tasks: int
@@ -80,6 +84,7 @@ class Result(Spec):
         uncertainty: what was sampled; None, and the next two empty, where nothing was.
         intervals: spread of each number of `metrics`, by dotted path, over the draws.
         samples: headline numbers, phases and total memory of each draw, by dotted path.
+        ranks: what every rank did, where all were played.
     """
 
     experiment: dict[str, Any]
@@ -87,6 +92,7 @@ class Result(Spec):
     uncertainty: Uncertainty | None = None
     intervals: dict[str, Interval] = Field(default_factory=dict)
     samples: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    ranks: RankFacts | None = None
     play: PlayFacts
     provenance: Provenance
 
@@ -148,10 +154,11 @@ class Result(Spec):
         return cls.from_json(text, str(file))
 
 
-def run(experiment: Experiment, track: Track = iter) -> Result:
+def run(experiment: Experiment, track: Track = iter, check_folding: bool = False) -> Result:
     """Simulate an experiment, and every draw of it if it asks for draws.
 
     Args:
+        check_folding: play every rank as well, to tell how far folding is from that.
         track: passes on the numbers of the draws, and may show progress.
 
     Raises:
@@ -166,17 +173,38 @@ def run(experiment: Experiment, track: Track = iter) -> Result:
         experiment=experiment.model_dump(mode="json"),
         metrics=told,
         play=PlayFacts(
-            mode="folded",
+            mode="explicit" if training.explicit else "folded",
+            folding_error=_folding_error(training, check_folding),
             engine=experiment.ranks.engine,
             ranks=experiment.cluster.gpus,
             tasks=training.tasks,
             wall_s=wall_s,
         ),
         provenance=_provenance(training),
+        ranks=_rank_facts(training),
         **(_spread(draws, track) if draws else {}),
     )
     result._run = training
     return result
+
+
+def _folding_error(training: TrainingRun, wanted: bool) -> float | None:
+    """Return how far folded play of a step is from playing every rank of it."""
+    explicit = training.explicit
+    if explicit is None and wanted:
+        unfolded = training.experiment.with_overrides(
+            {"ranks.play": "explicit"}, "check of folding"
+        )
+        explicit = train(unfolded).explicit
+    if explicit is None:
+        return None
+    return training.folded_timeline.makespan_s / explicit.step_s - 1
+
+
+def _rank_facts(training: TrainingRun) -> RankFacts | None:
+    if training.explicit is None:
+        return None
+    return rank_facts(training.explicit, training.folded_timeline.makespan_s)
 
 
 def _spread(draws: Draws, track: Track) -> dict[str, Any]:
@@ -193,7 +221,6 @@ def _spread(draws: Draws, track: Track) -> dict[str, Any]:
 def _provenance(training: TrainingRun) -> Provenance:
     experiment = training.experiment
     profile = experiment.profile
-    ep, pp = experiment.plan.ep, experiment.plan.pp
     return Provenance(
         version=_version(),
         schema_version=SCHEMA_VERSION,
@@ -202,12 +229,25 @@ def _provenance(training: TrainingRun) -> Provenance:
         profile_sha256=_sha256(profile.model_dump_json()) if profile else None,
         time_share_by_basis=shares(training, lambda each: each.basis),
         communication_basis=training.pricer.exchanges.rates.basis,
-        folding=(
-            f"{experiment.cluster.gpus // pp} pipelines played as one of {pp} ranks; "
-            f"{len(training.chunks)} distinct chunks played on {ep} ranks in lock-step, "
-            f"with {max(c.draws for c in training.chunks.values())} draws of the expert load each"
-        ),
+        folding=_folding(training),
         sources=experiment.sources,
+    )
+
+
+def _folding(training: TrainingRun) -> str:
+    """Return in words what was played once for many."""
+    experiment, chunks = training.experiment, training.chunks
+    ep, pp = experiment.plan.ep, experiment.plan.pp
+    pipelines = experiment.cluster.gpus // pp
+    draws = max(chunk.draws for chunk in chunks.values())
+    if training.explicit is not None:
+        return (
+            f"none: {pipelines} pipelines of {pp} ranks played one by one, {ep} ranks in lock-step;"
+            f" how much kernels and exchanges slow each other from {len(chunks)} folded chunks"
+        )
+    return (
+        f"{pipelines} pipelines played as one of {pp} ranks; {len(chunks)} distinct chunks played "
+        f"on {ep} ranks in lock-step, with {draws} draws of the expert load each"
     )
 
 

@@ -13,6 +13,7 @@ from simulator.tell.compare import Change, Comparison, Range, Spread
 from simulator.tell.intervals import CHANCE, DRAWS_PER_SLOPE, Interval
 from simulator.tell.metrics import PHASE_NAMES
 from simulator.tell.published import Row, headline
+from simulator.tell.rank_facts import RankFacts
 from simulator.tell.result import Result, Uncertainty
 
 INPUTS_SHOWN, FAMILIES_SHOWN, SHARES_SHOWN = 12, 8, 8
@@ -61,6 +62,8 @@ def show_result(console: Console, result: Result) -> None:
     if result.uncertainty:
         _show_uncertainty(console, result, result.uncertainty)
     console.print(_phases(result))
+    if result.ranks:
+        _show_ranks(console, result, result.ranks)
     console.print(_memory(result))
     largest = list(metrics.compute_share.items())[:FAMILIES_SHOWN]
     shown = ", ".join(f"{family.replace('_', ' ')} {share:.0%}" for family, share in largest)
@@ -71,12 +74,40 @@ def show_result(console: Console, result: Result) -> None:
     console.print(
         f"communication priced from {result.provenance.communication_basis}", highlight=False
     )
+    if play.folding_error is not None:
+        console.print(f"folded, the step is {play.folding_error:+.2%} off", highlight=False)
     assumed = sum(source.assumed for source in result.provenance.sources.values())
     console.print(
         f"{result.provenance.folding}; {play.tasks:,} tasks in {play.wall_s:.1f} s; "
         f"{assumed} inputs are assumptions (see result.json)",
         highlight=False,
     )
+
+
+def _show_ranks(console: Console, result: Result, ranks: RankFacts) -> None:
+    """Print how ranks differ, who was waited for, and what the step could not do without."""
+    grid = table(f"{len(ranks.compute_s):,} ranks", "", "least", "mean", "most")
+    for shown, seconds in (
+        ("compute", ranks.compute_s),
+        ("communication", ranks.communication_s),
+        ("waiting in exchanges", ranks.wait_s),
+        ("bubble", ranks.bubble_s),
+        ("waiting caused to others", ranks.caused_s),
+    ):
+        mean = sum(seconds) / len(seconds)
+        grid.add_row(shown, *(f"{value:.3f} s" for value in (min(seconds), mean, max(seconds))))
+    console.print(grid)
+    waited_for = ", ".join(f"{each.gpu} ({each.caused_s:.1f} s)" for each in ranks.waited_for[:5])
+    if waited_for:
+        console.print(f"most waited for: GPUs {waited_for}", highlight=False)
+    step_s = result.metrics.step_time_s
+    path = list(ranks.critical_path_s.items())
+    shown_path = ", ".join(
+        f"{name.replace('_', ' ')} {seconds / step_s:.0%}"
+        for name, seconds in path[:FAMILIES_SHOWN]
+    )
+    more = len(path) - FAMILIES_SHOWN
+    console.print(f"critical path: {shown_path}, {max(more, 0)} more", highlight=False)
 
 
 def _show_uncertainty(console: Console, result: Result, sampled: Uncertainty) -> None:

@@ -37,6 +37,7 @@ def experiment(number):
             "batch.sequences": dp * microbatches,
             "ranks.play": "explicit",
             "ranks.expert_load.sigma": rng.choice([0.0, 0.04, 0.08, 0.15, 0.3]),
+            "ranks.draws": 64,  # so that what is left is folding, not the chance of eight draws
             "ranks.seed": number,
         }
     )

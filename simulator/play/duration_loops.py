@@ -1,0 +1,91 @@
+"""Loops that fill durations: what tasks take on every rank, and how what runs beside slows them.
+
+Plain Python that Numba compiles, as in `loops.py`.
+"""
+
+from simulator.play.graph import Floats, Ints
+
+
+def slow_beside(
+    one: Ints,
+    other: Ints,
+    alone_s: Floats,
+    factor: Floats,
+    end_s: Floats,
+    duration_s: Floats,
+    weight: Floats,
+    slowed_s: Floats,
+) -> None:
+    """Fill (tasks, replicas) `slowed_s`: each task as slow as what ran beside it makes it.
+
+    Of its time `b` was shared, of its work `b / (factor - b (factor - 1))` (costs.interference);
+    that share takes `factor` as long.
+
+    Args:
+        one, other: (pairs,) tasks on different streams that may run side by side.
+        alone_s: (tasks, replicas) durations with nothing beside; factor: (tasks,).
+        end_s, duration_s: (tasks, replicas) as played.
+        weight: (replicas,) of what is found here against `duration_s`.
+    """
+    tasks, replicas = end_s.shape
+    for task in range(tasks):
+        for r in range(replicas):
+            slowed_s[task, r] = 0.0
+    for pair in range(one.size):
+        a, b = one[pair], other[pair]
+        for r in range(replicas):
+            start = max(end_s[a, r] - duration_s[a, r], end_s[b, r] - duration_s[b, r])
+            both = max(0.0, min(end_s[a, r], end_s[b, r]) - start)
+            slowed_s[a, r] += both
+            slowed_s[b, r] += both
+    for task in range(tasks):
+        more = factor[task] - 1.0
+        for r in range(replicas):
+            played = duration_s[task, r]
+            beside = slowed_s[task, r] / played if played > 0.0 else 0.0
+            wanted = alone_s[task, r] * (1.0 + more * beside / (factor[task] - beside * more))
+            slowed_s[task, r] = played + weight[r] * (wanted - played)
+
+
+def fill_durations(
+    row: Ints,
+    exchange: Ints,
+    slot: Ints,
+    step: Ints,
+    rank: Ints,
+    slowdown: Floats,
+    table: Floats,
+    column: Ints,
+    exchange_s: Floats,
+    slowness: Floats,
+    jitter: Floats,
+    nic: Floats,
+    group: int,
+    duration_s: Floats,
+) -> None:
+    """Fill (tasks, replicas) `duration_s` of every rank's tasks.
+
+    Args:
+        row, exchange: (tasks,) row of `table` and entry of `exchange_s`, -1 where there is none; a
+            task that has neither takes `slowdown` seconds.
+        slot, step, rank: (tasks,).
+        slowdown: (tasks,) beside the other stream.
+        table: (rows, loads) seconds; column: (slots, replicas) into it.
+        exchange_s: (exchanges, slots, groups) seconds.
+        slowness, nic: (ranks, replicas); jitter: (steps, replicas).
+    """
+    replicas = duration_s.shape[1]
+    for task in range(row.size):
+        own = duration_s[task]
+        factor = slowdown[task]
+        if row[task] >= 0:
+            seconds, place = table[row[task]], column[slot[task]]
+            slow, noise = slowness[rank[task]], jitter[step[task]]
+            for b in range(replicas):
+                own[b] = seconds[place[b]] * factor * slow[b] * noise[b]
+        elif exchange[task] >= 0:
+            for b in range(replicas):
+                own[b] = exchange_s[exchange[task], slot[task], b // group] * factor
+        else:
+            for b in range(replicas):
+                own[b] = factor * nic[rank[task], b]

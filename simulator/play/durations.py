@@ -1,0 +1,88 @@
+"""Seconds of every task on every rank: prices looked up at each rank's expert load.
+
+One task graph is played by many ranks side by side (replicas). A run of kernels takes what the
+price table says at the load it meets, times what slows the rank down; an exchange takes one time on
+all ranks of its group.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.play.graph import Floats, Ints
+from simulator.play.loops import loops_for
+from simulator.price.segments import BALANCED_COLUMN
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What the tasks of a graph are, whoever runs them.
+
+    Attributes:
+        row: (tasks,) row of the price table, -1 where a task is no run of kernels.
+        exchange: (tasks,) which exchange it is, -1 where it is none.
+        slot: (tasks,) which expert load it meets; one past the last for none.
+        factor: (tasks,) times its price; seconds of a task that has neither row nor exchange.
+    """
+
+    row: Ints
+    exchange: Ints
+    slot: Ints
+    factor: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slowness:
+    """What slows single ranks down.
+
+    Attributes:
+        rank, step: (tasks,) rows of the arrays below.
+        kernels: (ranks, replicas) time / normal time of a GPU's kernels; jitter: (steps, replicas)
+            the same of single chunks; nic: (ranks, replicas) the same of its messages.
+    """
+
+    rank: Ints
+    step: Ints
+    kernels: Floats
+    jitter: Floats
+    nic: Floats
+
+
+def fill_durations(
+    work: Work,
+    table: Floats,
+    column: Ints,
+    exchange_s: Floats,
+    slowness: Slowness | None = None,
+) -> Floats:
+    """Return (tasks, replicas) seconds.
+
+    Args:
+        table: (rows, loads) seconds, as in `SegmentPrices`.
+        column: (slots, replicas) load each replica meets, as a column of `table`.
+        exchange_s: (exchanges, slots, groups) seconds; groups are replicas side by side.
+        slowness: of single ranks; none by default.
+    """
+    tasks, (slots, replicas) = len(work.row), column.shape
+    if slowness is None:
+        alike = np.ones((1, replicas))
+        slowness = Slowness(np.zeros(tasks, np.int64), np.zeros(tasks, np.int64), *(alike,) * 3)
+    balanced = np.full((1, replicas), BALANCED_COLUMN)
+    seconds = np.empty((tasks, replicas))
+    loops_for(seconds.size).fill_durations(
+        work.row,
+        work.exchange,
+        work.slot,
+        slowness.step,
+        slowness.rank,
+        work.factor,
+        table,
+        np.concatenate([column, balanced]) if slots else balanced,
+        np.ascontiguousarray(exchange_s),
+        slowness.kernels,
+        slowness.jitter,
+        slowness.nic,
+        replicas // exchange_s.shape[2],
+        seconds,
+    )
+    return seconds

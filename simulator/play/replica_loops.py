@@ -1,0 +1,117 @@
+"""The inner loop of the array engine over replicas: one walk along the order plays all of a tile.
+
+Plain Python that Numba compiles, as in `loops.py`. Everything is written element by element: Numba
+compiles assignments of slices for seconds.
+"""
+
+from typing import NamedTuple
+
+from simulator.play.graph import Floats, Ints, Mask
+
+
+class Places(NamedTuple):
+    """The order of a graph, by place.
+
+    Attributes:
+        event_start: (events + 1,) first place of each event.
+        joined: (events,) whether it is a collective, which the replicas of a group share.
+        sequence, stream, row: (tasks,) task, its stream, and the row for its end.
+        before_start, before_row: CSR; rows of the tasks it waits for.
+        kept: (tasks,) row of `kept_s` for its end, -1 for none.
+    """
+
+    event_start: Ints
+    joined: Mask
+    sequence: Ints
+    stream: Ints
+    row: Ints
+    before_start: Ints
+    before_row: Ints
+    kept: Ints
+
+
+class Totals(NamedTuple):
+    """What a play fills.
+
+    Attributes:
+        end_s: (rows, replicas) ends that are still needed.
+        kept_s: (kept tasks, replicas) ends that are recorded.
+        busy_s, wait_s, blame_s: (streams, replicas), added to.
+        makespan_s: (replicas,).
+    """
+
+    end_s: Floats
+    kept_s: Floats
+    busy_s: Floats
+    wait_s: Floats
+    blame_s: Floats
+    makespan_s: Floats
+
+
+def play_tile(
+    places: Places,
+    duration_s: Floats,
+    group: int,
+    first_replica: int,
+    last_replica: int,
+    totals: Totals,
+) -> None:
+    """Play replicas [first_replica, last_replica), a whole number of groups.
+
+    Args:
+        duration_s: (tasks, replicas).
+    """
+    replicas = last_replica - first_replica
+    makespan = totals.makespan_s[first_replica:last_replica]
+    for event in range(places.event_start.size - 1):
+        first, last = places.event_start[event], places.event_start[event + 1]
+        for place in range(first, last):  # until all it waits for has ended
+            own = totals.end_s[places.row[place], first_replica:last_replica]
+            for b in range(replicas):
+                own[b] = 0.0
+            for e in range(places.before_start[place], places.before_start[place + 1]):
+                other = totals.end_s[places.before_row[e], first_replica:last_replica]
+                for b in range(replicas):
+                    own[b] = max(own[b], other[b])
+        if places.joined[event]:
+            for low in range(first_replica, last_replica, group):
+                gather(places, first, last, low, low + group, totals)
+        for place in range(first, last):
+            own = totals.end_s[places.row[place], first_replica:last_replica]
+            seconds = duration_s[places.sequence[place], first_replica:last_replica]
+            busy = totals.busy_s[places.stream[place], first_replica:last_replica]
+            for b in range(replicas):
+                own[b] += seconds[b]
+                busy[b] += seconds[b]
+                makespan[b] = max(makespan[b], own[b])
+            if places.kept[place] >= 0:
+                copy = totals.kept_s[places.kept[place], first_replica:last_replica]
+                for b in range(replicas):
+                    copy[b] = own[b]
+
+
+def gather(places: Places, first: int, last: int, low: int, high: int, totals: Totals) -> None:
+    """Let the members of a collective wait for the last of them to be ready, who is blamed.
+
+    Args:
+        first, last: places of its tasks; low, high: replicas of the group.
+    """
+    latest, last_place, last_replica = -1.0, first, low
+    for place in range(first, last):
+        own = totals.end_s[places.row[place]]
+        for b in range(low, high):
+            if own[b] > latest:
+                latest, last_place, last_replica = own[b], place, b
+    waited = 0.0
+    for place in range(first, last):
+        own = totals.end_s[places.row[place]]
+        wait = totals.wait_s[places.stream[place]]
+        for b in range(low, high):
+            waited += latest - own[b]
+            wait[b] += latest - own[b]
+            own[b] = latest
+    totals.blame_s[places.stream[last_place], last_replica] += waited
+
+
+HELPERS = (gather,)
+"""Functions that the loop calls, in the order in which they are compiled."""
