@@ -6,8 +6,10 @@ independent of the others and as a *split normal*: the value is the median, and
     x(z) = value + z / z90 * (p90 - value)    for z > 0
     x(z) = value + z / z90 * (value - p10)    for z <= 0        z standard normal, z90 = 1.2816
 
-so that P10 and P90 are met whether or not they lie symmetrically. Numbers beyond what the field
-takes are moved to the nearest it takes; whole numbers are rounded.
+so that P10 and P90 are met whether or not they lie symmetrically. A number that may be anything
+above zero (a rate, a time, a size) varies by factors instead: its logarithm is the split normal,
+lest a wide range reach next to nothing. Numbers beyond what the field takes are moved to the
+nearest it takes; whole numbers are rounded.
 
 z comes from a Latin hypercube: each of n equal slices of probability is drawn from once, in random
 order (McKay, Beckman and Conover, Technometrics 21, 1979). Every input has a random stream of its
@@ -16,6 +18,7 @@ another input leaves the draws of the rest alone. What a run draws by itself, su
 gets another seed in each draw.
 """
 
+import math
 import zlib
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -72,9 +75,12 @@ class Draws:
 
     @property
     def deviations(self) -> Floats:
-        """How far each input is from its own value, [draw, input]."""
-        deviations: Floats = self.values - np.array([each.value for each in self.inputs])
-        return deviations
+        """How far each input is from its own value, [draw, input]; of one by factors, the log."""
+        columns = [
+            np.log(column / each.value) if _by_factors(each, bounds) else column - each.value
+            for each, bounds, column in zip(self.inputs, self.bounds, self.values.T, strict=True)
+        ]
+        return np.stack(columns, axis=1)
 
     def numbers(self, draw: int) -> dict[str, float]:
         """Return the sampled values of one draw by path."""
@@ -156,11 +162,20 @@ def standard_normals(path: str, draws: int, seed: int) -> Floats:
 
 def _quantities(z: Floats, each: SampledInput, bounds: Bounds) -> Floats:
     """Return the split normal of an input at `z`, within its bounds; see the module."""
-    width = np.where(z > 0, each.p90 - each.value, each.value - each.p10)
-    values: Floats = each.value + z / Z90 * width
+    if _by_factors(each, bounds):
+        width = np.where(z > 0, each.p90 / each.value, each.value / each.p10)
+        values: Floats = each.value * width ** (z / Z90)
+    else:
+        width = np.where(z > 0, each.p90 - each.value, each.value - each.p10)
+        values = each.value + z / Z90 * width
     if bounds.step:
         values = np.round(values / bounds.step) * bounds.step
     return values.clip(*bounds.limits(each.p10, each.p90))
+
+
+def _by_factors(each: SampledInput, bounds: Bounds) -> bool:
+    """Return whether an input varies by factors: positive, and bounded by nothing but zero."""
+    return each.p10 > 0 and bounds.low == 0 and math.isinf(bounds.high) and not bounds.whole
 
 
 def _chance_seed(seed: int, draw: int) -> int:

@@ -109,11 +109,21 @@ def test_p10_median_and_p90_are_those_that_were_given():
 
 
 def test_a_draw_lies_on_the_split_normal_of_its_z():
-    draws = drawn(64, link=valued(44e9, 40e9, 46e9))
-    z = standard_normals(LINK, 64, 0)
-    expected = 44e9 + z / Z90 * np.where(z > 0, 2e9, 4e9)
-    assert column(draws, LINK) == pytest.approx(expected, rel=1e-12)
+    draws = drawn(64, head=valued(0.7, 0.6, 0.75))
+    z = standard_normals(HEAD, 64, 0)
+    expected = 0.7 + z / Z90 * np.where(z > 0, 0.05, 0.1)
+    assert column(draws, HEAD) == pytest.approx(expected, rel=1e-12)
     assert NormalDist().cdf(Z90) == pytest.approx(0.9, rel=1e-12)
+
+
+def test_a_rate_varies_by_factors():
+    """Half of it at P10, a quarter two such steps below, never nothing; deviations are logs."""
+    draws = drawn(64, link=valued(44e9, 22e9, 45e9))
+    z = standard_normals(LINK, 64, 0)
+    expected = 44e9 * np.where(z > 0, 45 / 44, 2.0) ** (z / Z90)
+    assert column(draws, LINK) == pytest.approx(expected, rel=1e-12)
+    own = draws.deviations[:, draws.paths.index(LINK)]
+    assert own == pytest.approx(np.log(expected / 44e9), rel=1e-9, abs=1e-12)
 
 
 def test_a_side_may_have_no_width():
@@ -173,8 +183,9 @@ def test_experiments_share_the_draws_of_the_inputs_they_share():
     assert np.array_equal(column(one, HEAD), column(other, HEAD))
     below = column(one, LINK) < 44e9
     assert np.array_equal(below, column(other, LINK) < 30e9)
-    widths = (column(one, LINK) - 44e9) / np.where(below, 4e9, 2e9)
-    assert widths == pytest.approx((column(other, LINK) - 30e9) / np.where(below, 8e9, 4e9))
+    steps = np.log(column(one, LINK) / 44e9) / np.log(np.where(below, 44 / 40, 46 / 44))
+    others = np.log(column(other, LINK) / 30e9) / np.log(np.where(below, 30 / 22, 34 / 30))
+    assert steps == pytest.approx(others)
 
 
 def test_inputs_are_independent_of_each_other():
