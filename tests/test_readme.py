@@ -35,14 +35,21 @@ ROWS = {
 def published_table() -> str:
     """Return the README's table and the headline below it."""
     rows = {row.id: row for row in reproduce()}
-    lines = ["| DeepSeek-V3 | published | simulated | error | kind |", "|---|---:|---:|---:|---|"]
+    lines = [
+        "| DeepSeek-V3 | published | simulated | error | P10-P90 | kind |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
     lines += [_line(rows[identifier], name) for identifier, name in ROWS.items()]
     return "\n".join([*lines, "", f"All rows: {headline(list(rows.values()))}.", ""])
 
 
 def _line(row: Row, name: str) -> str:
     published, simulated = (_text(value, row.unit) for value in (row.published, row.simulated))
-    return f"| {name} | {published} | {simulated} | {row.relative_error:+.1%} | {row.kind} |"
+    spread = ""
+    if row.p10 is not None and row.p90 is not None:
+        spread = f"{_text(row.p10, row.unit)} to {_text(row.p90, row.unit)}"
+    error = f"{row.relative_error:+.1%}"
+    return f"| {name} | {published} | {simulated} | {error} | {spread} | {row.kind} |"
 
 
 def _text(value: float, unit: str) -> str:

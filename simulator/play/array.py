@@ -84,24 +84,11 @@ def play_replicas(
         raise InputError("replicas: tasks that move bytes over shared links are played one by one")
     order = order_of(graph, loops)
     _check_replicas(graph, duration_s, group)
-    kept = np.arange(len(graph)) if keep is None else np.asarray(keep, dtype=np.int64)
-    _check_kept(graph, kept)
-    row, before_row, rows = order.row, order.before_row, order.rows
-    kept_row = np.full(len(graph), -1, dtype=np.int64)
-    if keep is None:  # then a task's end has the row of the task, and nothing is copied
-        row, before_row, rows = order.sequence, order.before, len(graph)
-    else:
-        kept_row[kept] = np.arange(len(kept))
-    places = Places(
-        order.event_start,
-        order.joined,
-        order.sequence,
-        order.stream,
-        row,
-        order.before_start,
-        before_row,
-        kept_row[order.sequence],
-    )
+    places, kept, rows = order.places_of_all, order.every_task, len(graph)
+    if keep is not None:
+        kept = np.asarray(keep, dtype=np.int64)
+        _check_kept(graph, kept)
+        places, rows = order.places_of(kept), order.rows
     streams, replicas = len(graph.streams), duration_s.shape[1]
     totals = Totals(
         end_s=np.empty((rows, replicas)),

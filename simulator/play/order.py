@@ -5,6 +5,7 @@ the graph alone: it is worked out once, kept with the graph, and every play is o
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,12 @@ from hwmodels.errors import InputError
 from simulator.play.deadlock import check_finished
 from simulator.play.graph import Floats, Ints, TaskGraph
 from simulator.play.loops import Loops, loops_for
+from simulator.play.replica_loops import Places
 
 KEPT = "order"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Order:
     """Tasks by place: members of a collective side by side, each after all it waits for.
 
@@ -40,6 +42,35 @@ class Order:
     row: Ints
     before_row: Ints
     rows: int
+
+    @cached_property
+    def every_task(self) -> Ints:
+        """All tasks, by number."""
+        return np.arange(len(self.sequence))
+
+    @cached_property
+    def places_of_all(self) -> Places:
+        """What loops over replicas walk if all ends are kept: the row of a task is its number."""
+        nowhere = np.full(len(self.sequence), -1, dtype=np.int64)
+        return self._places(self.sequence, self.before, nowhere)
+
+    def places_of(self, kept: Ints) -> Places:
+        """Return the same if only the ends of some tasks are kept."""
+        row = np.full(len(self.sequence), -1, dtype=np.int64)
+        row[kept] = np.arange(len(kept))
+        return self._places(self.row, self.before_row, row[self.sequence])
+
+    def _places(self, row: Ints, before_row: Ints, kept: Ints) -> Places:
+        return Places(
+            self.event_start,
+            self.joined,
+            self.sequence,
+            self.stream,
+            row,
+            self.before_start,
+            before_row,
+            kept,
+        )
 
 
 def order_of(graph: TaskGraph, loops: Loops | None = None) -> Order:

@@ -62,9 +62,9 @@ def step_links(program: Program) -> StepLinks:
     first = (0, *accumulate(map(len, program)))
     rank = np.repeat(np.arange(len(program)), np.diff(first))
     columns = [
-        (step.kind == "W", *(step.forward or NO_CHUNK), *(step.backward or NO_CHUNK))
+        (kind == "W", *(forward or NO_CHUNK), *(backward or NO_CHUNK))
         for own in program
-        for step in own
+        for kind, forward, backward in own
     ]
     is_w, fs, fm, bs, bm = np.array(columns, np.int64).reshape(-1, 5).T
     stages = 1 + max(fs.max(initial=-1), bs.max(initial=-1))
@@ -152,8 +152,10 @@ class Pipeline:
 
 def step_label(step: Step) -> str:
     """Return `F 12`, `B 3`, `FB 14|2` ...: kind and micro-batches."""
-    parts = [str(chunk.microbatch) for chunk in (step.forward, step.backward) if chunk]
-    return f"{step.kind} {'|'.join(parts)}"
+    kind, forward, backward = step
+    if forward and backward:
+        return f"{kind} {forward.microbatch}|{backward.microbatch}"
+    return f"{kind} {(forward or backward or NO_CHUNK)[1]}"
 
 
 def build_pipeline(program: Program, optimizer_groups: Sequence[int]) -> Pipeline:
@@ -171,10 +173,10 @@ def build_pipeline(program: Program, optimizer_groups: Sequence[int]) -> Pipelin
     collective[steps + messages :] = optimizer_groups
     sends = np.stack([steps + np.arange(messages), links.sender], axis=1)
     needs_message = links.remote + np.array([0, steps])
-    kinds = [step.kind for own in program for step in own]
     labels = [step_label(step) for own in program for step in own]
     phase = np.full(len(rank), PHASES.index("optimizer"))
-    phase[:steps] = [PHASES.index(PHASE_OF_KIND[kind]) for kind in kinds]
+    phase_of = {kind: PHASES.index(phase) for kind, phase in PHASE_OF_KIND.items()}
+    phase[:steps] = [phase_of[step.kind] for own in program for step in own]
     phase[is_message] = -1
     place = np.full(len(rank), -1)
     place[:steps] = np.arange(steps) - np.repeat(links.first[:-1], np.diff(links.first))

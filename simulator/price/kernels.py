@@ -84,11 +84,11 @@ class KernelPricer:
         bound = np.full(len(ops), "latency", dtype="<U9")
         factor = np.ones(len(ops))
         ops = ops if isinstance(ops, tuple) else tuple(ops)  # a list could change under a cache
-        for family, group, members in _by_family(Same(ops)):
+        for family, group, members in _by_family(ops):
             # What is not routed costs the same at every load.
             own = load if group[0].routed else np.ones(1)
             parameters = self.profile.parameters(family) if self.profile else None
-            times = _family_times(Same(self.chip), parameters, self.sms, Same(group), own.tobytes())
+            times = _family_times(Same(self.chip), parameters, self.sms, group, own.tobytes())
             duration_s[members] = times.time_s
             bound[members] = times.bound
             if self.profile is not None:
@@ -120,18 +120,18 @@ class Same:
 
 @lru_cache(maxsize=128)
 def _family_times(
-    chip: Same, parameters: Parameters | None, sms: int, ops: Same, loads: bytes
+    chip: Same, parameters: Parameters | None, sms: int, ops: tuple[Op, ...], loads: bytes
 ) -> KernelTime:
     """Price ops of one family at all loads; a draw that changes one family prices only that.
 
     Returns:
         Times (ops, loads), and what holds each op at the first load.
     """
-    load = np.tile(np.frombuffer(loads), (len(ops.value), 1))
+    load = np.tile(np.frombuffer(loads), (len(ops), 1))
     if parameters is None:
-        times = _roofline(chip.value, sms, ops.value, load)
+        times = _roofline(chip.value, sms, ops, load)
     else:
-        times = kernel_time_s(chip.value, parameters, cost_shape(ops.value, load), sms=sms)
+        times = kernel_time_s(chip.value, parameters, cost_shape(ops, load), sms=sms)
     bound = np.broadcast_to(times.bound, load.shape)[:, 0].copy()
     return KernelTime(np.broadcast_to(times.time_s, load.shape), bound)
 
@@ -150,15 +150,15 @@ def _tensor_family(op: Op) -> str:
 
 
 @lru_cache(maxsize=64)
-def _by_family(ops: Same) -> list[tuple[str, tuple[Op, ...], list[int]]]:
+def _by_family(ops: tuple[Op, ...]) -> list[tuple[str, tuple[Op, ...], list[int]]]:
     """Group ops that one call can price: of one family, with results of one width, all or none of
     them routed; with their places.
     """
     families: dict[tuple[str, int, bool], list[int]] = {}
-    for index, op in enumerate(ops.value):
+    for index, op in enumerate(ops):
         output_bytes = op.output_bytes if isinstance(op, Gemm) else 0
         families.setdefault((op.family, output_bytes, op.routed), []).append(index)
     return [
-        (family, tuple(ops.value[index] for index in members), members)
+        (family, tuple(ops[index] for index in members), members)
         for (family, *_), members in families.items()
     ]

@@ -20,8 +20,8 @@ from workloads.ops import Op
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-LOAD_STEP = 1 / 512
-"""Of the balanced load: 64 of the 32,768 rows of DeepSeek-V3, half a tile of a product."""
+LOAD_STEP = 1 / 256
+"""Of the balanced load: 128 of DeepSeek-V3's 32,768 rows, to which each expert's are padded."""
 
 LEAST_LOAD = 1e-6
 """What stands for a load of none: kernels still launch, on next to no rows."""

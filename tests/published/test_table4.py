@@ -96,3 +96,45 @@ def test_the_step_fits_into_80_gb_with_17_chunks_in_flight(published_run):
             peak = max(peak, held)
             held -= step.backward is not None and step.kind != "W"
         assert peak == 17
+
+
+# Intervals: ranges of the preset deepseek-v3-pretrain-uncertain, written down before any draw
+
+PRINTED = {
+    "step_time_s": 19.926,
+    "breakdown_s.forward": 1.13,
+    "breakdown_s.bubble": 2.06,
+    "breakdown_s.backward": 1.99,
+    "breakdown_s.weight": 0.48,
+    "breakdown_s.forward_backward": 13.95,
+    "breakdown_s.optimizer": 0.29,
+}
+
+
+def covered(result):
+    spreads = result.intervals
+    return {n for n, s in PRINTED.items() if spreads[n].p10 <= s <= spreads[n].p90}
+
+
+def test_the_interval_of_the_step_covers_it_and_is_narrow(published_run):
+    """Half of it is at most 6 % of the median."""
+    result = published_run("deepseek-v3-pretrain-uncertain")
+    spread = result.intervals["step_time_s"]
+    assert "step_time_s" in covered(result)
+    assert (spread.p90 - spread.p10) / 2 <= 0.06 * spread.median
+
+
+def test_overlapped_pairs_and_optimizer_are_covered_too(published_run):
+    assert covered(published_run("deepseek-v3-pretrain-uncertain")) >= {
+        "breakdown_s.forward_backward",
+        "breakdown_s.optimizer",
+    }
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="three of seven: forward, bubble, and backward and weight gradients taken apart lie "
+    "outside; the ranges do not cover SMs, layout, rank and bookkeeping of the row, unpublished",
+)
+def test_five_of_the_seven_rows_are_covered(published_run):
+    assert len(covered(published_run("deepseek-v3-pretrain-uncertain"))) >= 5

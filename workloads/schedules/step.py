@@ -1,7 +1,6 @@
 """One step of a pipeline program, and what it waits for: the vocabulary all schedules share."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 StepKind = Literal["F", "B", "Bi", "W", "FB"]
@@ -26,8 +25,7 @@ class Token(NamedTuple):
     microbatch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One entry of a rank's program.
 
     Attributes:
