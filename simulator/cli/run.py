@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     help="Detail of trace.json; chunks without it.",
 )
 @click.option("--trace-rank", "ranks", type=int, multiple=True, help="Pipeline ranks to trace.")
+@click.option("--trace-pipeline", "pipeline", type=int, help="Of all ranks: pipeline to trace; 0.")
 def run(
     experiment: str,
     overrides: tuple[str, ...],
@@ -47,6 +48,7 @@ def run(
     out: Path | None,
     detail: str | None,
     ranks: tuple[int, ...],
+    pipeline: int | None,
 ) -> None:
     """Simulate EXPERIMENT, a preset or a TOML file.
 
@@ -64,8 +66,8 @@ def run(
     chosen = _load(experiment, overrides)
     if play is not None:
         chosen = chosen.with_overrides({"ranks.play": play}, "--ranks")
-    if out is None and (detail or ranks):
-        raise InputError("--trace, --trace-rank: need --out, the folder to write to")
+    if out is None and (detail or ranks or pipeline is not None):
+        raise InputError("--trace, --trace-rank, --trace-pipeline: need --out, a folder")
     if schedule == "all":
         if out is not None:
             raise InputError("--out: --schedule all writes no files; name one schedule")
@@ -74,9 +76,9 @@ def run(
     if schedule is not None:
         chosen = chosen.with_overrides({"plan.schedule": schedule}, "--schedule")
     if out:
-        prepare_folder(out, ranks, chosen.plan.pp)
+        prepare_folder(out, ranks, pipeline or 0, chosen)
     result = simulate(chosen, track=track_draws, check_folding=check_folding)
-    files = write_result(result, out, detail or "chunks", ranks) if out else []
+    files = write_result(result, out, detail or "chunks", ranks, pipeline or 0) if out else []
     if as_json:
         click.echo(result.to_json())
         return
@@ -125,8 +127,17 @@ def _run_all_schedules(experiment: "Experiment", as_json: bool) -> None:
     show_schedules(console(), outcomes)
 
 
-def prepare_folder(out: Path, ranks: tuple[int, ...], pp: int) -> None:
+def prepare_folder(
+    out: Path, ranks: tuple[int, ...], pipeline: int, experiment: "Experiment"
+) -> None:
     """Refuse what would only fail after the run: a folder that cannot be, a rank there is not."""
+    pp = experiment.plan.pp
+    pipelines = experiment.cluster.gpus // pp if experiment.ranks.is_explicit else 1
+    if not 0 <= pipeline < pipelines:
+        one = "" if experiment.ranks.is_explicit else " where ranks are folded"
+        raise InputError(
+            f"--trace-pipeline: must be from 0 to {pipelines - 1}{one}, got {pipeline}"
+        )
     for rank in ranks:
         if not 0 <= rank < pp:
             raise InputError(f"--trace-rank: must be from 0 to {pp - 1}, got {rank}")
@@ -136,14 +147,17 @@ def prepare_folder(out: Path, ranks: tuple[int, ...], pp: int) -> None:
         raise cannot_write(out, error) from None
 
 
-def write_result(result: "Result", out: Path, detail: str, ranks: tuple[int, ...]) -> list[Path]:
+def write_result(
+    result: "Result", out: Path, detail: str, ranks: tuple[int, ...], pipeline: int
+) -> list[Path]:
     """Write everything a run gives to a folder and return the files."""
     from simulator.tell.figures import draw_all
 
     try:
         files = [out / "result.json", out / "trace.json"]
         files[0].write_text(result.to_json() + "\n", encoding="utf-8")
-        result.timeline().to_chrome_trace(files[1], detail, ranks or None)  # type: ignore[arg-type]
+        trace = result.timeline(pipeline)
+        trace.to_chrome_trace(files[1], detail, ranks or None)  # type: ignore[arg-type]
         return files + draw_all(result.training_run(), out)
     except OSError as error:
         raise cannot_write(out, error) from None

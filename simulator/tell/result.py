@@ -118,9 +118,16 @@ class Result(Spec):
             self._run = train(self.resolved())
         return self._run
 
-    def timeline(self) -> StepTrace:
-        """Return the timeline of the step, which can write itself as a trace."""
-        return StepTrace(self.training_run())
+    def timeline(self, pipeline: int = 0) -> StepTrace:
+        """Return the timeline of the step, which can write itself as a trace.
+
+        Args:
+            pipeline: which one, where all ranks were played.
+
+        Raises:
+            InputError: there is no such pipeline.
+        """
+        return StepTrace(self.training_run(), pipeline)
 
     def to_json(self) -> str:
         """Return the result as JSON."""

@@ -4,7 +4,7 @@ A process a pipeline rank, a thread a stream. Three levels of detail:
 
     chunks    one span a chunk, and the messages between ranks
     segments  every chunk opened into compute segments and exchanges, as rank 0 of its expert
-              group saw them (of the first pipeline, where all ranks were played); waiting for
+              group saw them (of one pipeline, where all ranks were played); waiting for
               slower ranks is a span of its own
     kernels   every compute segment opened into its kernels, in launch order, their prices scaled
               to the segment as played
@@ -13,7 +13,7 @@ A process a pipeline rank, a thread a stream. Three levels of detail:
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from hwmodels.errors import InputError
 from simulator.blueprint import ChunkKey
+from simulator.explicit import PipelineRecord
 from simulator.play.graph import Floats
 from simulator.play.pipeline import SEND
 from simulator.play.timeline import Timeline
@@ -60,11 +61,33 @@ class KernelShare(NamedTuple):
 
 @dataclass(frozen=True)
 class StepTrace:
-    """The timeline of one training step, ready to be written."""
+    """The timeline of one training step, ready to be written.
+
+    Attributes:
+        pipeline: which one, where all ranks were played; its group is played again for it, so that
+            no more than a group is ever in memory.
+    """
 
     run: TrainingRun
+    pipeline: int = 0
     _folded: dict[tuple[ChunkKey, int, Detail], Spans] = field(default_factory=dict)
     _kernels: dict[int, list[KernelShare]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        explicit = self.run.explicit
+        count = explicit.finish_s.shape[1] if explicit else 1
+        if not 0 <= self.pipeline < count:
+            played = "" if explicit else ", as only one was played"
+            raise InputError(
+                f"trace: pipeline must be from 0 to {count - 1}{played}, got {self.pipeline}"
+            )
+
+    @cached_property
+    def _record(self) -> PipelineRecord | None:
+        """All that happened in the pipeline, where all ranks were played."""
+        if self.run.explicit is None or self.pipeline == 0:
+            return self.run.record
+        return self.run.explicit.record(self.pipeline)
 
     def to_chrome_trace(
         self, path: Path | str, detail: Detail = "chunks", ranks: Sequence[int] | None = None
@@ -97,7 +120,8 @@ class StepTrace:
         """Yield the spans of `ranks`, task by task, as lines of JSON after a comma each."""
         run, wanted = self.run, set(ranks)
         graph, pipeline = run.pipeline.graph, run.pipeline
-        columns = (pipeline.rank, pipeline.step, run.timeline.start_s, run.timeline.end_s)
+        timeline = self._record.chunks if self._record else run.timeline
+        columns = (pipeline.rank, pipeline.step, timeline.start_s, timeline.end_s)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for task, (rank, index, start_s, end_s) in enumerate(rows):
             if rank not in wanted:
@@ -105,7 +129,7 @@ class StepTrace:
             if index >= 0 and detail != "chunks":
                 step = pipeline.program[rank][index]
                 places = _places(step)
-                offset_s = start_s if run.record is None else 0.0
+                offset_s = start_s if self._record is None else 0.0
                 yield _lines(rank, self._inside(task, detail), offset_s, places)
             else:
                 stream = graph.streams[graph.stream[task]].rpartition("/")[2]
@@ -125,10 +149,10 @@ class StepTrace:
         """Return what happened in the chunk of one step; of a folded one, on its rank 0."""
         run = self.run
         key = run.blueprint.keys[run.blueprint.key_of_step[number]]
-        if run.explicit is not None and run.record is not None:
+        if run.explicit is not None and self._record is not None:
             expansion = run.explicit.player.expansion
             own = slice(expansion.begin[number] + 1, expansion.end[number])
-            return self._opened(key, run.record.segments, own, detail)
+            return self._opened(key, self._record.segments, own, detail)
         draw = int(run.folded.draw_of_step[number])
         if (key, draw, detail) not in self._folded:
             timeline = run.chunks[key].timeline(draw)
