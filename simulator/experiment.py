@@ -53,7 +53,7 @@ class CommunicationSpec(Spec):
     dispatch: Literal["fp8"] = "fp8"
     combine: Literal["bf16"] = "bf16"
     routed_nodes_max: Annotated[int, Field(ge=1)] | None = None
-    exposed_rate: Annotated[float, Field(gt=0, le=2)] = 1.0
+    exposed_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def exchange_slowdown(self, kind: StepKind) -> float:
         """Return by how much exchanges of a chunk of this kind are slower than alone."""
@@ -77,7 +77,8 @@ class ExpertLoadSpec(Spec):
         kind: `balanced`; `lognormal` rows per rank; `zipf` popularity of experts; `matrix`, given.
         sigma: of `lognormal`: standard deviation of a rank's rows, relative to the mean.
         exponent: of `zipf`: the k-th most popular expert draws tokens as k^-exponent.
-        correlation: 0 draws every layer and micro-batch anew, 1 keeps the same ranks loaded.
+        correlation: 0 draws every layer and micro-batch anew, 1 keeps the same ranks loaded over
+            all layers they hold; ranks that hold the same experts share what lasts.
         loads: of `matrix`: a row for each MoE layer in the model's order (MTP last), or one row for
             all, with a load for each rank of the group; rows are scaled to mean 1.
     """
@@ -86,7 +87,7 @@ class ExpertLoadSpec(Spec):
     sigma: Annotated[float, Field(ge=0, le=1)] = 0.0
     exponent: Annotated[float, Field(ge=0, le=3)] = 0.0
     correlation: Annotated[float, Field(ge=0, le=1)] = 0.0
-    loads: tuple[tuple[Annotated[float, Field(ge=0)], ...], ...] = ()
+    loads: tuple[tuple[Annotated[float, Field(ge=0, le=1e6)], ...], ...] = ()
 
     @property
     def is_drawn(self) -> bool:
@@ -145,7 +146,7 @@ class RanksSpec(Spec):
     gpu_speed_sigma: Annotated[float, Field(ge=0, le=0.3)] = 0.0
     jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     stragglers: tuple[StragglerSpec, ...] = ()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
 
     @property
     def unlike(self) -> tuple[str, ...]:
@@ -153,7 +154,7 @@ class RanksSpec(Spec):
         load = self.expert_load
         differs = {
             "ranks.expert_load.correlation": load.is_drawn and load.correlation > 0,
-            "ranks.expert_load.loads": len(set(load.loads)) > 1,
+            "ranks.expert_load.loads": any(len(set(row)) > 1 for row in load.loads),
             "ranks.gpu_speed_sigma": self.gpu_speed_sigma > 0,
             "ranks.jitter": self.jitter > 0,
             "ranks.stragglers": bool(self.stragglers),
@@ -264,8 +265,11 @@ class Experiment(Spec):
                 f"communication.sms: must leave SMs to compute, at most {chip.sms - 1} "
                 f"on {chip.name}, got {self.communication.sms}"
             )
-        # Folded chunks keep their own ranks loaded, so only that much of a correlation is lost.
-        hidden = [name for name in self.ranks.unlike if not name.endswith("correlation")]
+        # Folded chunks keep their own ranks loaded; only who is loaded where is lost.
+        kept = ["ranks.expert_load.correlation"]
+        if len(set(self.ranks.expert_load.loads)) == 1:
+            kept.append("ranks.expert_load.loads")
+        hidden = [name for name in self.ranks.unlike if name not in kept]
         if self.ranks.play == "folded" and hidden:
             raise SpecError(
                 f"ranks.play: folded ranks are alike, but {hidden[0]} sets them apart; "

@@ -20,13 +20,15 @@ from simulator.folded import FoldedPlay, exchange_seconds
 from simulator.play.chunk import Engine
 from simulator.play.durations import Slowness, Work, fill_durations
 from simulator.play.graph import Floats, Ints
-from simulator.play.order import ready_s
+from simulator.play.order import order_of, ready_s
 from simulator.play.pipeline import COMPUTE, PHASES, RankTimes
 from simulator.play.timeline import ReplicaTimeline, Timeline
+from simulator.price.optimizer import OptimizerSeconds
 from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
 from simulator.ranks import GroupDraw, draw_group
 from workloads.chunks import COMM
 
+TILES_BYTES = 1.5e9  # of durations that are in memory at once
 TILE_RANKS = 64  # pipelines played side by side, if their expert groups are no larger
 
 
@@ -38,7 +40,8 @@ class ExplicitPlay:
         phase_s: (phases, pp, dp) seconds, in the order of `pipeline.PHASES`; they sum to the step.
         compute_s, communication_s: (pp, dp) seconds of work by stream.
         wait_s: (pp, dp) seconds a rank waited for others in exchanges.
-        blame_s: (pp, dp) seconds that others waited for it there, the last to come.
+        blame_s: (pp, dp) seconds that it cost others there: waiting for it, the last to come, and
+            what its slow links add to their exchanges.
         finish_s: (pp, dp) end of its last chunk.
         optimizer_s: (pp,) seconds of the end of the step.
         step_s: until the last rank has updated its weights.
@@ -110,28 +113,31 @@ def play_explicit(
     pricer: SegmentPricer,
     engine: Engine,
     message_s: float,
-    optimizer_s: list[float],
+    optimizer: OptimizerSeconds,
 ) -> ExplicitPlay:
     """Play every rank.
 
     Args:
         folded: the same experiment played folded; its prices and slowdowns are used.
         message_s: that one message holds the sending port.
-        optimizer_s: of the end of the step, by pipeline rank.
+        optimizer: of the end of the step; as slow as the slowest of the ranks that hold a stage.
     """
-    stage = GroupPlayer.of(experiment, folded, pricer, engine, message_s)
-    tiles = stage.tiles()
-    with ThreadPoolExecutor(min(len(tiles), os.cpu_count() or 1)) as threads:
-        played = list(threads.map(stage.summary, tiles))
+    player = GroupPlayer.of(experiment, folded, pricer, engine, message_s)
+    tiles = player.tiles()
+    order_of(player.expansion.graph)  # before threads work it out side by side
+    with ThreadPoolExecutor(player.threads(len(tiles))) as threads:
+        played = list(threads.map(player.summary, tiles))
     blueprint = folded.blueprint
     finish_s = np.concatenate([each.finish_s for each in played], axis=1)
-    seconds = np.array(optimizer_s)
+    slowest = np.max([each.slowest for each in played], axis=0)
+    seconds = optimizer.seconds(*(_over_homes(blueprint, row) for row in slowest))
     step_s = float((_optimizer_start_s(blueprint, finish_s) + seconds).max())
     phase_s = np.concatenate([each.phase_s for each in played], axis=2)
     phase_s[PHASES.index("optimizer")] = seconds[:, None]
     phase_s[PHASES.index("bubble")] = step_s - phase_s.sum(axis=0)
     compute_s, communication_s, wait_s, blame_s = (
-        np.concatenate([each.streams[n] for each in played], axis=1) for n in range(4)
+        np.concatenate(columns, axis=1)
+        for columns in zip(*(each.streams for each in played), strict=True)
     )
     return ExplicitPlay(
         phase_s,
@@ -142,26 +148,36 @@ def play_explicit(
         finish_s,
         seconds,
         step_s,
-        len(stage.expansion.graph) * finish_s.shape[1],
-        stage,
+        len(player.expansion.graph) * finish_s.shape[1],
+        player,
     )
 
 
 def _optimizer_start_s(blueprint: Blueprint, finish_s: Floats) -> Floats:
     """Return (pp,) when all ranks, of all pipelines, with the same stages have ended."""
-    last = finish_s.max(axis=1)
-    groups = blueprint.pipeline.graph.collective[-len(last) :]
-    latest = np.zeros(groups.max() + 1)
-    np.maximum.at(latest, groups, last)
+    return _over_homes(blueprint, finish_s.max(axis=1))
+
+
+def _over_homes(blueprint: Blueprint, values: Floats) -> Floats:
+    """Return (pp,) the largest of (pp,) values among the ranks that hold the same stages."""
+    groups = blueprint.pipeline.homes
+    latest = np.full(groups.max() + 1, -np.inf)
+    np.maximum.at(latest, groups, values)
     return np.asarray(latest[groups])
 
 
 class _Summary(NamedTuple):
-    """What is kept of one tile: arrays as in `ExplicitPlay`, for its pipelines."""
+    """What is kept of one tile: arrays as in `ExplicitPlay`, for its pipelines.
+
+    Attributes:
+        streams: compute, communication, wait and blame.
+        slowest: (2, pp) largest slowdown of a GPU's kernels, and of its links.
+    """
 
     phase_s: Floats
     streams: tuple[Floats, Floats, Floats, Floats]
     finish_s: Floats
+    slowest: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,18 +212,30 @@ class GroupPlayer:
         width = max(1, TILE_RANKS // self.experiment.plan.ep)
         return [range(first, min(first + width, groups)) for first in range(0, groups, width)]
 
+    def threads(self, tiles: int) -> int:
+        """Return how many tiles may be played side by side, for memory's sake."""
+        width = max(TILE_RANKS, self.experiment.plan.ep)
+        tile_bytes = 8 * len(self.expansion.graph) * width
+        return max(1, min(tiles, os.cpu_count() or 1, int(TILES_BYTES / tile_bytes)))
+
     def play(self, groups: range, keep: Ints | None) -> tuple[ReplicaTimeline, Floats]:
         """Play some groups; return their timeline and (tasks, replicas) durations."""
-        expansion, ep = self.expansion, self.experiment.plan.ep
-        slots = expansion.slot_rank, expansion.slot_layer
-        draws = [draw_group(self.experiment, self.blueprint, *slots, group) for group in groups]
+        return self._play(self._draws(groups), keep)
+
+    def _draws(self, groups: range) -> list[GroupDraw]:
+        slots = self.expansion.slot_rank, self.expansion.slot_layer
+        return [draw_group(self.experiment, self.blueprint, *slots, group) for group in groups]
+
+    def _play(self, draws: list[GroupDraw], keep: Ints | None) -> tuple[ReplicaTimeline, Floats]:
         duration_s = self._durations(draws)
-        return self.engine.play_replicas(expansion.graph, duration_s, ep, keep), duration_s
+        graph, ep = self.expansion.graph, self.experiment.plan.ep
+        return self.engine.play_replicas(graph, duration_s, ep, keep), duration_s
 
     def summary(self, groups: range) -> _Summary:
         """Play some groups and reduce what happened to each of their ranks."""
         expansion = self.expansion
-        played, _ = self.play(groups, keep=np.concatenate([expansion.begin, expansion.end]))
+        draws = self._draws(groups)
+        played, _ = self._play(draws, keep=np.concatenate([expansion.begin, expansion.end]))
         begin_s, end_s = np.split(played.end_s, 2)
         steps = len(begin_s)
         pipeline = self.blueprint.pipeline
@@ -223,11 +251,31 @@ class GroupPlayer:
             for each in (played.busy_s, played.wait_s, played.blame_s)
         )
         compute, comm = STREAMS.index(COMPUTE), STREAMS.index(COMM)
+        slowest = [[each.max(axis=1) for each in (draw.slowness, draw.links)] for draw in draws]
+        by_links_s = np.concatenate([self._link_blame_s(draw) for draw in draws], axis=1)
         return _Summary(
             phase_s.reshape(len(PHASES), pp, -1),
-            (busy_s[:, compute], busy_s[:, comm], wait_s[:, comm], blame_s[:, comm]),
+            (busy_s[:, compute], busy_s[:, comm], wait_s[:, comm], blame_s[:, comm] + by_links_s),
             end_s[last],
+            np.max(slowest, axis=0),
         )
+
+    def _link_blame_s(self, draw: GroupDraw) -> Floats:
+        """Return (pp, ep) seconds that the slowest links add to the exchanges of the others."""
+        links, work, expansion = draw.links, self.work, self.expansion
+        blame_s = np.zeros_like(links)
+        if (links == 1).all():
+            return blame_s
+        load, rank = draw.load[:, None], expansion.slot_rank
+        slow_s = exchange_seconds(
+            self.blueprint, self.pricer, load, draw.nic[rank, None], draw.nvlink[rank, None]
+        )
+        excess_s = (slow_s - exchange_seconds(self.blueprint, self.pricer, load))[..., 0]
+        tasks = np.flatnonzero(work.exchange >= 0)
+        own_s = excess_s[work.exchange[tasks], work.slot[tasks]] * work.factor[tasks]
+        by_rank = np.bincount(expansion.rank[tasks], own_s, len(links))
+        blame_s[np.arange(len(links)), links.argmax(axis=1)] = by_rank * (links.shape[1] - 1)
+        return blame_s
 
     def _durations(self, draws: list[GroupDraw]) -> Floats:
         """Return (tasks, replicas) seconds of every task of some groups."""
@@ -246,12 +294,15 @@ class GroupPlayer:
             expansion.step,
             np.concatenate([draw.slowness for draw in draws], axis=1),
             np.concatenate([draw.jitter for draw in draws], axis=1),
-            nic.reshape(len(nic), -1),
         )
         exchange_s = exchange_seconds(
             blueprint, self.pricer, load, nic[slot_rank], nvlink[slot_rank]
         )
-        return fill_durations(self.work, table, column, exchange_s, slowness)
+        seconds = fill_durations(self.work, table, column, exchange_s, slowness)
+        ports = nic.reshape(len(nic), -1)  # a message is as slow as the slower of its two
+        sender, receiver = expansion.rank[expansion.message], blueprint.pipeline.links.receiver
+        seconds[expansion.message] *= np.maximum(ports[sender], ports[receiver])
+        return seconds
 
 
 def _work(

@@ -59,7 +59,7 @@ def play_folded(
     exchange_s = exchange_seconds(blueprint, pricer, group_loads)
     # Where all ranks are alike one of them stands for the group.
     played = loads.shape[2] if (loads != loads[..., :1]).any() else 1
-    column = load_index(group_loads[..., :played]).reshape(len(group_loads), -1)
+    column = load_index(group_loads[..., :played]).reshape(len(group_loads), draws * played)
     chunks, first = {}, 0
     for key, slots in zip(blueprint.keys, blueprint.slots, strict=True):
         chunk, own = blueprint.chunks[key], slice(first, first + slots)

@@ -13,6 +13,9 @@ from simulator.experiment import Experiment
 from simulator.play.graph import Floats, Ints
 from workloads.routing import correlated, lognormal_load, zipf_load
 
+EVERY_GROUP = 1 << 40
+"""Names the random stream of what all groups share; no group has that number."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupDraw:
@@ -32,6 +35,11 @@ class GroupDraw:
     nic: Floats
     nvlink: Floats
     jitter: Floats
+
+    @property
+    def links(self) -> Floats:
+        """(pp, ep) slowdown of the slower of a rank's links."""
+        return np.maximum(self.nic, self.nvlink)
 
 
 def chunk_loads(
@@ -70,7 +78,9 @@ def draw_group(
     popularity, speed, noise = (
         np.random.default_rng((ranks.seed, group, purpose)) for purpose in range(3)
     )
-    persistent = popularity.standard_normal((plan.pp, units))
+    # The same experts sit in every group and on every rank that holds the stage: one popularity.
+    lasting = np.random.default_rng((ranks.seed, EVERY_GROUP))
+    persistent = lasting.standard_normal((plan.pp, units))[blueprint.pipeline.homes]
     fresh = np.zeros((len(slot_rank), units))
     if ranks.expert_load.is_drawn and ranks.expert_load.correlation < 1:
         fresh = popularity.standard_normal(fresh.shape)
@@ -101,8 +111,15 @@ def highest_load(experiment: Experiment) -> float:
         return float(min(ep, np.exp(5 * np.sqrt(np.log1p(load.sigma**2)))))
     if load.kind == "zipf":
         units = _units(experiment)
-        return float(zipf_load(-np.arange(units, dtype=np.float64), load.exponent, ep).max())
+        order = -np.arange(units, dtype=np.float64)
+        return float(zipf_load(order, load.exponent, ep, _share_max(experiment)).max())
     return max((ep * max(row) / sum(row) for row in load.loads), default=1.0)
+
+
+def _share_max(experiment: Experiment) -> float:
+    """Largest share of all rows that one expert can have: a token goes to distinct experts."""
+    moe = experiment.model.moe
+    return 1 / moe.top_k if moe else 1.0
 
 
 def _units(experiment: Experiment) -> int:
@@ -125,7 +142,7 @@ def _loads(experiment: Experiment, persistent: Floats, fresh: Floats, layers: In
         return np.ones((*fresh.shape[:-1], ep))
     z = correlated(persistent, fresh, load.correlation)
     if load.kind == "zipf":
-        return zipf_load(z, load.exponent, ep)
+        return zipf_load(z, load.exponent, ep, _share_max(experiment))
     return lognormal_load(z, load.sigma)
 
 

@@ -13,10 +13,10 @@ from simulator.play import array, reference
 from simulator.play.chunk import ChunkPlay, Engine
 from simulator.play.pipeline import Pipeline, RankTimes, rank_times
 from simulator.play.timeline import Timeline
-from simulator.price.collectives import ExchangePricer, link_rates, message_s, ring_s
+from simulator.price.collectives import ExchangePricer, link_rates, message_s
 from simulator.price.kernels import KernelPricer
+from simulator.price.optimizer import optimizer_seconds
 from simulator.price.segments import OpSeconds, SegmentPricer
-from workloads.layers.optimizer import GradientSync
 from workloads.memory import check_memory
 from workloads.routing import RoutingStatistics
 from workloads.scenarios.training_step import TrainingStep
@@ -105,8 +105,15 @@ def train(experiment: Experiment) -> TrainingRun:
     rng = np.random.default_rng(experiment.ranks.seed)
     folded = play_folded(experiment, plan, pricer, engine, rng)
     message = message_s(pricer.exchanges.rates, plan.workload.message_bytes)
-    optimizer = optimizer_s(experiment, pricer, plan)
-    timeline = engine.play(plan.pipeline.timed(folded.chunk_s, message, optimizer))
+    chip = experiment.cluster.node.chip
+    optimizer = optimizer_seconds(
+        plan.workload.optimizer,
+        plan.update_ops,
+        KernelPricer(chip, experiment.profile, chip.sms),
+        pricer.exchanges.rates,
+        experiment.cluster.node.gpus,
+    )
+    timeline = engine.play(plan.pipeline.timed(folded.chunk_s, message, optimizer.seconds()))
     explicit = None
     if experiment.ranks.is_explicit:
         explicit = play_explicit(experiment, folded, pricer, engine, message, optimizer)
@@ -123,25 +130,3 @@ def _pricer(experiment: Experiment, workload: TrainingStep) -> SegmentPricer:
         KernelPricer(cluster.node.chip, profile, experiment.compute_sms),
         ExchangePricer(rates, workload.routing or nobody, cluster.node.gpus),
     )
-
-
-def optimizer_s(experiment: Experiment, pricer: SegmentPricer, plan: Blueprint) -> list[float]:
-    """Return the seconds of each rank's end of the step: collectives and kernels in turn.
-
-    Kernels have the whole chip by then.
-    """
-    rates, gpus_per_node = pricer.exchanges.rates, experiment.cluster.node.gpus
-    chip = experiment.cluster.node.chip
-    whole_chip = KernelPricer(chip, experiment.profile, chip.sms)
-    costs = whole_chip.price(plan.update_ops)
-    kernel_s = iter((costs.duration_s[:, 0] + costs.gap_s).tolist())
-
-    def collective_s(sync: GradientSync) -> float:
-        replicas = sync.replicas
-        return ring_s(rates, sync.bytes, replicas.members, replicas.members_per_node, gpus_per_node)
-
-    return [
-        sum(map(collective_s, (*step.reduce, *step.gather)))
-        + sum(next(kernel_s) for _ in step.update)
-        for step in plan.workload.optimizer
-    ]

@@ -135,12 +135,15 @@ def sample(experiment: Experiment) -> Draws:
             "{ value = 0.7, p10 = 0.6, p90 = 0.8, source = '...' }, or leave draws at 0"
         )
     bounds = tuple(bounds_of(experiment, each.path) for each in inputs)
+    is_explicit = False
     for name in ("p10", "p90"):
         ends = _numbers(inputs, bounds, [getattr(each, name) for each in inputs])
         try:
-            experiment.with_overrides(dict(ends))
+            is_explicit |= experiment.with_overrides(dict(ends)).ranks.is_explicit
         except ValueError as error:
             raise SpecError(f"{name} of the sampled inputs: {error}") from None
+    if is_explicit:  # in every draw, or folding would be taken for an effect of the inputs
+        experiment = _played_explicitly(experiment)
     columns = [
         _quantities(standard_normals(each.path, asked.draws, asked.seed), each, limits)
         for each, limits in zip(inputs, bounds, strict=True)
@@ -158,6 +161,12 @@ def standard_normals(path: str, draws: int, seed: int) -> Floats:
     places = (rng.permutation(draws) + rng.random(draws)) / draws
     tiny = np.finfo(np.float64).eps
     return np.array([NORMAL.inv_cdf(p) for p in places.clip(tiny, 1 - tiny).tolist()])
+
+
+def _played_explicitly(experiment: Experiment) -> Experiment:
+    """Return the experiment with every rank played."""
+    ranks = experiment.ranks.model_copy(update={"play": "explicit"})
+    return experiment.model_copy(update={"ranks": ranks})
 
 
 def _quantities(z: Floats, each: SampledInput, bounds: Bounds) -> Floats:

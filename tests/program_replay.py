@@ -41,7 +41,7 @@ def replay_group(
     Args:
         segments_of: (step) -> its segments.
         seconds: (pipeline rank, place of the step, place of the segment) -> array of seconds.
-        message_s: (sending pipeline rank) -> array of seconds.
+        message_s: (sending pipeline rank, receiving one) -> array of seconds.
     """
     found, stages = GroupReplay(), stage_count(program)
     consumers = _consumers(program, stages)
@@ -68,7 +68,7 @@ def replay_group(
                     arrived[token, rank] = end_s
                     for target in consumers.get(token, ()):
                         if target != rank:
-                            sent_s = np.maximum(port_free[rank], end_s) + message_s(rank)
+                            sent_s = np.maximum(port_free[rank], end_s) + message_s(rank, target)
                             port_free[rank] = arrived[token, target] = sent_s
                 done[rank], moved = place + 1, True
     assert all(done[rank] == len(own) for rank, own in enumerate(program)), "it cannot finish"
@@ -86,9 +86,8 @@ def _replay_step(found, rank, place, begin_s, segments, seconds):
         if segment.is_exchange:
             wait_s = ready_s.max() - ready_s
             found.wait_s[rank] = found.wait_s.get(rank, 0.0) + wait_s
-            last = np.zeros(len(ready_s))
-            last[np.argmax(ready_s)] = wait_s.sum()
-            found.blame_s[rank] = found.blame_s.get(rank, 0.0) + last
+            last = wait_s == 0  # those who come last together share the blame
+            found.blame_s[rank] = found.blame_s.get(rank, 0.0) + wait_s.sum() * last / last.sum()
             ready_s = ready_s + wait_s
         ends.append(ready_s + seconds(rank, place, number))
         free[segment.stream] = ends[-1]

@@ -164,7 +164,7 @@ def lognormal_load(z: Floats, sigma: float) -> Floats:
     return load
 
 
-def zipf_load(z: Floats, exponent: float, ranks: int) -> Floats:
+def zipf_load(z: Floats, exponent: float, ranks: int, share_max: float = 1.0) -> Floats:
     """Return how loaded ranks are when the k-th most popular expert draws tokens as k^-exponent.
 
     Args:
@@ -172,14 +172,26 @@ def zipf_load(z: Floats, exponent: float, ranks: int) -> Floats:
             the ranks.
         exponent: 0 is balanced.
         ranks: must divide the experts.
+        share_max: of one expert, 1 / top_k where a token goes to distinct experts; what is above
+            goes to the others in proportion.
 
     Returns:
         (..., ranks) multiples of the mean.
     """
     experts = z.shape[-1]
-    share = np.arange(1, experts + 1) ** -float(exponent)
+    share = _capped(np.arange(1, experts + 1) ** -float(exponent), max(share_max, 1 / experts))
     order = np.argsort(-z, axis=-1, kind="stable")
     popularity = np.empty(z.shape)
     np.put_along_axis(popularity, order, np.broadcast_to(share, z.shape), axis=-1)
     load = popularity.reshape(*z.shape[:-1], ranks, experts // ranks).sum(axis=-1)
     return np.asarray(load / load.mean(axis=-1, keepdims=True))
+
+
+def _capped(weights: Floats, share_max: float) -> Floats:
+    """Return weights as shares of their sum, none above `share_max`."""
+    share = weights / weights.sum()
+    while (share > share_max * (1 + 1e-12)).any():
+        full = share >= share_max
+        left = 1 - share_max * full.sum()
+        share = np.where(full, share_max, share * (left / share[~full].sum()))
+    return np.asarray(share)

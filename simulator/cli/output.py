@@ -12,7 +12,7 @@ from hwmodels.errors import InputError, MachineError, MoesimError
 if TYPE_CHECKING:
     from rich.console import Console
 
-WIDTH_WITHOUT_TERMINAL = 110
+WIDTH_WITHOUT_TERMINAL = 150
 DRAWS_WITHOUT_PROGRESS = 20
 
 json_option = click.option(

@@ -69,8 +69,8 @@ def run(
     if out is None and (detail or ranks or pipeline is not None):
         raise InputError("--trace, --trace-rank, --trace-pipeline: need --out, a folder")
     if schedule == "all":
-        if out is not None:
-            raise InputError("--out: --schedule all writes no files; name one schedule")
+        if out is not None or check_folding:
+            raise InputError("--out, --check-folding: name one schedule, not all")
         _run_all_schedules(chosen, as_json)
         return
     if schedule is not None:

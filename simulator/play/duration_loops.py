@@ -59,7 +59,6 @@ def fill_durations(
     exchange_s: Floats,
     slowness: Floats,
     jitter: Floats,
-    nic: Floats,
     group: int,
     duration_s: Floats,
 ) -> None:
@@ -72,7 +71,7 @@ def fill_durations(
         slowdown: (tasks,) beside the other stream.
         table: (rows, loads) seconds; column: (slots, replicas) into it.
         exchange_s: (exchanges, slots, groups) seconds.
-        slowness, nic: (ranks, replicas); jitter: (steps, replicas).
+        slowness: (ranks, replicas); jitter: (steps, replicas).
     """
     replicas = duration_s.shape[1]
     for task in range(row.size):
@@ -88,4 +87,4 @@ def fill_durations(
                 own[b] = exchange_s[exchange[task], slot[task], b // group] * factor
         else:
             for b in range(replicas):
-                own[b] = factor * nic[rank[task], b]
+                own[b] = factor

@@ -37,15 +37,14 @@ class Slowness:
 
     Attributes:
         rank, step: (tasks,) rows of the arrays below.
-        kernels: (ranks, replicas) time / normal time of a GPU's kernels; jitter: (steps, replicas)
-            the same of single chunks; nic: (ranks, replicas) the same of its messages.
+        kernels: (ranks, replicas) time / normal time of a GPU's kernels.
+        jitter: (steps, replicas) the same of single chunks.
     """
 
     rank: Ints
     step: Ints
     kernels: Floats
     jitter: Floats
-    nic: Floats
 
 
 def fill_durations(
@@ -66,7 +65,7 @@ def fill_durations(
     tasks, (slots, replicas) = len(work.row), column.shape
     if slowness is None:
         alike = np.ones((1, replicas))
-        slowness = Slowness(np.zeros(tasks, np.int64), np.zeros(tasks, np.int64), *(alike,) * 3)
+        slowness = Slowness(np.zeros(tasks, np.int64), np.zeros(tasks, np.int64), alike, alike)
     balanced = np.full((1, replicas), BALANCED_COLUMN)
     seconds = np.empty((tasks, replicas))
     loops_for(seconds.size).fill_durations(
@@ -81,7 +80,6 @@ def fill_durations(
         np.ascontiguousarray(exchange_s),
         slowness.kernels,
         slowness.jitter,
-        slowness.nic,
         replicas // exchange_s.shape[2],
         seconds,
     )

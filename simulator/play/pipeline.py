@@ -130,11 +130,18 @@ class Pipeline:
     phase: Ints
 
     @property
+    def homes(self) -> Ints:
+        """(ranks,) a number that ranks share which hold the same stages."""
+        return self.graph.collective[-len(self.program) :]
+
+    @property
     def steps(self) -> int:
         """Steps of all ranks; they are the first tasks."""
         return self.links.first[-1]
 
-    def timed(self, chunk_s: Floats, message_s: float, optimizer_s: Sequence[float]) -> TaskGraph:
+    def timed(
+        self, chunk_s: Floats, message_s: float, optimizer_s: Sequence[float] | Floats
+    ) -> TaskGraph:
         """Return the graph with seconds.
 
         Args:
@@ -144,7 +151,9 @@ class Pipeline:
         """
         return self.graph.with_durations(self.seconds(chunk_s, message_s, optimizer_s))
 
-    def seconds(self, chunk_s: Floats, message_s: float, optimizer_s: Sequence[float]) -> Floats:
+    def seconds(
+        self, chunk_s: Floats, message_s: float, optimizer_s: Sequence[float] | Floats
+    ) -> Floats:
         """Return (tasks,) seconds; arguments as of `timed`."""
         messages = np.full(len(self.links.sender), message_s)
         return np.concatenate([chunk_s, messages, optimizer_s])

@@ -104,11 +104,13 @@ def play_replicas(
 
 
 def _blame_s(timeline: Timeline) -> Floats:
-    """Return for each stream the seconds that others waited for it, the last of a collective."""
+    """Return for each stream the seconds that others waited for it; the last ones share them."""
     graph = timeline.graph
     blame_s = np.zeros(len(graph.streams))
     for number in np.unique(graph.collective[graph.collective >= 0]):
         members = np.flatnonzero(graph.collective == number)
-        last = members[np.argmax(timeline.ready_s[members])]
-        blame_s[graph.stream[last]] += timeline.wait_s[members].sum()
+        ready_s = timeline.ready_s[members]
+        last = members[ready_s == ready_s.max()]
+        waited_s = timeline.wait_s[members].sum()
+        np.add.at(blame_s, graph.stream[last], waited_s / len(last))
     return blame_s

@@ -91,26 +91,31 @@ def play_tile(
 
 
 def gather(places: Places, first: int, last: int, low: int, high: int, totals: Totals) -> None:
-    """Let the members of a collective wait for the last of them to be ready, who is blamed.
+    """Let the members of a collective wait for the last to be ready, who share the blame.
 
     Args:
         first, last: places of its tasks; low, high: replicas of the group.
     """
-    latest, last_place, last_replica = -1.0, first, low
+    latest = 0.0
     for place in range(first, last):
         own = totals.end_s[places.row[place]]
         for b in range(low, high):
-            if own[b] > latest:
-                latest, last_place, last_replica = own[b], place, b
-    waited = 0.0
+            latest = max(latest, own[b])
+    waited, blamed = 0.0, 0
     for place in range(first, last):
         own = totals.end_s[places.row[place]]
         wait = totals.wait_s[places.stream[place]]
         for b in range(low, high):
             waited += latest - own[b]
             wait[b] += latest - own[b]
+            blamed += own[b] == latest
+    for place in range(first, last):
+        own = totals.end_s[places.row[place]]
+        blame = totals.blame_s[places.stream[place]]
+        for b in range(low, high):
+            if own[b] == latest:
+                blame[b] += waited / blamed
             own[b] = latest
-    totals.blame_s[places.stream[last_place], last_replica] += waited
 
 
 HELPERS = (gather,)

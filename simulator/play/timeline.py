@@ -48,7 +48,8 @@ class ReplicaTimeline:
         end_s: (kept, replicas) when each of them ended.
         busy_s: (streams, replicas) seconds of work.
         wait_s: (streams, replicas) seconds of waiting for the other members of collectives.
-        blame_s: (streams, replicas) seconds that others waited for this one, the last to come.
+        blame_s: (streams, replicas) seconds that others waited for this one, the last to come;
+            those who come last together share them.
         makespan_s: (replicas,) end of the last task.
     """
 

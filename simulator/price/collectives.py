@@ -100,7 +100,8 @@ class ExchangePricer:
         Args:
             carrier: the kernels that do it.
             load: (..., ep) tokens each rank receives (combine: sends), relative to balanced.
-            nic_slowdown, nvlink_slowdown: of each rank's NIC and NVLink; broadcast with `load`.
+            nic_slowdown, nvlink_slowdown: of each rank's NIC and NVLink; broadcast with `load`. The
+                other direction of a port always carries a rank's own tokens, a load of 1.
         """
         ranks = load.shape[-1]
         nodes, in_node = max(1, ranks // self.gpus_per_node), min(ranks, self.gpus_per_node)
@@ -113,9 +114,9 @@ class ExchangePricer:
         token_bytes = exchange.tokens * size
         nic_bytes = token_bytes * self.routing.remote_nodes_per_token
         nvlink_bytes = token_bytes * self.routing.gpus_per_token * (in_node - 1) / in_node
-        nic_load = np.repeat(node_load, in_node, axis=-1) * nic_slowdown
+        nic_load = np.maximum(np.repeat(node_load, in_node, axis=-1), 1.0) * nic_slowdown
         nic_s = nic_bytes * nic_load.max(axis=-1) / nic
-        nvlink_s = nvlink_bytes * (load * nvlink_slowdown).max(axis=-1) / nvlink
+        nvlink_s = nvlink_bytes * (np.maximum(load, 1.0) * nvlink_slowdown).max(axis=-1) / nvlink
         latency_s = self.rates.latency_s if nodes > 1 else self.rates.scale_up_latency_s
         return np.asarray(latency_s + np.maximum(nic_s, nvlink_s))
 

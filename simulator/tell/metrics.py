@@ -22,6 +22,8 @@ PHASE_NAMES = {
 class ChunkMetrics(Spec):
     """One distinct chunk, played on a whole expert group; means over the draws of its load.
 
+    Always of folded play: GPUs alike, no jitter.
+
     Attributes:
         name: kind and stages, such as `FB 1|1`.
         duration_s: until the slowest rank is done.

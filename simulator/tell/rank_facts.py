@@ -3,9 +3,9 @@
 import numpy as np
 
 from hwmodels.spec import Spec
-from simulator.critical_path import critical_path_s
 from simulator.explicit import ExplicitPlay
 from simulator.play.pipeline import PHASES
+from simulator.tell.critical_path import critical_path_s
 
 WAITED_FOR_SHOWN = 10
 
@@ -15,7 +15,8 @@ class WaitedFor(Spec):
 
     Attributes:
         gpu: its rank.
-        caused_s: seconds that all others together waited for it, each time it came last.
+        caused_s: seconds that it cost all others of its group together: waiting for it when it came
+            last, and what its slow NIC or NVLink added to their exchanges.
         waiting: the first and the last GPU of its expert group, which are those that waited.
     """
 
@@ -31,12 +32,12 @@ class RankFacts(Spec):
         compute_s, communication_s: work on the two streams, by GPU; they overlap.
         wait_s: waiting for other ranks in exchanges, by GPU.
         bubble_s: neither chunk nor optimizer, by GPU.
-        caused_s: what others waited in exchanges because this GPU came last.
+        caused_s: what this GPU cost the others of its expert group, as in `WaitedFor`.
         waited_for: the GPUs that held the others up most.
         critical_path_s: seconds of the chain of work that the step could not have been shorter
             without, by kernel family; `dispatch`, `combine`, messages and optimizer among them.
-        folded_step_s: the same step if all ranks were alike: without spread of GPUs, jitter,
-            stragglers and persistent loads, and with chunks that end together.
+        folded_step_s: the same step folded: without spread of GPUs, jitter and stragglers, loads
+            persistent within a chunk only, and chunks that end together.
     """
 
     compute_s: tuple[float, ...]

@@ -196,15 +196,15 @@ def run(experiment: Experiment, track: Track = iter, check_folding: bool = False
 
 
 def _folding_error(training: TrainingRun, wanted: bool) -> float | None:
-    """Return how far folded play of a step is from playing every rank of it."""
-    explicit = training.explicit
-    if explicit is None and wanted:
-        unfolded = training.experiment.with_overrides(
-            {"ranks.play": "explicit"}, "check of folding"
-        )
-        explicit = train(unfolded).explicit
-    if explicit is None:
+    """Return how far folded play of a step is from playing every rank of it, if wanted.
+
+    Where all ranks were played anyway, `RankFacts.folded_step_s` is beside it.
+    """
+    if training.explicit is not None or not wanted:
         return None
+    unfolded = training.experiment.with_overrides({"ranks.play": "explicit"}, "check of folding")
+    explicit = train(unfolded).explicit
+    assert explicit is not None, "asked for by the override"
     return training.folded_timeline.makespan_s / explicit.step_s - 1
 
 
@@ -249,8 +249,8 @@ def _folding(training: TrainingRun) -> str:
     draws = max(chunk.draws for chunk in chunks.values())
     if training.explicit is not None:
         return (
-            f"none: {pipelines} pipelines of {pp} ranks played one by one, {ep} ranks in lock-step;"
-            f" how much kernels and exchanges slow each other from {len(chunks)} folded chunks"
+            f"every rank played: {pipelines} pipelines of {pp}, {ep} ranks in lock-step;"
+            f" what slows kernels and exchanges beside each other from {len(chunks)} folded chunks"
         )
     return (
         f"{pipelines} pipelines played as one of {pp} ranks; {len(chunks)} distinct chunks played "

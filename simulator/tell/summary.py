@@ -16,6 +16,7 @@ from simulator.tell.published import Row, headline
 from simulator.tell.rank_facts import RankFacts
 from simulator.tell.result import Result, Uncertainty
 
+GPUS_SHOWN = 3
 INPUTS_SHOWN, FAMILIES_SHOWN, SHARES_SHOWN = 12, 8, 8
 HEADLINE_UNITS = {
     "step_time_s": (1.0, " s"),
@@ -75,7 +76,8 @@ def show_result(console: Console, result: Result) -> None:
         f"communication priced from {result.provenance.communication_basis}", highlight=False
     )
     if play.folding_error is not None:
-        console.print(f"folded, the step is {play.folding_error:+.2%} off", highlight=False)
+        error = f"{play.folding_error:+.2%}"
+        console.print(f"folding: {error} of the step with every rank played", highlight=False)
     assumed = sum(source.assumed for source in result.provenance.sources.values())
     console.print(
         f"{result.provenance.folding}; {play.tasks:,} tasks in {play.wall_s:.1f} s; "
@@ -97,10 +99,20 @@ def _show_ranks(console: Console, result: Result, ranks: RankFacts) -> None:
         mean = sum(seconds) / len(seconds)
         grid.add_row(shown, *(f"{value:.3f} s" for value in (min(seconds), mean, max(seconds))))
     console.print(grid)
-    waited_for = ", ".join(f"{each.gpu} ({each.caused_s:.1f} s)" for each in ranks.waited_for[:5])
-    if waited_for:
-        console.print(f"most waited for: GPUs {waited_for}", highlight=False)
-    step_s = result.metrics.step_time_s
+    plan, step_s = result.experiment["plan"], result.metrics.step_time_s
+    pipelines = len(ranks.compute_s) // plan["pp"]
+    for each in ranks.waited_for[:GPUS_SHOWN]:
+        rank, pipeline = divmod(each.gpu, pipelines)
+        console.print(
+            f"GPU {each.gpu} (pipeline rank {rank} of pipeline {pipeline}) cost the others of its "
+            f"group {each.caused_s:.1f} s, all together",
+            highlight=False,
+        )
+    console.print(
+        f"were ranks alike, the step would take {ranks.folded_step_s:.3f} s "
+        f"({ranks.folded_step_s / step_s - 1:+.1%})",
+        highlight=False,
+    )
     path = list(ranks.critical_path_s.items())
     shown_path = ", ".join(
         f"{name.replace('_', ' ')} {seconds / step_s:.0%}"

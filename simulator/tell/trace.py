@@ -168,7 +168,7 @@ class StepTrace:
         times = (column[tasks].tolist() for column in columns)
         rows = zip(chunk.graph.program, chunk.row.tolist(), *times, strict=True)
         for segment, row, ready_s, start_s, end_s in rows:
-            if segment.is_exchange and start_s > ready_s:
+            if segment.is_exchange and start_s > ready_s + 1 / NS:
                 wait = _name(segment.stream, f"wait for {segment.label}")
                 spans.append((wait, "", ready_s, start_s))
             if detail == "kernels" and segment.stream == COMPUTE:

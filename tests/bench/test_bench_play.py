@@ -1,17 +1,8 @@
 """How fast the engines play: one pipeline of DeepSeek-V3's size, 128 of them in groups of 64, and
 64 ranks that share links.
 
-Prints a table, and writes it as JSON to the file that MOESIM_BENCH_JSON names. Counts and
-makespans are asserted, times never.
+Counts and makespans are asserted, times never.
 """
-
-import contextlib
-import json
-import os
-import resource
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,69 +93,20 @@ def links_makespan_s(moved_bytes, spine):
     return READY_S + (carried.sum() if spine else carried.max()) / NIC_BYTES_PER_S
 
 
-def forget_peak():
-    """Let the peak begin anew, where Linux allows it."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def peak_bytes():
-    """Most memory this process held since its peak was forgotten."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 @pytest.fixture(scope="module")
 def graph():
     return pipeline_graph()
 
 
-@pytest.fixture(scope="module")
-def table():
-    """Rows of engine, tasks, replicas, events, seconds, events a second and peak memory; printed
-    last. An event is the end of a task, or of the fixed part of one that moves bytes.
-    """
-    rows = []
-    yield rows
-    sys.stdout.write("\n" + "\n".join(table_lines(rows)) + "\n")
-    if "MOESIM_BENCH_JSON" in os.environ:
-        text = json.dumps(rows, indent=1)
-        Path(os.environ["MOESIM_BENCH_JSON"]).write_text(text, encoding="utf-8")
-
-
-def table_lines(rows):
-    yield (
-        f"{'engine':<36}{'tasks':>9}{'replicas':>9}{'events':>12}{'seconds':>9}{'events/s':>14}"
-        f"{'peak MB':>9}"
-    )
-    for row in rows:
-        yield (
-            f"{row['engine']:<36}{row['tasks']:>9,}{row['replicas']:>9}{row['events']:>12,}"
-            f"{row['seconds']:>9.3f}{row['events_per_s']:>14,.0f}{row['peak_bytes'] / 1e6:>9.0f}"
-        )
-
-
 def timed(table, engine, replicas, repeats, play):
     """Add the fastest of some plays to the table and return what the last one gave."""
-    forget_peak()
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        played = play()
-        seconds.append(time.perf_counter() - started)
-    tasks, transfers = len(played.graph), played.graph.transfers
-    events = tasks * replicas + (0 if transfers is None else int(transfers.moves.sum()))
-    table.append(
-        {
-            "engine": engine,
-            "tasks": tasks,
-            "replicas": replicas,
-            "events": events,
-            "seconds": min(seconds),
-            "events_per_s": events / min(seconds),
-            "peak_bytes": peak_bytes(),
-        }
-    )
-    return played
+
+    def count(played):
+        tasks, transfers = len(played.graph), played.graph.transfers
+        moving = 0 if transfers is None else int(transfers.moves.sum())
+        return tasks, replicas, tasks * replicas + moving
+
+    return table.timed(engine, play, count, repeats)
 
 
 def test_one_pipeline_in_the_array_engine(graph, table):
@@ -198,7 +140,7 @@ def test_all_ranks_in_the_array_engine(graph, table, keep):
     busy_s = played.busy_s.sum(axis=0)
     assert busy_s == pytest.approx(seconds.sum(axis=0, dtype=np.float64), rel=1e-9)
     assert played.end_s.shape == (TASKS if keep is None else 0, REPLICAS)
-    assert table[-1]["peak_bytes"] < 1e9
+    assert table.rows[-1]["peak_bytes"] < 1e9
 
 
 def test_one_pipeline_in_the_reference_engine(graph, table):
@@ -212,9 +154,9 @@ def test_shared_links_in_the_array_engine(table, spine, meeting):
     array.play(links_graph(1, spine)[0], compiled())
     graph, moved_bytes = links_graph(1000, spine)
     played = timed(table, f"array, {meeting} transfers meeting", 1, 2, lambda: array.play(graph))
-    assert (table[-1]["tasks"], table[-1]["events"]) == (128_000, 192_000)
+    assert (table.rows[-1]["tasks"], table.rows[-1]["events"]) == (128_000, 192_000)
     assert played.makespan_s == pytest.approx(links_makespan_s(moved_bytes, spine), rel=1e-9)
-    assert table[-1]["peak_bytes"] < 1e9
+    assert table.rows[-1]["peak_bytes"] < 1e9
 
 
 @pytest.mark.parametrize(("spine", "meeting"), [(False, 8), (True, 64)])
@@ -222,5 +164,5 @@ def test_shared_links_in_the_reference_engine(table, spine, meeting):
     graph, moved_bytes = links_graph(30, spine)
     name = f"reference, {meeting} transfers meeting"
     played = timed(table, name, 1, 1, lambda: reference.play(graph))
-    assert (table[-1]["tasks"], table[-1]["events"]) == (3_840, 5_760)
+    assert (table.rows[-1]["tasks"], table.rows[-1]["events"]) == (3_840, 5_760)
     assert played.makespan_s == pytest.approx(links_makespan_s(moved_bytes, spine), rel=1e-9)

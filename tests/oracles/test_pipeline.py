@@ -230,7 +230,6 @@ def test_a_program_that_leaves_out_a_forward_cannot_finish(name, microbatch):
         step_links(tuple(program))
 
 
-@pytest.mark.xfail(strict=True, reason="micro-batches are counted by forward chunks only")
 def test_a_micro_batch_that_never_goes_forward_is_refused():
     """The last of two goes backward on all ranks of three and forward on none."""
     program = tuple(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import Experiment
-from simulator.critical_path import critical_path_s
+from simulator.tell.critical_path import critical_path_s
 from simulator.training import train
 
 PP, PIPELINES = 4, 8

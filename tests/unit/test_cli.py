@@ -93,6 +93,7 @@ def test_run_prints_one_json_document_and_nothing_else():
         "uncertainty",
         "intervals",
         "samples",
+        "ranks",
         "play",
         "provenance",
     }

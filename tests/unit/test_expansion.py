@@ -69,7 +69,7 @@ def test_messages_leave_from_the_sending_port_of_their_rank(built, expansion):
     links = built.pipeline.links
     for number, task in enumerate(expansion.message):
         rank = links.rank[links.sender[number]]
-        assert name_of(expansion.graph, task) == ("hand-over", f"rank {rank}/send")
+        assert name_of(expansion.graph, task) == ("message", f"rank {rank}/send")
         assert expansion.step[task] == links.sender[number]
         assert expansion.part[task] == -1
         assert expansion.rank[task] == rank

@@ -338,6 +338,9 @@ UNLIKE = {
     "ranks.jitter": {"ranks.jitter": 0.01},
     "ranks.stragglers": {"ranks.stragglers": [{"gpu": 2047, "slowdown": 1.1}]},
     "ranks.expert_load.correlation": {"ranks.expert_load.correlation": 0.1},
+    "ranks.expert_load.loads": {
+        "ranks.expert_load": {"kind": "matrix", "loads": [[1] * 64] * 58 + [[1] * 63 + [2]]}
+    },
 }
 
 
@@ -357,6 +360,17 @@ def test_what_sets_ranks_apart_cannot_be_folded(name):
     assert str(error) == (
         f"ranks.play: folded ranks are alike, but {name} sets them apart; use auto or explicit"
     )
+
+
+def test_given_loads_that_are_one_row_over_and_over_may_be_folded():
+    """Only where rows differ do stages that share a chunk meet loads of their own; unasked, the
+    ranks that are always loaded are played.
+    """
+    for rows in (1, 59):
+        loads = {"kind": "matrix", "loads": [[1] * 63 + [2]] * rows}
+        given = MPFT.with_overrides({"ranks.expert_load": loads})
+        assert given.ranks.is_explicit
+        assert not given.with_overrides({"ranks.play": "folded"}).ranks.is_explicit
 
 
 def test_a_correlation_may_be_folded_and_matters_to_drawn_loads_only():
@@ -384,7 +398,6 @@ def test_exchanges_that_nothing_overlaps_run_at_the_exposed_rate():
     }
 
 
-@pytest.mark.xfail(strict=True, reason="the last row is taken for all layers beyond")
 def test_loads_of_some_layers_only_are_refused():
     """One row for all 58 + 1 routed layers, or one for each."""
     for rows in (1, 59):

@@ -191,7 +191,6 @@ def test_all_ops_at_once_cost_what_each_costs_alone(pricer):
     assert together.total_s == pytest.approx(together.duration_s.sum(axis=0) + gap_s, rel=1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="what is remembered of a list is what it held at first")
 def test_a_list_that_has_grown_is_priced_as_it_is_now():
     ops = [DENSE]
     FITTED.price(ops)
@@ -313,6 +312,7 @@ def test_many_exchanges_at_once_cost_what_each_costs_alone():
     """Loads of two draws of three layers, and NICs of one layer; to the last bit."""
     rng = np.random.default_rng(0)
     load = rng.lognormal(0, 0.3, (2, 3, 8))
+    load /= load.mean(axis=-1, keepdims=True)
     nic, nvlink = rng.uniform(1, 3, (3, 8)), rng.uniform(1, 30, (2, 1, 8))
     for carrier in ("dispatch", "combine"):
         together = PRICER.exchange_s(EXCHANGE, carrier, load, nic, nvlink)
@@ -327,15 +327,16 @@ def test_many_exchanges_at_once_cost_what_each_costs_alone():
 
 
 def test_a_slow_nic_carries_its_nodes_mean_load_at_its_own_rate():
-    """NICs of 102.4 us, NVLink of 30.72 us. One NIC of 8 at half its rate holds all; a faster node
-    hides a slowdown up to its share.
+    """NICs of 102.4 us, NVLink of 30.72 us. One NIC of 8 at half its rate holds all up; a more
+    loaded node hides a slowdown up to its own load. What a node receives may be half of the mean,
+    but what its NICs carry the other way is its own tokens, and those are the mean.
     """
     slow = np.where(np.arange(8) == 5, 2.0, 1.0)
     assert PRICER.exchange_s(EXCHANGE, "dispatch", EVEN, slow) == pytest.approx(
         1e-6 + 2 * 1.024e6 / 10e9, rel=1e-12
     )
     load = np.array([1.5, 1.5, 1.5, 1.5, 0.5, 0.5, 0.5, 0.5])
-    for slowdown, held_up in ((2.0, 1.5), (4.0, 2.0)):
+    for slowdown, held_up in ((1.2, 1.5), (2.0, 2.0), (4.0, 4.0)):
         slow = np.where(np.arange(8) == 5, slowdown, 1.0)
         assert PRICER.exchange_s(EXCHANGE, "dispatch", load, slow) == pytest.approx(
             1e-6 + held_up * 1.024e6 / 10e9, rel=1e-12
@@ -350,11 +351,12 @@ def test_a_slow_nvlink_shows_once_it_is_slower_than_the_nics():
             1e-6 + seconds, rel=1e-12
         )
     load = np.array([1, 1, 0.2, 1, 1.8, 1, 1, 1])
-    slow = np.where(np.arange(8) == 2, 4.0, 1.0)
     fast = replace(PRICER, rates=replace(RATES, dispatch_nic=1e12))
-    assert fast.exchange_s(EXCHANGE, "dispatch", load, nvlink_slowdown=slow) == pytest.approx(
-        1e-6 + 1.8 * 3.072e6 / 100e9, rel=1e-12
-    )
+    for slowdown, held_up in ((1.7, 1.8), (4.0, 4.0)):  # what it sends on is a load of 1
+        slow = np.where(np.arange(8) == 2, slowdown, 1.0)
+        assert fast.exchange_s(EXCHANGE, "dispatch", load, nvlink_slowdown=slow) == pytest.approx(
+            1e-6 + held_up * 3.072e6 / 100e9, rel=1e-12
+        )
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -15,13 +15,24 @@ def spans_of(events):
     return [event for event in events if event["ph"] == "X"]
 
 
-@pytest.fixture(scope="module", params=["chunks", "segments", "kernels"])
+PLAYS = {"folded": (), "explicit": (("ranks.jitter", 0.03), ("ranks.gpu_speed_sigma", 0.015))}
+"""What sets ranks apart, so that all of them are played."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(play, detail) for play in PLAYS for detail in ("chunks", "segments", "kernels")],
+    ids=" ".join,
+)
 def traced(request, short_run, tmp_path_factory):
-    """Detail, number of spans as told, and events of the file, for one rank."""
+    """Detail, the run, number of spans as told, and events of the file, for one rank."""
+    play, detail = request.param
+    result = short_run(*PLAYS[play])
     path = tmp_path_factory.mktemp("trace") / "trace.json"
-    count = short_run().timeline().to_chrome_trace(path, request.param, [RANK])
+    count = result.timeline().to_chrome_trace(path, detail, [RANK])
     document = json.loads(path.read_text(encoding="utf-8"))
-    return request.param, count, document["traceEvents"]
+    assert result.play.mode == play
+    return detail, result.training_run(), count, document["traceEvents"]
 
 
 def expected_spans(run, detail):
@@ -38,15 +49,26 @@ def expected_spans(run, detail):
             total += 1
             continue
         step = run.pipeline.program[RANK][index]
-        key = run.blueprint.keys[run.blueprint.key_of_step[task]]
-        timeline = run.chunks[key].timeline(run.folded.draw_of_step[task])
-        graph, tasks = timeline.graph, len(timeline.graph) // run.chunks[key].ranks
-        total += int((timeline.wait_s[:tasks] > 0).sum())
-        for part in range(tasks):
-            on_compute = graph.streams[graph.stream[part]].endswith("compute")
-            opened = detail == "kernels" and on_compute
-            total += kernels(run, step, graph.labels[graph.label[part]]) if opened else 1
+        for name, stream, wait_s in opened(run, task):
+            total += wait_s > 0
+            total += kernels(run, step, name) if detail == "kernels" and stream == "compute" else 1
     return total
+
+
+def opened(run, number):
+    """Name, stream and wait of every task in the chunk of a step."""
+    key = run.blueprint.keys[run.blueprint.key_of_step[number]]
+    if run.explicit is None:
+        timeline = run.chunks[key].timeline(run.folded.draw_of_step[number])
+        tasks = range(len(timeline.graph) // run.chunks[key].ranks)
+    else:
+        expansion, timeline = run.explicit.player.expansion, run.record.segments
+        tasks = range(expansion.begin[number] + 1, expansion.end[number])
+    graph = timeline.graph
+    for task in tasks:
+        stream = graph.streams[graph.stream[task]].rpartition("/")[2]
+        waits = timeline.wait_s[task] if graph.collective[task] >= 0 else 0.0
+        yield graph.labels[graph.label[task]].partition(" of ")[0], stream, waits
 
 
 def kernels(run, step, label):
@@ -56,26 +78,26 @@ def kernels(run, step, label):
     return len(getattr(layer, segment[:-3]).of(segment[-2]))
 
 
-def test_every_task_has_its_span(traced, short_run):
-    detail, count, events = traced
-    assert count == len(spans_of(events)) == expected_spans(short_run().training_run(), detail)
+def test_every_task_has_its_span(traced):
+    detail, run, count, events = traced
+    assert count == len(spans_of(events)) == expected_spans(run, detail)
 
 
 def test_no_two_spans_of_a_thread_overlap(traced):
     """In whole nanoseconds, which is what viewers keep."""
-    _, _, events = traced
+    detail, _, _, events = traced
     threads = defaultdict(list)
     for event in spans_of(events):
         start_ns, length_ns = (round(event[key] * 1000) for key in ("ts", "dur"))
         assert length_ns >= 0
         threads[event["pid"], event["tid"]].append((start_ns, start_ns + length_ns))
-    assert len(threads) == 2 if traced[0] == "chunks" else 3
+    assert len(threads) == 2 if detail == "chunks" else 3
     for spans in threads.values():
         assert all(end <= start for (_, end), (start, _) in pairwise(sorted(spans)))
 
 
 def test_processes_and_threads_are_named(traced):
-    _, _, events = traced
+    *_, events = traced
     names = {
         (event["name"], event.get("tid")): event["args"]["name"]
         for event in events
@@ -89,16 +111,55 @@ def test_processes_and_threads_are_named(traced):
     }
 
 
-def test_the_trace_ends_with_the_step(traced, short_run):
+def test_the_trace_ends_with_the_step(traced):
     """The optimizer of this rank is among the last things to end; all spans lie in the step."""
-    _, _, events = traced
-    run = short_run().training_run()
+    _, run, _, events = traced
     ends = {event["name"]: event["ts"] + event["dur"] for event in spans_of(events)}
     optimizer = max(
         run.timeline.end_s[task] for task, rank in enumerate(run.pipeline.rank) if rank == RANK
     )
     assert max(ends.values()) == pytest.approx(optimizer * 1e6, abs=1e-3)
     assert ends["optimizer"] == max(ends.values())
+    assert max(ends.values()) <= run.times.step_s * 1e6 + 1e-3
+
+
+def test_spans_of_ranks_that_were_all_played_are_those_of_the_first_pipeline(short_run):
+    """Chunks, messages and optimizer at the first detail, every segment at the second, each where
+    and as long as it is in the record; waits are what lies between ready and start.
+    """
+    result = short_run(*PLAYS["explicit"])
+    run, trace = result.training_run(), result.timeline()
+    record, expansion = run.record, run.explicit.player.expansion
+    own = expansion.rank == RANK
+
+    def rows(timeline, tasks):
+        graph, columns = timeline.graph, (timeline.start_s, timeline.end_s)
+        for task in tasks:
+            name = graph.labels[graph.label[task]].partition(" of ")[0]
+            yield name, *(round(column[task] * 1e9) for column in columns)
+
+    def written(detail):
+        for event in trace.events(detail, [RANK]):
+            start_ns, length_ns = (round(event[key] * 1000) for key in ("ts", "dur"))
+            yield event["name"], start_ns, start_ns + length_ns
+
+    pipeline = run.pipeline
+    whole = [task for task, rank in enumerate(pipeline.rank) if rank == RANK]
+    assert list(written("chunks")) == list(rows(record.chunks, whole))
+    parts = [
+        task for task in range(len(expansion.graph)) if own[task] and expansion.part[task] >= 0
+    ]
+    outside = [task for task in whole if pipeline.step[task] < 0]
+    found = list(written("segments"))
+    waits = [span for span in found if span[0].startswith("wait for ")]
+    assert sorted(span for span in found if span not in waits) == sorted(
+        [*rows(record.segments, parts), *rows(record.chunks, outside)]
+    )
+    segments = record.segments
+    expected = sum(segments.wait_s[task] for task in parts if segments.graph.collective[task] >= 0)
+    assert len(waits) > 100
+    assert sum(end - start for _, start, end in waits) == pytest.approx(expected * 1e9, rel=1e-4)
+    assert run.explicit.wait_s[RANK, 0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_kernels_of_a_segment_fill_it(short_run):

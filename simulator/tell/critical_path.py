@@ -2,7 +2,7 @@
 
 Walked backwards from the rank that ends the step: each task started when the last of what it waited
 for ended, or when the last member of its collective was ready, so the chain has no gaps and its
-seconds sum to the step.
+seconds sum to the step. Inside a run of kernels time is shared out as at balanced load.
 """
 
 from collections import defaultdict
@@ -37,7 +37,7 @@ def critical_path_s(play: ExplicitPlay) -> dict[str, float]:
     blueprint, expansion = player.blueprint, player.expansion
     ends_s = play.optimizer_start_s + play.optimizer_s
     last = int(np.argmax(ends_s))
-    groups = blueprint.pipeline.graph.collective[-len(ends_s) :]
+    groups = blueprint.pipeline.homes
     together = groups == groups[last]
     finish_s = np.where(together[:, None], play.finish_s, -1.0)
     rank, pipeline = np.unravel_index(int(np.argmax(finish_s)), finish_s.shape)

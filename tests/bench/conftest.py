@@ -1,0 +1,88 @@
+"""What the benches share: a table of how fast things are, printed last and written as JSON.
+
+MOESIM_BENCH_JSON names the file; the table of each bench is kept in it under the bench's name.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+
+@dataclass
+class Table:
+    """Rows of what was timed, how many tasks, replicas, events and seconds that is, events a second
+    and peak memory. An event is the end of a task, or of the fixed part of one that moves bytes.
+    """
+
+    rows: list = field(default_factory=list)
+
+    def timed(self, what, play, count, repeats=1):
+        """Add the fastest of some plays and return what the last one gave.
+
+        Args:
+            count: of what a play gave, its tasks, replicas and events.
+        """
+        forget_peak()
+        seconds = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            played = play()
+            seconds.append(time.perf_counter() - started)
+        peak = peak_bytes()
+        tasks, replicas, events = count(played)
+        self.rows.append(
+            {
+                "engine": what,
+                "tasks": tasks,
+                "replicas": replicas,
+                "events": events,
+                "seconds": min(seconds),
+                "events_per_s": events / min(seconds),
+                "peak_bytes": peak,
+            }
+        )
+        return played
+
+    def lines(self):
+        """Yield the table for people."""
+        yield (
+            f"{'what':<44}{'tasks':>11}{'replicas':>9}{'events':>13}{'seconds':>9}"
+            f"{'events/s':>13}{'peak MB':>9}"
+        )
+        for row in self.rows:
+            yield (
+                f"{row['engine']:<44}{row['tasks']:>11,}{row['replicas']:>9,}{row['events']:>13,}"
+                f"{row['seconds']:>9.4f}{row['events_per_s']:>13,.0f}"
+                f"{row['peak_bytes'] / 1e6:>9,.0f}"
+            )
+
+
+def forget_peak():
+    """Let the peak begin anew, where Linux allows it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_bytes():
+    """Most memory this process held since its peak was forgotten."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.fixture(scope="module")
+def table(request):
+    """The table of one bench."""
+    filled = Table()
+    yield filled
+    sys.stdout.write("\n" + "\n".join(filled.lines()) + "\n")
+    if "MOESIM_BENCH_JSON" in os.environ:
+        file = Path(os.environ["MOESIM_BENCH_JSON"])
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        known[request.path.stem.removeprefix("test_bench_")] = filled.rows
+        file.write_text(json.dumps(known, indent=1), encoding="utf-8")

@@ -1,0 +1,165 @@
+"""How fast whole steps are simulated: DeepSeek-V3's on 2,048 and on 102,400 GPUs, folded, rank by
+rank and draw by draw.
+
+Counts and steps are asserted, times never. What a step takes includes its prices and its metrics.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from simulator import Experiment, run
+from simulator.blueprint import _blueprint
+from simulator.expansion import expand
+from simulator.play import array
+from simulator.play.loops import compiled
+from simulator.play.pipeline import rank_times
+
+pytestmark = pytest.mark.bench
+
+PIPELINES, RANKS = 128, 16
+UNLIKE = {"ranks.jitter": 0.03, "ranks.gpu_speed_sigma": 0.015}
+LARGE = {
+    "cluster.nodes": 12_800,
+    "cluster.fabric.switch_radix": 256,
+    "batch.sequences": 768_000,
+}
+"""Fifty times the GPUs and the batch, so that every pipeline does what it did."""
+SPANS_LEAST = 400_000
+
+
+def experiment(**changes):
+    values = {"batch.sequences": 15_360} | changes
+    return Experiment.load("deepseek-v3-pretrain").with_overrides(values)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm():
+    """Machine code is there before anything is timed."""
+    compiled()
+    run(experiment(**{"batch.sequences": 4096, **UNLIKE}))
+
+
+@pytest.fixture(scope="module")
+def folded():
+    return run(experiment())
+
+
+def forget_plans():
+    _blueprint.cache_clear()
+    expand.cache_clear()
+
+
+def anew(given):
+    """Return a play of an experiment that builds its plan first."""
+
+    def play():
+        forget_plans()
+        return run(given)
+
+    return play
+
+
+def count(result):
+    """Tasks of a step, how often all of them were played, and how many that is."""
+    explicit = result.training_run().explicit
+    if explicit is None:
+        return result.play.tasks, 1, result.play.tasks
+    pipelines = explicit.finish_s.shape[1]
+    return len(explicit.player.expansion.graph), pipelines, result.play.tasks
+
+
+def test_from_experiment_to_result_folded(table, folded):
+    """14 chunks on 64 ranks with 8 draws of the load each, and the pipeline of chunks."""
+    given = experiment()
+    first = table.timed("2,048 GPUs folded, plan new", anew(given), count, repeats=3)
+    again = table.timed("2,048 GPUs folded, plan kept", lambda: run(given), count, repeats=5)
+    assert first.metrics == again.metrics == folded.metrics
+    training = again.training_run()
+    chunks = sum(len(chunk.graph.program) for chunk in training.chunks.values())
+    assert len(training.chunks) == 14
+    assert again.play.tasks == chunks * 64 * 8 + len(training.pipeline.graph)
+
+
+def test_the_pipeline_with_other_seconds_only(table, folded):
+    """What is left of a step once its chunks are known: their seconds put in, played, summed up."""
+    training = folded.training_run()
+    pipeline, chunk_s = training.pipeline, training.folded.chunk_s
+    graph, tasks = training.folded_timeline.graph, len(pipeline.graph)
+    own = pipeline.phase == 5
+    message_s, optimizer_s = float(graph.duration_s[pipeline.steps]), graph.duration_s[own]
+
+    def play():
+        return rank_times(pipeline, array.play(pipeline.timed(chunk_s, message_s, optimizer_s)))
+
+    times = table.timed("pipeline of chunks", play, lambda _: (tasks, 1, tasks), repeats=50)
+    assert times.step_s == folded.metrics.step_time_s
+    # Every micro-batch crosses every boundary between ranks once each way.
+    assert tasks == pipeline.steps + 2 * (RANKS - 1) * 120 + RANKS
+
+
+def test_every_one_of_2048_ranks(table, folded):
+    """Jitter of 3 % and speeds 1.5 % apart lengthen the step, by less than a tenth."""
+    given = experiment(**UNLIKE)
+    first = table.timed("2,048 GPUs explicit, plan new", anew(given), count)
+    again = table.timed("2,048 GPUs explicit, plan kept", lambda: run(given), count, repeats=2)
+    assert first.metrics == again.metrics
+    assert first.ranks == again.ranks
+    explicit, plain = again.training_run().explicit, folded.metrics.step_time_s
+    tasks = len(explicit.player.expansion.graph)
+    assert explicit.finish_s.shape == (RANKS, PIPELINES)
+    assert explicit.tasks == tasks * PIPELINES > 10_000_000
+    assert again.play.tasks == explicit.tasks + folded.play.tasks
+    assert plain < again.metrics.step_time_s < 1.1 * plain
+
+
+@pytest.mark.parametrize("load_draws", [8, 1])
+def test_256_draws_of_the_folded_step(table, load_draws):
+    changes = {"uncertainty.draws": 256, "ranks.draws": load_draws}
+    given = experiment(**changes)
+
+    def counted(result):
+        return result.play.tasks, 257, result.play.tasks * 257
+
+    result = table.timed(
+        f"256 draws, {load_draws} load{'s' * (load_draws > 1)} each", lambda: run(given), counted
+    )
+    steps = np.array(result.samples["step_time_s"])
+    assert len(steps) == len(set(steps.tolist())) == 256
+    assert np.median(steps) == pytest.approx(result.metrics.step_time_s, rel=0.05)
+    assert result.play.tasks == run(experiment(**{"ranks.draws": load_draws})).play.tasks
+
+
+def test_102400_gpus_folded_and_rank_by_rank(table, folded):
+    """Fifty times the pipelines take what few take, but for rings that are longer."""
+    alike = table.timed("102,400 GPUs folded, plan new", anew(experiment(**LARGE)), count)
+    given = experiment(**LARGE, **{"ranks.play": "explicit"})
+    each = table.timed("102,400 GPUs explicit, plan new", anew(given), count)
+    assert (alike.play.ranks, each.play.ranks) == (102_400, 102_400)
+    assert alike.metrics.step_time_s == pytest.approx(folded.metrics.step_time_s, rel=0.01)
+    explicit = each.training_run().explicit
+    assert explicit.finish_s.shape == (RANKS, 50 * PIPELINES)
+    assert explicit.tasks == len(explicit.player.expansion.graph) * 50 * PIPELINES
+    assert len(each.ranks.compute_s) == 102_400
+    assert each.metrics.step_time_s == pytest.approx(alike.metrics.step_time_s, rel=0.01)
+    assert each.ranks.folded_step_s == alike.metrics.step_time_s
+
+
+@pytest.mark.parametrize("play", ["folded", "explicit"])
+def test_a_trace_of_many_spans(table, folded, play, tmp_path):
+    """Every kernel of some pipeline ranks; the file holds as many spans as told."""
+    result = folded if play == "folded" else run(experiment(**UNLIKE))
+    path = tmp_path / "trace.json"
+    assert (result.training_run().record is None) == (play == "folded")  # played before it is timed
+    told = table.timed(
+        f"trace of {RANKS} ranks, kernels, {play}",
+        lambda: result.timeline().to_chrome_trace(path, "kernels"),
+        lambda spans: (spans, 1, spans),
+    )
+    assert told >= SPANS_LEAST
+    with path.open(encoding="utf-8") as file:
+        spans = [event for event in json.load(file)["traceEvents"] if event["ph"] == "X"]
+    assert len(spans) == told
+    step_us = result.metrics.step_time_s * 1e6
+    assert max(event["ts"] + event["dur"] for event in spans) == pytest.approx(step_us, abs=2e-3)
