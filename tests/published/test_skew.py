@@ -63,3 +63,27 @@ def test_one_slow_nic_slows_the_groups_that_contain_it():
     assert busy[3, 64:].min() > 5
     assert np.delete(busy, 3, axis=0) == pytest.approx(np.ones((15, 128)), rel=1e-9)
     assert busy[3, :64] == pytest.approx(np.ones(64), rel=1e-9)
+
+
+@pytest.mark.parametrize("part", ["nic", "nvlink"])
+def test_a_slow_link_is_named_and_slows_the_rings_at_the_end(part):
+    """What it adds to the exchanges of 63 others is booked on it, though it never comes last."""
+    slow = step(stragglers=[{"gpu": 500, "part": part, "slowdown": 5.0}])
+    alike = step(play="explicit")
+    assert np.unravel_index(np.argmax(slow.explicit.blame_s), (16, 128)) == (3, 116)
+    assert (slow.explicit.optimizer_s > 2 * alike.explicit.optimizer_s).tolist() == [
+        rank in (3, 12)
+        for rank in range(16)  # the two homes of its stages
+    ]
+
+
+def test_a_message_is_as_slow_as_the_slower_of_its_two_nics():
+    """GPU 500 sends to and hears from its neighbours, pipeline ranks 2 and 4 of pipeline 116."""
+    slow = step(stragglers=[{"gpu": 500, "part": "nic", "slowdown": 7.0}]).explicit.player
+    _, slow_s = slow.play(range(1, 2), keep=None)
+    _, alike_s = step(play="explicit").explicit.player.play(range(1, 2), keep=None)
+    messages, links = slow.expansion.message, slow.blueprint.pipeline.links
+    slower = slow_s[messages] / alike_s[messages]
+    near = (links.rank[links.sender] == 3) | (links.receiver == 3)
+    assert slower[near, 116 - 64] == pytest.approx(np.full(near.sum(), 7.0), rel=1e-12)
+    assert np.delete(slower, 116 - 64, axis=1).max() == slower[~near].max() == 1
