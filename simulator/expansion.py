@@ -104,16 +104,16 @@ def expand(blueprint: Blueprint) -> Expansion:
     )
     return Expansion(
         graph,
-        rank,
-        step,
-        part,
-        np.array(parts, np.int64).reshape(-1, 2),
-        slot,
-        slots.rank,
-        slots.layer,
-        begin,
-        end,
-        message,
+        rank=rank,
+        step=step,
+        part=part,
+        parts=np.array(parts, np.int64).reshape(-1, 2),
+        slot=slot,
+        slot_rank=slots.rank,
+        slot_layer=slots.layer,
+        begin=begin,
+        end=end,
+        message=message,
     )
 
 

@@ -237,28 +237,31 @@ class GroupPlayer:
         draws = self._draws(groups)
         played, _ = self._play(draws, keep=np.concatenate([expansion.begin, expansion.end]))
         begin_s, end_s = np.split(played.end_s, 2)
-        steps = len(begin_s)
-        pipeline = self.blueprint.pipeline
-        pp = len(pipeline.program)
-        phase_s = np.zeros((len(PHASES) * pp, begin_s.shape[1]))
-        place = pipeline.phase[:steps] * pp + pipeline.rank[:steps]
-        order = np.argsort(place, kind="stable")
-        present, first = np.unique(place[order], return_index=True)
-        phase_s[present] = np.add.reduceat((end_s - begin_s)[order], first, axis=0)
-        last = np.array(pipeline.links.first[1:]) - 1
+        last = np.array(self.blueprint.pipeline.links.first[1:]) - 1
         busy_s, wait_s, blame_s = (
-            each.reshape(pp, len(STREAMS), -1)
+            each.reshape(len(last), len(STREAMS), -1)
             for each in (played.busy_s, played.wait_s, played.blame_s)
         )
         compute, comm = STREAMS.index(COMPUTE), STREAMS.index(COMM)
         slowest = [[each.max(axis=1) for each in (draw.slowness, draw.links)] for draw in draws]
         by_links_s = np.concatenate([self._link_blame_s(draw) for draw in draws], axis=1)
         return _Summary(
-            phase_s.reshape(len(PHASES), pp, -1),
+            self._phase_s(end_s - begin_s),
             (busy_s[:, compute], busy_s[:, comm], wait_s[:, comm], blame_s[:, comm] + by_links_s),
             end_s[last],
             np.max(slowest, axis=0),
         )
+
+    def _phase_s(self, chunk_s: Floats) -> Floats:
+        """Return (phases, pp, replicas) sums of (steps, replicas) seconds of chunks."""
+        pipeline, steps = self.blueprint.pipeline, len(chunk_s)
+        pp = len(pipeline.program)
+        place = pipeline.phase[:steps] * pp + pipeline.rank[:steps]
+        order = np.argsort(place, kind="stable")
+        present, first = np.unique(place[order], return_index=True)
+        phase_s = np.zeros((len(PHASES) * pp, chunk_s.shape[1]))
+        phase_s[present] = np.add.reduceat(chunk_s[order], first, axis=0)
+        return phase_s.reshape(len(PHASES), pp, -1)
 
     def _link_blame_s(self, draw: GroupDraw) -> Floats:
         """Return (pp, ep) seconds that the slowest links add to the exchanges of the others."""

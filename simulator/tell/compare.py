@@ -65,7 +65,7 @@ class Comparison:
         inputs: values of the resolved experiments that differ, by dotted path.
         headline: step time, tokens a day, MFU, memory.
         phases: seconds of the mean rank; their differences sum to that of the step.
-        chunks: duration of each distinct chunk both results have.
+        chunks: duration of each distinct chunk both results have, if both are folded.
         spreads: of headline numbers and phases; empty where neither result was sampled.
         faster_share: share of the draws in which the later step is shorter; None without pairs.
         draws: how both were sampled, and whether their draws are pairs.
@@ -90,7 +90,9 @@ def compare(before: Result, after: Result) -> Comparison:
         Change("memory_bytes", a.memory_bytes["total"], b.memory_bytes["total"]),
     )
     names = [*a.breakdown_s, *(name for name in b.breakdown_s if name not in a.breakdown_s)]
-    later = {chunk.name: chunk.duration_s for chunk in b.chunks}
+    # Chunks told are folded ones, which say nothing of a step of which every rank was played.
+    folded = before.ranks is None and after.ranks is None
+    later = {chunk.name: chunk.duration_s for chunk in b.chunks} if folded else {}
     paired = _are_pairs(before, after)
     return Comparison(
         inputs=tuple(_changed(before.experiment, after.experiment)),

@@ -129,7 +129,8 @@ def pair_overlap(run: TrainingRun) -> "Figure | None":
     _draw_streams(axes, chunk)
     axes.set_title(
         f"forward of stage {key[1]} overlapped with backward of stage {key[2]}: "
-        f"rank 0 of {chunk.ranks}; the slowest ends at {chunk.duration_s[0] * 1e3:.1f} ms"
+        f"rank 0 of {chunk.ranks}{' alike' if run.explicit else ''}; "
+        f"the slowest ends at {chunk.duration_s[0] * 1e3:.1f} ms"
     )
     handles = [
         Patch(color=FORWARD, label="forward"),
