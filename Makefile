@@ -27,8 +27,8 @@ test: $(DEV)  ## run every test that needs no GPU
 	$(if $(interpreted),TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/interpret)
 	$(if $(compiled),$(BIN)/python -m pytest tests/kernels/compile)
 
-bench: $(DEV)  ## time the simulator
-	$(BIN)/python -m pytest -m bench --capture=no tests/bench
+bench: $(DEV)  ## time the simulator; JSON=FILE keeps the tables
+	$(if $(JSON),MOESIM_BENCH_JSON=$(JSON)) $(BIN)/python -m pytest -m bench --capture=no tests/bench
 
 lint: $(DEV)  ## check style and formatting
 	$(BIN)/ruff check .

@@ -65,9 +65,9 @@ def expand(blueprint: Blueprint) -> Expansion:
     begin = begin[:-1]
     end = begin + sizes[key] - 1
     slots = _Slots.of(blueprint)
-    rank, step, part, slot = (np.full(tasks + messages, -1) for _ in range(4))
+    step, part = (np.full(tasks + messages, -1) for _ in range(2))
+    slot = np.full(tasks + messages, len(slots.rank))
     is_comm = np.zeros(tasks + messages, np.bool_)
-    slot[:] = len(slots.rank)
     edges: list[Ints] = []
     parts: list[tuple[int, int]] = []
     for number, chunk in enumerate(chunks):

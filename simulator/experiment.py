@@ -99,9 +99,18 @@ class ExpertLoadSpec(Spec):
     @model_validator(mode="after")
     def _matrix_has_loads(self) -> "ExpertLoadSpec":
         if (self.kind == "matrix") != bool(self.loads):
-            raise ValueError("kind = 'matrix' and 'loads' come together")
-        if any(len(row) != len(self.loads[0]) or not sum(row) for row in self.loads):
-            raise ValueError("loads: rows must have one length, and a load above 0 each")
+            raise ValueError(
+                f"kind = 'matrix' and 'loads' come together, "
+                f"got kind = {self.kind!r} and {len(self.loads)} rows of loads"
+            )
+        for number, row in enumerate(self.loads):
+            if len(row) != len(self.loads[0]):
+                raise ValueError(
+                    f"loads: rows must be as long as the first, {len(self.loads[0])}, "
+                    f"got {len(row)} in row {number}"
+                )
+            if not any(row):
+                raise ValueError(f"loads: rows must have a load above 0, got none in row {number}")
         return self
 
 

@@ -153,3 +153,37 @@ def task_graphs():
         return builder.build()
 
     return st.builds(graph, st.integers(1, 4), st.integers(1, 14), st.integers(0, 2**32 - 1))
+
+
+@pytest.fixture
+def invoke():
+    """Run a command in this process; returns click's result, errors raised."""
+    from click.testing import CliRunner
+
+    from simulator import cli
+
+    def call(*arguments):
+        return CliRunner().invoke(cli.moesim, [str(a) for a in arguments], catch_exceptions=False)
+
+    return call
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Collect what is to be drawn instead of drawing it; one file stands for all."""
+    asked = []
+
+    def draw(run, folder):
+        asked.append((run, folder))
+        return [folder / "pipeline.png"]
+
+    monkeypatch.setattr("simulator.tell.figures.draw_all", draw)
+    return asked
+
+
+@pytest.fixture(scope="session")
+def compiled_loops():
+    """Small graphs would be played by the loops as they stand until the compiler is loaded."""
+    from simulator.play.loops import compiled
+
+    compiled()

@@ -67,10 +67,11 @@ def run(
     if play is not None:
         chosen = chosen.with_overrides({"ranks.play": play}, "--ranks")
     if out is None and (detail or ranks or pipeline is not None):
-        raise InputError("--trace, --trace-rank, --trace-pipeline: need --out, a folder")
+        raise InputError("--trace, --trace-rank, --trace-pipeline: need --out FOLDER, got none")
     if schedule == "all":
         if out is not None or check_folding:
-            raise InputError("--out, --check-folding: name one schedule, not all")
+            given = "--out" if out is not None else "--check-folding"
+            raise InputError(f"{given}: goes with one schedule, got --schedule all")
         _run_all_schedules(chosen, as_json)
         return
     if schedule is not None:

@@ -88,7 +88,7 @@ def play_replicas(
     if keep is not None:
         kept = np.asarray(keep, dtype=np.int64)
         _check_kept(graph, kept)
-        places, rows = order.places_of(kept), order.rows
+        places, rows = order.places_of(kept), order.recycled[2]
     streams, replicas = len(graph.streams), duration_s.shape[1]
     totals = Totals(
         end_s=np.empty((rows, replicas)),
@@ -130,7 +130,7 @@ def _check_kept(graph: TaskGraph, kept: Ints) -> None:
     if len(kept) and (kept.min() < 0 or kept.max() >= len(graph)):
         raise InputError(f"keep: tasks must be from 0 to {len(graph) - 1}, got {kept.tolist()}")
     if len(np.unique(kept)) != len(kept):
-        raise InputError("keep: names a task twice")
+        raise InputError(f"keep: must name each task once, got {kept.tolist()}")
 
 
 def _check_replicas(graph: TaskGraph, duration_s: Floats, group: int) -> None:

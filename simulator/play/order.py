@@ -29,8 +29,7 @@ class Order:
         joined: (events,) the event is a collective.
         before_start, before: CSR by place; tasks that the one at this place waits for, the one
             before it in its stream included.
-        row, before_row: the same tasks as rows of an array that holds only what is still needed.
-        rows: how many rows that array has.
+        loops: what worked this out, and works out the rest.
     """
 
     sequence: Ints
@@ -39,9 +38,16 @@ class Order:
     joined: NDArray[np.bool_]
     before_start: Ints
     before: Ints
-    row: Ints
-    before_row: Ints
-    rows: int
+    loops: Loops
+
+    @cached_property
+    def recycled(self) -> tuple[Ints, Ints, int]:
+        """Rows of `sequence` and `before` in an array of only the ends that are still needed, and
+        how many rows that array has.
+        """
+        return self.loops.assign_rows(
+            self.event_start, self.sequence, self.before_start, self.before
+        )
 
     @cached_property
     def every_task(self) -> Ints:
@@ -56,9 +62,10 @@ class Order:
 
     def places_of(self, kept: Ints) -> Places:
         """Return the same if only the ends of some tasks are kept."""
-        row = np.full(len(self.sequence), -1, dtype=np.int64)
-        row[kept] = np.arange(len(kept))
-        return self._places(self.row, self.before_row, row[self.sequence])
+        kept_row = np.full(len(self.sequence), -1, dtype=np.int64)
+        kept_row[kept] = np.arange(len(kept))
+        row, before_row, _ = self.recycled
+        return self._places(row, before_row, kept_row[self.sequence])
 
     def _places(self, row: Ints, before_row: Ints, kept: Ints) -> Places:
         return Places(
@@ -123,7 +130,6 @@ def _sort(graph: TaskGraph, loops: Loops) -> Order:
     ended[sequence] = True
     check_finished(graph, waits == 0, ended)
     before_start, before = _by_place(sequence, before_start, before)
-    row, before_row, rows = loops.assign_rows(event_start, sequence, before_start, before)
     joined = graph.collective[sequence[event_start[:-1]]] >= 0
     return Order(
         sequence,
@@ -132,9 +138,7 @@ def _sort(graph: TaskGraph, loops: Loops) -> Order:
         joined,
         before_start,
         before,
-        row,
-        before_row,
-        rows,
+        loops,
     )
 
 

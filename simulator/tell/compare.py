@@ -112,8 +112,11 @@ def compare(before: Result, after: Result) -> Comparison:
 
 
 def _are_pairs(before: Result, after: Result) -> bool:
+    """Whether draw by draw both met the same samples and, where they may, the same chance."""
     a, b = before.uncertainty, after.uncertainty
-    return a is not None and b is not None and (a.draws, a.seed) == (b.draws, b.seed)
+    if a is None or b is None or before.provenance.seed != after.provenance.seed:
+        return False
+    return (a.draws, a.seed) == (b.draws, b.seed)
 
 
 def _spreads(before: Result, after: Result, paired: bool) -> Iterator[Spread]:
@@ -138,7 +141,11 @@ def _how_drawn(before: Result, after: Result, paired: bool) -> str:
         return ""
     if paired:
         return f"{_drawn(a)}, compared draw by draw"
-    return f"before: {_drawn(a)}; after: {_drawn(b)}; no pairs, so no spread of the difference"
+    seeds = f"; ranks.seed {before.provenance.seed} and {after.provenance.seed}"
+    seeds = seeds if before.provenance.seed != after.provenance.seed else ""
+    return (
+        f"before: {_drawn(a)}; after: {_drawn(b)}{seeds}; no pairs, so no spread of the difference"
+    )
 
 
 def _drawn(sampled: Uncertainty | None) -> str:

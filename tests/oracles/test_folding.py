@@ -16,7 +16,7 @@ LAYOUTS = {
     8: "3d+5m, 8m, 8m, 8m, 8m, 8m, 8m, 5m+mtp+2heads",
     16: "3d+1m, 14*4m, 1m+mtp+2heads",
 }
-CLOSE = {0.0: 1e-9, 0.04: 0.005, 0.08: 0.005, 0.15: 0.005, 0.3: 0.02}
+CLOSE = {0.0: 1e-9, 0.04: 0.005, 0.08: 0.005, 0.15: 0.005, 0.3: 0.01}
 """Relative, by spread of the loads; 0.08 is that of the H800 trace."""
 
 

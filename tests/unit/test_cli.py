@@ -1,4 +1,4 @@
-"""The command line: documents on stdout, messages on stderr, and what the exit code says."""
+"""The command `run`: documents on stdout, messages on stderr; and the exit code of any command."""
 
 import json
 import re
@@ -7,27 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from hwmodels.errors import DeadlockError, InfeasibleError
 from simulator import cli
 from simulator.cli.output import track_draws
-from simulator.tell.published import Row
 from simulator.tell.result import Result
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HEAD = "profile.gemm.bf16.sustained_fraction"
 SHORT = ["--set", "batch.sequences=4096"]
-
-
-@pytest.fixture
-def invoke():
-    """Run a command in this process; returns click's result, errors raised."""
-
-    def call(*arguments):
-        return CliRunner().invoke(cli.moesim, [str(a) for a in arguments], catch_exceptions=False)
-
-    return call
 
 
 @pytest.fixture
@@ -54,19 +42,6 @@ def played(monkeypatch, short_run):
         return short_run()
 
     monkeypatch.setattr("simulator.tell.result.run", take)
-    return asked
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Collect what is to be drawn instead of drawing it; one file stands for all."""
-    asked = []
-
-    def draw(run, folder):
-        asked.append((run, folder))
-        return [folder / "pipeline.png"]
-
-    monkeypatch.setattr("simulator.tell.figures.draw_all", draw)
     return asked
 
 
@@ -137,7 +112,10 @@ def test_a_file_where_the_folder_should_be_exits_2_before_the_run(tmp_path):
         (["show", "chip", "h8000"], "did you mean 'h800'?"),
         (["show", "chp", "h800"], "did you mean 'chip'?"),
         (["run", "deepseek-v3-pretrain", "--trace", "kernels"], "need --out"),
-        (["run", "deepseek-v3-pretrain", "--schedule", "all", "--out", "x"], "name one schedule"),
+        (
+            ["run", "deepseek-v3-pretrain", "--schedule", "all", "--out", "x"],
+            "--out: goes with one schedule",
+        ),
         (["run", "deepseek-v3-pretrain", "--out", "x", "--trace-rank", "16"], "from 0 to 15"),
         (["run", "deepseek-v3-pretrain", "--set", "communication.sms=0"], "communication.sms"),
         (["run", "deepseek-v3-pretrain", "--set", "batch.sequences=12800000"], "10,000 micro"),
@@ -196,6 +174,22 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["moesim", "run", "deepseek-v3-pretrain"])
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+def test_without_a_gpu_measuring_is_one_line_and_exit_3(tmp_path):
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    file = tmp_path / "plan.json"
+    point = {"kernel": "probe_copy", "shape": {"bytes": 1024}}
+    file.write_text(json.dumps({"points": [point]}), encoding="utf-8")
+    for arguments in (
+        ("calibrate", "measure", file, "--out", tmp_path / "rows.csv"),
+        ("kernels", "bench", "fp8_gemm"),
+    ):
+        done = process(*arguments)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr.count("\n") == 1
 
 
 def test_done_exits_0(main):
@@ -321,20 +315,6 @@ def test_without_draws_nothing_is_said_of_them(invoke, played):
     assert "uncertain" not in text
 
 
-def test_compare_prints_the_spread_of_the_difference(invoke, drawn_run, tmp_path):
-    paths = [tmp_path / "a.json", tmp_path / "b.json"]
-    for path, changes in zip(paths, ((), (("communication.sms", 24),)), strict=True):
-        path.write_text(drawn_run(*changes).to_json(), encoding="utf-8")
-    document = json.loads(invoke("compare", *paths, "--json").stdout)
-    step = next(each for each in document["spreads"] if each["name"] == "step_time_s")
-    assert set(step["difference"]) == {"p10", "median", "p90"}
-    text = invoke("compare", *paths).stdout
-    low, high = step["difference"]["p10"], step["difference"]["p90"]
-    assert "24 draws from seed 0, compared draw by draw" in text
-    assert f"{low:+.4g} to {high:+.4g} s" in text
-    assert f"the later step is shorter in {document['faster_share']:.0%} of the draws" in text
-
-
 def test_progress_is_shown_on_a_terminal_only_and_never_on_stdout(capsys, monkeypatch):
     draws = range(21)
     assert track_draws(draws) is draws
@@ -344,181 +324,3 @@ def test_progress_is_shown_on_a_terminal_only_and_never_on_stdout(capsys, monkey
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "draws" in captured.err
-
-
-def test_a_published_figure_with_draws_shows_its_interval(invoke, monkeypatch):
-    sure = Row("a.sure", "source", 1.0, 1.0, "s", 0.0, "predicted", "")
-    unsure = Row("a.unsure", "source", 1.0, 2.0, "s", 1.0, "predicted", "", "", 1.5, 2.1, 2.5)
-    rows = {"sure": (sure,), "both": (sure, unsure)}
-    monkeypatch.setattr("simulator.tell.published.reproduce", lambda names, _: rows[names[0]])
-    assert "1.5 s to 2.5 s" in invoke("reproduce", "both").stdout
-    assert "P10-P90" not in invoke("reproduce", "sure").stdout
-    told = json.loads(invoke("reproduce", "both", "--json").stdout)["rows"][1]
-    assert (told["p10"], told["median"], told["p90"]) == (1.5, 2.1, 2.5)
-
-
-# The other commands
-
-
-@pytest.fixture
-def two_results(short_run, tmp_path):
-    paths = []
-    for name, changes in (("a", ()), ("b", (("cluster.node.chip", "h100"),))):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "result.json").write_text(short_run(*changes).to_json(), encoding="utf-8")
-        paths.append(folder)
-    return paths
-
-
-def test_compare_explains_two_results(invoke, two_results, short_run):
-    document = json.loads(invoke("compare", *two_results, "--json").stdout)
-    assert set(document) == {
-        "inputs",
-        "headline",
-        "phases",
-        "chunks",
-        "spreads",
-        "faster_share",
-        "draws",
-    }
-    assert document["headline"][0]["before"] == short_run().metrics.step_time_s
-    text = invoke("compare", *two_results).stdout
-    assert "cluster.node.chip.nvlink_bytes_per_s" in text
-    assert "inputs do not differ" in invoke("compare", two_results[0], two_results[0]).stdout
-
-
-def test_plot_draws_the_figures_of_a_result_again(
-    invoke, monkeypatch, two_results, short_run, drawn
-):
-    """The result is read and its experiment played again; figures go beside it."""
-    run = short_run().training_run()
-    replayed = []
-    monkeypatch.setattr("simulator.tell.result.train", lambda e: replayed.append(e) or run)
-    done = invoke("plot", two_results[0])
-    assert done.stdout == ""
-    assert done.stderr == f"wrote {two_results[0] / 'pipeline.png'}\n"
-    assert drawn == [(run, two_results[0])]
-    assert [experiment.batch.sequences for experiment in replayed] == [4096]
-
-
-def test_reproduce_prints_the_figures_that_were_named(invoke):
-    rows = json.loads(invoke("reproduce", "isca25.table1", "--json").stdout)["rows"]
-    assert [row["simulated"] for row in rows] == [70272, 327680, 516096]
-    assert set(rows[0]) == {
-        "id",
-        "source",
-        "published",
-        "simulated",
-        "unit",
-        "relative_error",
-        "kind",
-        "note",
-        "p10",
-        "median",
-        "p90",
-    }
-    assert {row["p10"] for row in rows} == {None}
-    text = invoke("reproduce", "isca25.table1.deepseek-v3").stdout
-    assert "70.272 kB" in text
-    assert "no predicted figure" in text
-
-
-def test_list_names_every_kind_of_preset(invoke):
-    kinds = json.loads(invoke("list", "--json").stdout)
-    assert set(kinds) == {
-        "chip",
-        "node",
-        "cluster",
-        "profile",
-        "model",
-        "experiment",
-        "fabric",
-        "schedule",
-    }
-    assert {"h800", "h20"} <= set(kinds["chip"])
-    assert "deepseek-v3-pretrain" in kinds["experiment"]
-    assert kinds["schedule"] == ["1f1b", "dualpipe", "zb1p"]
-    assert json.loads(invoke("list", "chips", "--json").stdout) == {"chip": kinds["chip"]}
-    assert "h800" in invoke("list").stdout
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        ("chip", "h800"),
-        ("node", "h800x8"),
-        ("cluster", "h800-2048-mpft"),
-        ("profile", "h800-deepseek"),
-        ("model", "deepseek-v3"),
-        ("experiment", "deepseek-v3-pretrain"),
-    ],
-)
-def test_show_gives_resolved_values_with_sources(invoke, kind, name):
-    document = json.loads(invoke("show", kind, name, "--json").stdout)
-    assert set(document) == {"values", "sources"}
-    assert document["values"]["name"] == name
-    assert document["sources"]
-    text = invoke("show", kind, name).stdout
-    first = next(source["text"] for source in document["sources"].values())
-    assert first[:12] in text
-
-
-def test_show_gives_the_distribution_of_a_value(invoke):
-    assert "0.7268 (0.682 to 0.7565)" in invoke("show", "profile", "h800-deepseek").stdout
-
-
-def test_the_schema_describes_a_result(invoke, short_run):
-    """References resolve, nothing unknown is allowed, and a result has all that is required."""
-    schema = json.loads(invoke("schema").stdout)
-    assert schema["type"] == "object"
-    assert schema["additionalProperties"] is False
-    document = json.loads(short_run().to_json())
-    assert set(schema["properties"]) == set(document)
-    assert set(schema["required"]) <= set(document)
-    for reference in references(schema):
-        assert reference.removeprefix("#/$defs/") in schema["$defs"]
-    metrics = schema["$defs"]["Metrics"]
-    assert set(metrics["properties"]) == set(document["metrics"])
-
-
-def references(node):
-    if isinstance(node, dict):
-        if "$ref" in node:
-            yield node["$ref"]
-        for value in node.values():
-            yield from references(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from references(value)
-
-
-def test_help_names_every_command(invoke):
-    text = invoke("--help").stdout
-    for command in ("run", "compare", "plot", "reproduce", "list", "show", "schema"):
-        assert f"  {command} " in text
-
-
-def test_a_plan_is_written_and_its_size_told(invoke, tmp_path):
-    pytest.importorskip("triton", reason="needs PyTorch and Triton")
-    file = tmp_path / "plan.json"
-    done = invoke("calibrate", "plan", "--quick", "--out", file)
-    assert done.stdout == ""
-    assert re.fullmatch(r"\d+ points, about \d+ s on the device, compilation apart\n", done.stderr)
-    assert json.loads(file.read_text(encoding="utf-8"))["points"]
-
-
-def test_without_a_gpu_measuring_is_one_line_and_exit_3(tmp_path):
-    torch = pytest.importorskip("torch", reason="needs PyTorch")
-    if torch.cuda.is_available():
-        pytest.skip("a GPU is here")
-    file = tmp_path / "plan.json"
-    point = {"kernel": "probe_copy", "shape": {"bytes": 1024}}
-    file.write_text(json.dumps({"points": [point]}), encoding="utf-8")
-    for arguments in (
-        ("calibrate", "measure", file, "--out", tmp_path / "rows.csv"),
-        ("kernels", "bench", "fp8_gemm"),
-    ):
-        done = process(*arguments)
-        assert (done.returncode, done.stdout) == (3, "")
-        assert done.stderr.count("\n") == 1

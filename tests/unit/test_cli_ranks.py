@@ -166,7 +166,7 @@ def test_a_check_of_folding_is_one_more_line(invoke):
         ),
         (
             command(**{"ranks.expert_load": "{kind='matrix', loads=[[1, 2], [1]]}"}),
-            "loads: rows must have one length",
+            "loads: rows must be as long as the first",
         ),
         (command("--ranks", "some"), "ranks.play: input should be"),
     ],
