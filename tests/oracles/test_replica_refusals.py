@@ -86,7 +86,7 @@ def test_a_pipeline_of_which_a_rank_waits_for_what_comes_later_is_refused(small_
     [
         ([0, 3], r"keep: tasks must be from 0 to 2, got \[0, 3\]"),
         ([-1], r"keep: tasks must be from 0 to 2, got \[-1\]"),
-        ([1, 0, 1], "keep: names a task twice"),
+        ([1, 0, 1], "keep: must name each task once"),
     ],
 )
 def test_tasks_to_keep_that_are_not_there_or_there_twice_are_refused(keep, message):
