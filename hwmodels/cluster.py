@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from hwmodels.errors import InfeasibleError
-from hwmodels.fabrics import FabricCounts, FabricSpec
+from hwmodels.fabrics import FabricCounts, FabricSpec, SwitchedFabric
+from hwmodels.fabrics.topology import Topology
+from hwmodels.faults import FaultSpec, check_faults, degraded
 from hwmodels.node import NodeSpec
 from hwmodels.spec import Catalogue, Spec
 
@@ -14,23 +18,32 @@ Fabric = Annotated[SerializeAsAny[FabricSpec], BeforeValidator(FabricSpec.of_kin
 
 
 class ClusterSpec(Spec):
-    """`nodes` times `node`, joined by `fabric`."""
+    """`nodes` times `node`, joined by `fabric`.
+
+    Attributes:
+        faults: what is broken or slow; see `hwmodels.faults`.
+    """
 
     name: str
     nodes: Annotated[int, Field(ge=1, le=10**6)]
     node: NodeSpec
     fabric: Fabric
+    faults: tuple[FaultSpec, ...] = ()
 
     @model_validator(mode="after")
     def _fabric_fits_the_nodes(self) -> "ClusterSpec":
-        self.fabric.check_ports(self.node.ports)
-        if self.fabric.link_bytes_per_s < self.node.nic.link_bytes_per_s:
+        self.fabric.check_nodes(self.nodes, self.node.ports)
+        if (
+            isinstance(self.fabric, SwitchedFabric)
+            and self.fabric.link_bytes_per_s < self.node.nic.link_bytes_per_s
+        ):
             raise InfeasibleError(
                 f"fabric.link_bytes_per_s: at least that of node.nic "
                 f"({self.node.nic.link_bytes_per_s:g} B/s), got {self.fabric.link_bytes_per_s:g}; "
                 f"set both"
             )
-        self.fabric.counts(self.endpoints)
+        if self.faults:
+            check_faults(self.topology(), self.faults)
         return self
 
     @property
@@ -40,8 +53,21 @@ class ClusterSpec(Spec):
 
     @property
     def endpoints(self) -> int:
-        """NIC ports of all nodes."""
-        return self.nodes * self.node.ports
+        """NIC ports of all nodes that the fabric joins."""
+        return min(self.nodes * self.node.ports, self.fabric.endpoints_max)
+
+    def topology(self) -> Topology:
+        """Return the fabric wired to the nodes, its ports at the rate of the NICs.
+
+        Raises:
+            InfeasibleError: the fabric is not routed yet.
+        """
+        rate = self.node.nic.link_bytes_per_s
+        return self.fabric.topology(self.nodes, self.node.ports, rate)
+
+    def degraded_bytes_per_s(self) -> npt.NDArray[np.float64]:
+        """Return the rate of each link of `topology()` that the faults leave."""
+        return degraded(self.topology(), self.faults)
 
     @property
     def fabric_counts(self) -> FabricCounts:

@@ -4,13 +4,17 @@ Bandwidths are one direction. Not modelled: PCIe switch trees and NUMA distance;
 to reach its own NIC without crossing another GPU's path.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from hwmodels.chip import ChipSpec
 from hwmodels.errors import InfeasibleError
+from hwmodels.fabrics.clos import Clos
+from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Catalogue, Spec
 from hwmodels.units import Bytes, BytesPerSecond, Seconds
 
@@ -21,11 +25,15 @@ class ScaleUpSpec(Spec):
     Attributes:
         kind: how the GPUs are joined.
         switched: True where any pair of GPUs reaches the full bandwidth of a GPU.
+        switches: switch chips; each GPU spreads its links over all of them.
+        link_bytes_per_s: one direction of one link; a GPU has as many as its bandwidth takes.
         latency_s: a small message from GPU to GPU, software included; not a load/store latency.
     """
 
     kind: Literal["nvlink"]
     switched: bool
+    switches: Annotated[int, Field(ge=1, le=4096)] | None = None
+    link_bytes_per_s: BytesPerSecond | None = None
     latency_s: Seconds
 
 
@@ -74,6 +82,36 @@ class NodeSpec(Spec):
                 f"nics: must divide or be a multiple of gpus ({self.gpus}), got {self.nics}"
             )
         return self
+
+    @property
+    def scale_up_links(self) -> int:
+        """Scale-up links of one GPU, 18 of 25 GB/s on H100.
+
+        Raises:
+            InfeasibleError: the node does not say how fast a link is.
+        """
+        rate = self.scale_up.link_bytes_per_s
+        if rate is None:
+            raise InfeasibleError(f"node {self.name}: scale_up.link_bytes_per_s is not given")
+        return math.ceil(self.chip.nvlink_bytes_per_s / rate * (1 - 1e-9))
+
+    def scale_up_topology(self) -> Topology:
+        """Return the scale-up domain in the words of a fabric.
+
+        A node of the topology is a GPU, a port one of its links, a plane one switch chip; link `l`
+        of every GPU goes to chip `l mod switches`. Where links do not divide by the chips, boards
+        may hand out the odd ones otherwise (HGX H100: 4, 5, 5, 4).
+
+        Raises:
+            InfeasibleError: the node does not say by what its GPUs are joined.
+        """
+        links, switches = self.scale_up_links, self.scale_up.switches
+        if switches is None:
+            raise InfeasibleError(f"node {self.name}: scale_up.switches is not given")
+        chip = np.arange(self.gpus * links) % links % switches
+        chip.flags.writeable = False
+        rate = self.chip.nvlink_bytes_per_s / links
+        return Topology(self.gpus, links, Clos(switches, 1, 1), chip, rate, rate)
 
     @property
     def ports(self) -> int:

@@ -15,6 +15,7 @@ Three steps: `Catalogue.document` reads and expands, `override` changes single v
 validates once and says what is wrong in one line.
 """
 
+import inspect
 import tomllib
 import types
 import typing
@@ -54,7 +55,8 @@ class Spec(BaseModel):
 class Kinded(Spec):
     """A spec of several kinds, chosen by its `kind` key; a subclass registers itself.
 
-    A direct subclass is an open family (`FabricSpec`); its own subclasses give `kind` a default.
+    A direct subclass is an open family (`FabricSpec`); its own subclasses give `kind` a default,
+    unless they are abstract and only shared by several kinds.
     """
 
     kind: str = ""
@@ -65,6 +67,8 @@ class Kinded(Spec):
         super().__pydantic_init_subclass__(**kwargs)
         if Kinded in cls.__bases__:
             cls.kinds = {}
+            return
+        if inspect.isabstract(cls):
             return
         kind = cls.model_fields["kind"].default
         if not kind or kind in cls.kinds:

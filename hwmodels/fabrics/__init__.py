@@ -1,13 +1,12 @@
-"""Scale-out networks: what it takes to join nodes, and how far apart they are.
+"""Scale-out networks: what it takes to join nodes, and how they are wired.
 
-One file per topology: a `FabricSpec` subclass whose `kind` is the file's name registers itself
-when this package is imported. An *endpoint* is one NIC port; port `p` of every node has the same
-place in the node. Counts follow "Insights into DeepSeek-V3" (ISCA'25, arXiv 2505.09343) Table 3:
-links are those between switches, the cables to the endpoints are not among them.
+One file per kind: a `FabricSpec` subclass whose `kind` is the file's name registers itself when
+this package is imported. An *endpoint* is one NIC port; port `p` of every node has the same place
+in the node. Counts follow "Insights into DeepSeek-V3" (ISCA'25, arXiv 2505.09343) Table 3: links
+are those between switches, the cables to the endpoints are not among them.
 """
 
 import importlib
-import math
 import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from hwmodels.errors import InfeasibleError
+from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Kinded
 from hwmodels.units import BytesPerSecond, Seconds
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,41 +31,23 @@ class FabricCounts:
     links: int
 
 
-def leaf_spine(leaves: int, radix: int) -> tuple[int, int]:
-    """Return (switches, links) of `leaves` that send half their ports up to full spines.
-
-    A single leaf needs no spine.
-    """
-    if leaves == 1:
-        return 1, 0
-    return leaves + math.ceil(leaves / 2), leaves * (radix // 2)
-
-
 class FabricSpec(Kinded, ABC):
-    """A scale-out network.
+    """What joins the nodes of a cluster.
 
     Attributes:
-        switch_radix: ports of one switch.
-        link_bytes_per_s: one direction of one link.
         planes: disjoint networks; traffic changes plane only inside a node.
-        host_latency_s: a small message end to end, without its switches: both hosts and wires.
-        hop_latency_s: added by each switch on the way.
     """
 
-    switch_radix: Annotated[int, Field(ge=2, le=4096, multiple_of=2)]
-    link_bytes_per_s: BytesPerSecond
     planes: Annotated[int, Field(ge=1, le=4096)] = 1
-    host_latency_s: Seconds
-    hop_latency_s: Seconds
 
     @property
     @abstractmethod
     def endpoints_max(self) -> int:
-        """Endpoints the topology can hold with switches of this radix, all planes together."""
+        """Endpoints the fabric can hold, all planes together."""
 
     @abstractmethod
     def counts(self, endpoints: int) -> FabricCounts:
-        """Return the switches and links that join `endpoints` without oversubscription.
+        """Return the switches and links that join `endpoints`.
 
         Raises:
             InfeasibleError: there is no such fabric.
@@ -78,20 +58,54 @@ class FabricSpec(Kinded, ABC):
         """Raise InfeasibleError unless nodes of `ports` NIC ports can be wired to this fabric."""
 
     @abstractmethod
-    def leaf(self, node: npt.ArrayLike, port: npt.ArrayLike, ports: int) -> IntArray:
-        """Return the number of the leaf switch that holds `port` of `node` (nodes have `ports`)."""
+    def check_nodes(self, nodes: int, ports: int) -> None:
+        """Raise InfeasibleError unless so many nodes of `ports` NIC ports find room."""
 
     @abstractmethod
-    def hops(self, source_leaf: npt.ArrayLike, target_leaf: npt.ArrayLike) -> IntArray:
-        """Return how many switches a message passes between two leaves of one plane."""
+    def diameter(self, endpoints: int) -> int:
+        """Return the switches on the longest shortest path with `endpoints` joined."""
 
-    def plane(self, port: npt.ArrayLike) -> IntArray:
-        """Return the plane that NIC port `port` of any node is on."""
-        return np.asarray(port, dtype=np.int64) % self.planes
+    @abstractmethod
+    def latency_s(self, switches: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return the time of a small message end to end through `switches` switches."""
 
-    def latency_s(self, hops: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return the time of a small message end to end through `hops` switches."""
-        return self.host_latency_s + np.asarray(hops) * self.hop_latency_s
+    @abstractmethod
+    def topology(
+        self, nodes: int, ports: int, endpoint_bytes_per_s: float | None = None
+    ) -> Topology:
+        """Return the fabric wired to `nodes` of `ports` NIC ports each; equal calls share it.
+
+        Args:
+            endpoint_bytes_per_s: one direction of a NIC port; the fabric's own rate if None.
+
+        Raises:
+            InfeasibleError: no such fabric, or one whose routes are not known here.
+        """
+
+
+class SwitchedFabric(FabricSpec, ABC):
+    """A scale-out network of equal switches.
+
+    Attributes:
+        switch_radix: ports of one switch.
+        link_bytes_per_s: one direction of one link.
+        host_latency_s: a small message end to end, without its switches: both hosts and wires.
+        hop_latency_s: added by each switch on the way.
+    """
+
+    switch_radix: Annotated[int, Field(ge=2, le=4096, multiple_of=2)]
+    link_bytes_per_s: BytesPerSecond
+    host_latency_s: Seconds
+    hop_latency_s: Seconds
+
+    def latency_s(self, switches: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return `host_latency_s + switches * hop_latency_s` (ISCA'25 Table 5)."""
+        return self.host_latency_s + np.asarray(switches) * self.hop_latency_s
+
+    def check_nodes(self, nodes: int, ports: int) -> None:
+        """Refuse more NIC ports than there are places."""
+        self.check_ports(ports)
+        self.counts(nodes * ports)
 
     def _check_endpoints(self, endpoints: int) -> None:
         if not 1 <= endpoints <= self.endpoints_max:

@@ -7,16 +7,15 @@ different rails, through the spines all rails share. ISCA'25 §5.1 (MRFT), Table
 import math
 from typing import Annotated, Literal
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hwmodels.errors import InfeasibleError
-from hwmodels.fabrics import FabricCounts, FabricSpec, IntArray, leaf_spine
+from hwmodels.fabrics.clos import Clos, IntArray, two_layers
+from hwmodels.fabrics.clos_fabric import FatTreeFabric
 
 
-class MultiRailFatTree(FabricSpec):
-    """`rails` sets of leaves under common spines; half of a leaf's ports face endpoints.
+class MultiRailFatTree(FatTreeFabric):
+    """`rails` sets of leaves under common spines.
 
     Attributes:
         rails: NIC ports of a node, each on leaves of its own.
@@ -26,16 +25,24 @@ class MultiRailFatTree(FabricSpec):
     planes: Literal[1] = 1
     rails: Annotated[int, Field(ge=1, le=4096)]
 
+    @model_validator(mode="after")
+    def _a_spine_reaches_every_rail(self) -> "MultiRailFatTree":
+        if self.rails > self.switch_radix:
+            raise InfeasibleError(
+                f"switch_radix: at least {self.rails} for {self.rails} rails under common spines, "
+                f"got {self.switch_radix}"
+            )
+        return self
+
     @property
     def endpoints_max(self) -> int:
-        """`rails * floor(radix / rails) * radix / 2`: a spine's ports shared out to the rails."""
-        return self.rails * (self.switch_radix // self.rails) * (self.switch_radix // 2)
+        """`rails * floor(radix / rails)` full leaves: a spine's ports shared out to the rails."""
+        return self.rails * (self.switch_radix // self.rails) * self.leaf_down
 
-    def counts(self, endpoints: int) -> FabricCounts:
-        """Return the counts with `endpoints` spread evenly over the rails."""
-        self._check_endpoints(endpoints)
-        leaves = self.rails * math.ceil(endpoints / (self.rails * (self.switch_radix // 2)))
-        return FabricCounts(endpoints, *leaf_spine(leaves, self.switch_radix))
+    def clos(self, endpoints: int) -> Clos:
+        """Return equally many leaves for every rail."""
+        leaves = self.rails * math.ceil(endpoints / (self.rails * self.leaf_down))
+        return two_layers(1, leaves, self.switch_radix, self.leaf_up)
 
     def check_ports(self, ports: int) -> None:
         """Refuse a number of rails other than the node's ports."""
@@ -44,12 +51,6 @@ class MultiRailFatTree(FabricSpec):
                 f"fabric.rails: must equal the {ports} NIC ports of a node, got {self.rails}"
             )
 
-    def leaf(self, node: npt.ArrayLike, port: npt.ArrayLike, ports: int) -> IntArray:
-        """Fill each rail's leaves node by node; every rail numbers `radix // rails` leaves."""
-        rail = np.asarray(port, dtype=np.int64) % ports
-        place = np.asarray(node, dtype=np.int64) // (self.switch_radix // 2)
-        return np.asarray(rail * (self.switch_radix // self.rails) + place)
-
-    def hops(self, source_leaf: npt.ArrayLike, target_leaf: npt.ArrayLike) -> IntArray:
-        """One switch under the same leaf, three through a spine."""
-        return np.where(np.equal(source_leaf, target_leaf), 1, 3)
+    def leaf(self, node: IntArray, port: IntArray, clos: Clos, ports: int) -> IntArray:
+        """Fill each rail's leaves node by node; a rail's leaves are neighbours."""
+        return port * (clos.leaves // self.rails) + node // self.leaf_down

@@ -69,9 +69,12 @@ def test_a_fabric_may_be_replaced_as_a_table() -> None:
         ("fabric.planes", 3, "fabric.planes: must divide the 8 NIC ports of a node, got 3"),
         ("fabric.planes", 0, "fabric.planes: input should be greater than or equal to 1, got 0"),
         ("fabric.switch_radix", 63, "fabric.switch_radix: input should be a multiple of 2, got 63"),
-        ("fabric.kind", "torus", "fabric: kind 'torus': unknown; known: multi_plane_fat_tree, "),
+        ("fabric.kind", "torus", "fabric: kind 'torus': unknown; known: dragonfly, fat_tree, "),
         ("nodes", 2049, "fabric: multi_plane_fat_tree with switches of 64 ports holds 1 to 16384 "),
         ("nodes", "many", "nodes: must be a whole number, got 'many'"),
+        ("faults", ["plane:8"], "faults: plane must be below 8, got plane:8"),
+        ("faults", ["nic:1"], "faults.0: must be one of node:NODE, nic:NODE.PORT, plane:PLANE, "),
+        ("faults", "plane:3", "faults: input should be a valid tuple, got 'plane:3'"),
         ("node.nic.link_bytes_per_s", "400 Gbit", "node.nic.link_bytes_per_s: expected a unit of "),
     ],
 )
@@ -146,3 +149,34 @@ def test_a_fabric_slower_than_its_nics_is_refused() -> None:
         build(ClusterSpec, document)
     override(document, ClusterSpec, "fabric.link_bytes_per_s", "800 Gb/s", "--set")
     assert build(ClusterSpec, document).node.nic.link_bytes_per_s == 100e9
+
+
+def test_the_ports_of_a_topology_are_as_fast_as_the_nics() -> None:
+    topology = mpft_with("node.nic.link_bytes_per_s", "200 Gb/s").topology()
+    assert topology.bytes_per_s[topology.tx(0)] == 25e9
+    assert topology.bytes_per_s[topology.uplink(0, 0)] == 50e9
+
+
+def test_a_rack_alone_has_no_network() -> None:
+    cluster = CLUSTERS.load("gb200-nvl72")
+    assert (cluster.gpus, cluster.endpoints) == (72, 0)
+    assert cluster.topology().directed_links == 0
+    document = CLUSTERS.document("gb200-nvl72")
+    override(document, ClusterSpec, "nodes", 2, "--set")
+    with pytest.raises(SpecError, match=r"^nodes: must be 1 with fabric scale_up_only, got 2$"):
+        build(ClusterSpec, document)
+
+
+def test_a_fabric_that_is_only_counted_loads_but_has_no_routes_and_no_faults() -> None:
+    document = CLUSTERS.document("h800-32928-slim-fly")
+    assert build(ClusterSpec, document).fabric_counts.switches == 1568
+    override(document, ClusterSpec, "faults", ["node:0"], "--set")
+    with pytest.raises(SpecError, match="slim_fly, which is not routed yet"):
+        build(ClusterSpec, document)
+
+
+def test_three_layers_cost_a_hop_more_and_half_again_as_many_switches() -> None:
+    two, three = CLUSTERS.load("h800-2048-ft2"), CLUSTERS.load("h800-2048-ft3")
+    assert (two.fabric_counts.switches, three.fabric_counts.switches) == (96, 160)
+    assert (two.topology().diameter, three.topology().diameter) == (3, 5)
+    assert two.topology().bisection_bytes_per_s == three.topology().bisection_bytes_per_s

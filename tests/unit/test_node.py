@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hwmodels.errors import SpecError
+from hwmodels.errors import InfeasibleError, SpecError
 from hwmodels.node import NODES, NodeSpec
 from hwmodels.spec import build, override
 
@@ -45,6 +45,50 @@ def test_nics_that_cannot_be_shared_evenly_are_refused() -> None:
         SpecError, match=r"^h800x8: nics: must divide or be a multiple of gpus \(8\), got 3$"
     ):
         h800x8_with({"nics": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "links", "switches"),
+    [
+        ("a100x8", 12, 6),
+        ("h100x8", 18, 4),
+        ("h800x8", 8, 4),
+        ("b200x8", 18, 2),
+        ("gb200-nvl72", 18, 18),
+    ],
+)
+def test_a_scale_up_domain_is_a_fabric_of_its_own(name: str, links: int, switches: int) -> None:
+    """Every chip one switch away, and half the GPUs sending at their full rate to the others."""
+    node = NODES.load(name)
+    domain = node.scale_up_topology()
+    assert node.scale_up_links == domain.ports == links
+    assert (domain.switches, domain.diameter, domain.links) == (switches, 1, 0)
+    assert domain.endpoints == node.gpus * links
+    half = node.gpus // 2 * node.chip.nvlink_bytes_per_s
+    assert domain.bisection_bytes_per_s == pytest.approx(half, rel=1e-12)
+    chips = domain.plane_of.reshape(node.gpus, links)
+    assert (chips == chips[0]).all()
+    assert len(set(chips[0].tolist())) == switches
+
+
+def test_the_scale_up_graph_joins_every_gpu_to_every_chip() -> None:
+    graph = NODES.load("gb200-nvl72").scale_up_topology().graph()
+    assert graph.number_of_nodes() == 72 * 18 + 18
+    assert graph.number_of_edges() == 2 * 72 * 18
+    assert all(graph.out_degree(chip) == 72 for chip in range(72 * 18, 72 * 18 + 18))
+
+
+def test_a_slower_chip_has_fewer_links() -> None:
+    node = h800x8_with({"chip.nvlink_bytes_per_s": "230 GB/s"})
+    assert node.scale_up_links == 10  # the last not quite as fast as it could be
+    assert node.scale_up_topology().bytes_per_s[0] == 23e9
+
+
+@pytest.mark.parametrize("missing", ["switches", "link_bytes_per_s"])
+def test_a_node_that_does_not_say_how_it_is_joined_has_no_scale_up_topology(missing: str) -> None:
+    node = h800x8_with({f"scale_up.{missing}": "none"})
+    with pytest.raises(InfeasibleError, match=f"^node h800x8: scale_up.{missing} is not given$"):
+        node.scale_up_topology()
 
 
 def test_a_misspelt_key_inside_the_chip_names_the_nearest() -> None:

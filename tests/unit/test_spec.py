@@ -1,5 +1,6 @@
 """Documents: base, provenance, preset names, overrides, and one-line messages."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -306,3 +307,11 @@ class TestKinded:
             type("Twin", (Box,), {"__module__": __name__})
         with pytest.raises(TypeError, match="Nameless: kind '' is missing"):
             type("Nameless", (Shape,), {"__module__": __name__})
+
+    def test_what_kinds_only_share_needs_no_kind(self) -> None:
+        class Flat(Shape, ABC):
+            @abstractmethod
+            def area(self) -> int:
+                """Return how large it is."""
+
+        assert Flat not in Shape.kinds.values()
