@@ -34,7 +34,8 @@ ARROWS = {
 }
 
 # Room -> what it may not import although the arrows above allow it. The engines see times and
-# graphs only: which machine those came from is no business of theirs.
+# graphs only: which machine those came from is no business of theirs. The network sees bytes and
+# links: prices ask it, it asks for none.
 CLOSED_DOORS = {
     "simulator.price": ["simulator.play", "simulator.tell"],
     "simulator.play": [
@@ -43,6 +44,7 @@ CLOSED_DOORS = {
         "hwmodels.cluster",
         "hwmodels.profile",
     ],
+    "simulator.network": ["simulator.play", "simulator.price", "simulator.tell"],
 }
 
 # Measuring happens on GPU machines that have nothing of ours but these, and few libraries.
@@ -57,7 +59,7 @@ LIBRARIES = {
     "matplotlib": ["simulator.tell", ROOF],
     "rich": ["simulator.tell", ROOF],
     "click": ["simulator.tell", ROOF],
-    "numba": ["simulator.play"],
+    "numba": ["simulator.play", "simulator.network"],
 }
 
 FILE_LINES_MAX = 400
@@ -239,6 +241,11 @@ def test_assertions_say_what_cannot_happen() -> None:
         ("simulator/play/x.py", "from hwmodels.chip import ChipSpec", 1),
         ("simulator/play/x.py", "if TYPE_CHECKING:\n    from simulator.tell import result", 1),
         ("simulator/play/x.py", "import pandas as pd", 1),
+        ("simulator/network/x.py", "from simulator.play import graph", 1),
+        ("simulator/network/x.py", "def f():\n    from simulator.price import collectives", 1),
+        ("simulator/network/x.py", "import numba\nfrom hwmodels.cluster import ClusterSpec", 0),
+        ("simulator/price/x.py", "from simulator.network.fair import finish", 0),
+        ("simulator/price/x.py", "import numba", 1),
         ("simulator/tell/x.py", "import pandas as pd\nfrom simulator.play import graph", 0),
         ("simulator/cli/run.py", "import click\nfrom calibration.fit import fit", 0),
         ("simulator/cli/run.py", "import torch", 1),
@@ -271,6 +278,7 @@ def test_a_long_function_and_a_silent_assertion_are_seen() -> None:
     [
         ("simulator", {"torch", "triton", "matplotlib", "pandas", "numba", "scipy"}),
         ("simulator.play.array", {"numba", "scipy", "simpy", "pydantic"}),
+        ("simulator.network.fair", {"numba", "scipy", "simpy", "pydantic"}),
         ("hwmodels.errors", {"numpy", "pydantic", "scipy"}),
         ("calibration", {"numpy", "pydantic", "scipy", "hwmodels", "workloads"}),
     ],

@@ -35,7 +35,8 @@ class TaskGraph:
         label: index into `labels`.
         streams, labels: names, for people.
         transfers: the bytes that tasks move over shared links; None if no task does.
-        derived: what engines worked out from everything but the durations, to play again fast.
+        derived: what engines worked out from everything but durations and transfers, to play again
+            fast.
     """
 
     stream: Ints
@@ -70,10 +71,11 @@ class TaskGraph:
         """Return `label on stream`, for messages."""
         return f"{self.labels[self.label[task]]!r} on {self.streams[self.stream[task]]}"
 
-    def with_durations(self, duration_s: Floats) -> "TaskGraph":
-        """Return the same graph with other durations."""
-        other = replace(self, duration_s=duration_s)
-        # Frozen for others: only here is it known that nothing but the durations differs.
+    def with_durations(self, duration_s: Floats, transfers: Transfers | None = None) -> "TaskGraph":
+        """Return the same graph with other durations, and other transfers where they are given."""
+        transfers = self.transfers if transfers is None else transfers
+        other = replace(self, duration_s=duration_s, transfers=transfers)
+        # Frozen for others: only here is it known that all that is derived still holds.
         object.__setattr__(other, "derived", self.derived)
         return other
 

@@ -99,13 +99,13 @@ def order_of(graph: TaskGraph, loops: Loops | None = None) -> Order:
 
 
 def ready_s(graph: TaskGraph, end_s: Floats) -> Floats:
-    """Return (tasks,) when the last of what each task waits for ended, its stream included.
+    """Return (tasks, ...) when the last of what each task waits for ended, its stream included.
 
     Args:
-        end_s: (tasks,) ends of one replica.
+        end_s: (tasks, ...) ends, of one replica or of several.
     """
     order = order_of(graph)
-    ready = np.zeros(len(graph))
+    ready = np.zeros_like(end_s)
     waits = np.flatnonzero(np.diff(order.before_start))
     if len(waits):
         latest = np.maximum.reduceat(end_s[order.before], order.before_start[waits])

@@ -12,7 +12,7 @@ import simpy
 
 from simulator.play.deadlock import check_finished
 from simulator.play.graph import Floats, Ints, TaskGraph, tile
-from simulator.play.network import Network
+from simulator.play.shared_reference import SharedLinks
 from simulator.play.timeline import ReplicaTimeline, Timeline
 
 
@@ -29,10 +29,10 @@ class _Play:
         members = graph.collective[graph.collective >= 0]
         self.missing = np.bincount(members) if len(members) else np.zeros(0, dtype=np.int64)
         self.gathered = [self.env.event() for _ in self.missing]
-        self.network: Network | None = None
+        self.links: SharedLinks | None = None
         self.moves = np.zeros(len(graph), dtype=np.bool_)
         if graph.transfers is not None:
-            self.network = Network(self.env, graph.transfers)
+            self.links = SharedLinks(self.env, graph.transfers)
             self.moves = graph.transfers.moves
 
     def stream(self, tasks: list[int]) -> Generator[simpy.Event, None, None]:
@@ -50,8 +50,8 @@ class _Play:
                 yield self.gathered[collective]
             self.start_s[task] = self.env.now
             yield self.env.timeout(self.graph.duration_s[task])
-            if self.network is not None and self.moves[task]:
-                yield self.network.move(task)
+            if self.links is not None and self.moves[task]:
+                yield self.links.move(task)
             self.end_s[task] = self.env.now
             self.done[task].succeed()
 

@@ -10,7 +10,7 @@ from simulator.play.graph import Floats
 from simulator.play.transfers import SAME_INSTANT, Transfers
 
 
-class Network:
+class SharedLinks:
     """The links of a run and the transfers that cross them.
 
     One process: it divides the links, waits for the next end or for a change, and divides anew.
