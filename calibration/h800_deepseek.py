@@ -1,8 +1,9 @@
-"""The profile `h800-deepseek`: DeepSeek's training kernels on H800, from three kinds of evidence.
+"""The profile `h800-deepseek`: DeepSeek's training kernels on H800, from two kinds of evidence.
 
     compute kernels    fitted to the published DualPipe trace (`calibration.fit`)
     BF16 GEMM          fitted to public H100 timings (`calibration.gemm_table`)
-    communication      published rates, and how much slower than those the trace ran
+
+Its communication is the library `deepep-h800` (`calibration.deepep_h800`).
 
 `profile_text` writes the preset that ships; running it again on the same files gives the same text.
 """
@@ -38,11 +39,6 @@ HEAD_RATE = (
     "SMs; that 112 reach the same share of their own peak is an assumption: a clock free to rise "
     "would let them reach up to 132/112 of it"
 )
-FIG7 = "ISCA'25 (arXiv 2505.09343) Fig. 7"
-PUBLISHED_DISPATCH_S, PUBLISHED_COMBINE_S = 2.38e-3, 4.82e-3
-"""Standalone EP64 exchange of 4,096 tokens at the rates of ISCA'25 Fig. 7: logical bytes
-4096 x 3.98 nodes x 7,392 (FP8 and scales) or 14,336 (BF16) over 50.58 and 48.54 GB/s."""
-BESIDE = "mean kernel time in the trace (deepseek-ai/profile-data @4496024) / "
 
 _COMMENT = """Kernels of DeepSeek-V3's training run on H800. Written by calibration.h800_deepseek
 from the published trace and tables; do not edit, refit."""
@@ -71,6 +67,7 @@ def profile_text(trace: Path, gemm_tables: Sequence[Path], chip: ChipSpec) -> st
             "version": "2025-02",
             "description": "Training kernels of DeepSeek-V3 (FP8 GEMMs with 128x128 tiles, glue, "
             "FlashAttention-3) on 112 of 132 SMs, with its all-to-all on the other 20.",
+            "communication": "deepep-h800",
             "launch_gap_s": Sourced(fit.launch_gap_s, f"mean gap below 10 us; {TRACE}"),
         },
     )
@@ -79,7 +76,6 @@ def profile_text(trace: Path, gemm_tables: Sequence[Path], chip: ChipSpec) -> st
     _add_attention(document, fit)
     _add_memory(document, fit)
     _add_interference(document, fit)
-    document.tables["communication"] = _communication(fit)
     document.sources["errors"] = "calibration.score, calibration.gemm_table; fractions of time"
     document.tables["errors"] = score_trace(data, chip).table() | {
         "bf16_median_held_out_sites": table.error_median,
@@ -153,44 +149,3 @@ def _add_interference(document: ProfileDocument, fit: FitResult) -> None:
     for family, factor in fit.factors.items():
         notes = document.sources if factor.identified else document.assumed
         notes[f"interference.{family}"] = factor.source
-
-
-def _communication(fit: FitResult) -> dict[str, object]:
-    uncached, cached, forward, backward = fit.transfer_s.values()
-    dispatch_s, combine_s = (uncached + cached) / 2, (forward + backward) / 2
-    return {
-        "dispatch_nic_bytes_per_s": Sourced(
-            44.3e9, f"{FIG7}: EP64 dispatch 50.58 GB/s logical x 7/8 that leave the node"
-        ),
-        "combine_nic_bytes_per_s": Sourced(
-            42.5e9, f"{FIG7}: EP64 combine 48.54 GB/s logical x 7/8 that leave the node"
-        ),
-        "nvlink_bytes_per_s": Sourced(
-            160e9, "ISCA'25 (arXiv 2505.09343) §4.3: about 160 of 200 GB/s achieved"
-        ),
-        "forwarding_nvlink_bytes_per_s": Sourced(
-            122.5e9,
-            f"{FIG7}: EP16, bound by NVLink: 1.40 ms dispatch and 2.76 ms combine carry 141 and "
-            "139 GB/s on it, of which 7/8 leave the GPU",
-        ),
-        "message_nic_bytes_per_s": Sourced(
-            44e9,
-            "ISCA'25 (arXiv 2505.09343) Fig. 5, NCCL all-to-all: plateaus 59, 51, 47 GB/s on 32, "
-            "64, 128 GPUs are 44 GB/s a NIC x N / (N - 8); read off the chart",
-        ),
-        "saturating_sms": Sourced(
-            20, "DeepSeek-V3 report (arXiv 2412.19437) §3.2.2: 20 SMs use all of IB and NVLink"
-        ),
-        "dispatch_beside_compute": Sourced(
-            dispatch_s / PUBLISHED_DISPATCH_S, f"{BESIDE}2.38 ms standalone, {FIG7}"
-        ),
-        "combine_beside_compute": Sourced(
-            combine_s / PUBLISHED_COMBINE_S, f"{BESIDE}4.82 ms standalone, {FIG7}"
-        ),
-        "link_nic_bytes_per_s": Sourced(
-            50e9, "ISCA'25 (arXiv 2505.09343) §4.3: 400 Gb/s InfiniBand NIC per GPU"
-        ),
-        "link_nvlink_bytes_per_s": Sourced(
-            200e9, "ISCA'25 (arXiv 2505.09343) §4.1: H800 NVLink 400 GB/s, both directions"
-        ),
-    }

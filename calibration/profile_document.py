@@ -74,7 +74,10 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {_value(entry)}" for key, entry in value.items()) + " }"
     if isinstance(value, (tuple, list)):
-        return "[" + ", ".join(_value(entry) for entry in value) + "]"
+        texts = [_value(entry) for entry in value]
+        of_tables = bool(value) and isinstance(value[0], Mapping)  # one line each
+        lines = "".join(f"\n    {text}," for text in texts) + "\n"
+        return f"[{lines if of_tables else ', '.join(texts)}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):

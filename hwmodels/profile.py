@@ -1,52 +1,21 @@
-"""What kernels and links achieve on one chip with one library: what no datasheet says."""
+"""What kernels achieve on one chip with one library, and which library moves bytes between them."""
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 from pydantic import Field, model_validator
 
 from hwmodels.costs.attention import AttentionParameters
+from hwmodels.costs.exchange import Slowdown
 from hwmodels.costs.gemm import GemmParameters
 from hwmodels.costs.kernel import Parameters
 from hwmodels.costs.memory_op import MemoryParameters
 from hwmodels.errors import OutOfRangeError, suggestion
+from hwmodels.library import LibrarySpec
 from hwmodels.spec import Catalogue, Spec
-from hwmodels.units import BytesPerSecond, Seconds
+from hwmodels.units import Seconds
 
 P = TypeVar("P")
-
-Slowdown = Annotated[float, Field(ge=1, le=10)]
-"""Time beside the other kind of work / time alone."""
-
-
-class CommunicationParameters(Spec):
-    """What the MoE all-to-all and pipeline messages achieve. One direction, physical bytes.
-
-    Physical bytes are those that cross the link: of the copies of a token on n nodes, the one on
-    its own node never meets a NIC.
-
-    Attributes:
-        dispatch_nic_bytes_per_s, combine_nic_bytes_per_s: of one NIC during dispatch and combine.
-        nvlink_bytes_per_s: of one GPU's NVLink, inside a node only.
-        forwarding_nvlink_bytes_per_s: the same while it forwards what NICs receive.
-        message_nic_bytes_per_s: of one NIC for pipeline messages and ring collectives.
-        saturating_sms: SMs given to communication above which its rate grows no more.
-        dispatch_beside_compute, combine_beside_compute: slowdown of the transfer while compute
-            kernels run on the other SMs.
-        link_nic_bytes_per_s, link_nvlink_bytes_per_s: datasheet rates of the links measured on,
-            one NIC and one GPU's NVLink; on other links the rates above scale with these.
-    """
-
-    dispatch_nic_bytes_per_s: BytesPerSecond
-    combine_nic_bytes_per_s: BytesPerSecond
-    nvlink_bytes_per_s: BytesPerSecond
-    forwarding_nvlink_bytes_per_s: BytesPerSecond
-    message_nic_bytes_per_s: BytesPerSecond
-    saturating_sms: Annotated[int, Field(ge=1)]
-    dispatch_beside_compute: Slowdown
-    combine_beside_compute: Slowdown
-    link_nic_bytes_per_s: BytesPerSecond
-    link_nvlink_bytes_per_s: BytesPerSecond
 
 
 class KernelProfile(Spec):
@@ -62,7 +31,7 @@ class KernelProfile(Spec):
         attention: `attention_forward`, `attention_backward`.
         memory: by family of memory-bound kernels (cast, transpose, permute ...).
         interference: by family, slowdown beside a communication kernel.
-        communication: links and collectives.
+        communication: what its links achieve, a preset of kind `library`.
         errors: errors of the fit by name, as fractions: relative, time-weighted, held out.
     """
 
@@ -76,7 +45,7 @@ class KernelProfile(Spec):
     attention: dict[str, AttentionParameters]
     memory: dict[str, MemoryParameters]
     interference: dict[str, Slowdown]
-    communication: CommunicationParameters
+    communication: LibrarySpec
     errors: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -109,7 +109,7 @@ def drawn_run():
         "batch.sequences": 2048,
         "ranks.draws": 1,
         "uncertainty.draws": 24,
-        "profile.communication.dispatch_nic_bytes_per_s": link,
+        "profile.communication.exchange.dispatch_nic_bytes_per_s": link,
     }
 
     def play(*changes: tuple[str, str | float]):

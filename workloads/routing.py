@@ -68,15 +68,7 @@ def expected_copies(
     Raises:
         InfeasibleError: experts, GPUs and nodes do not divide.
     """
-    nodes = _node_count(moe, ep, gpus_per_node)
-    groups, limit = moe.groups, moe.groups_per_token
-    if routed_nodes_max is not None:
-        groups, limit = nodes, min(routed_nodes_max, nodes)
-        if limit * (moe.routed_experts // nodes) < moe.top_k:
-            raise InfeasibleError(
-                f"communication.routed_nodes_max: {limit} of {nodes} nodes hold fewer than "
-                f"top_k = {moe.top_k} experts"
-            )
+    nodes, groups, limit = routing_groups(moe, ep, gpus_per_node, routed_nodes_max)
     if limit == groups:
         per_node = _bins_hit(moe.routed_experts, nodes, moe.top_k)
         return RoutingStatistics(nodes, ep, per_node, _bins_hit(moe.routed_experts, ep, moe.top_k))
@@ -88,6 +80,26 @@ def expected_copies(
         nodes_per_token=_distinct_per_row(gpu // gpus_per_node, nodes),
         gpus_per_token=_distinct_per_row(gpu, ep),
     )
+
+
+def routing_groups(
+    moe: MoESpec, ep: int, gpus_per_node: int, routed_nodes_max: int | None
+) -> tuple[int, int, int]:
+    """Return the nodes of an expert group, its groups of experts, and how many a token may use.
+
+    Raises:
+        InfeasibleError: experts, GPUs and nodes do not divide, or hold too few experts.
+    """
+    nodes = _node_count(moe, ep, gpus_per_node)
+    if routed_nodes_max is None:
+        return nodes, moe.groups, moe.groups_per_token
+    limit = min(routed_nodes_max, nodes)
+    if limit * (moe.routed_experts // nodes) < moe.top_k:
+        raise InfeasibleError(
+            f"communication.routed_nodes_max: {limit} of {nodes} nodes hold fewer than "
+            f"top_k = {moe.top_k} experts"
+        )
+    return nodes, nodes, limit
 
 
 def _node_count(moe: MoESpec, ep: int, gpus_per_node: int) -> int:
@@ -113,13 +125,24 @@ def _bins_hit(experts: int, bins: int, top_k: int) -> float:
 
 
 def draw_experts(
-    moe: MoESpec, groups: int, groups_per_token: int, tokens: int, rng: np.random.Generator
+    moe: MoESpec,
+    groups: int,
+    groups_per_token: int,
+    tokens: int,
+    rng: np.random.Generator,
+    popularity: Floats | None = None,
 ) -> NDArray[np.intp]:
     """Return the experts of `tokens` tokens, shape [tokens, top_k], by the rule of `moe`.
 
     A group's score is its best or the sum of its two best expert scores, as `moe.group_score` says.
+
+    Args:
+        popularity: (experts,) weights w above 0: scores are u^(1/w), by which the best of a plain
+            choice is drawn in proportion to its weight (Efraimidis and Spirakis, 2006).
     """
     scores = rng.random((tokens, groups, moe.routed_experts // groups), dtype=np.float32)
+    if popularity is not None:
+        scores **= (1 / np.asarray(popularity, np.float32)).reshape(groups, -1)
     best = 2 if moe.group_score == "top2" and scores.shape[2] > 1 else 1
     group_score = np.partition(scores, -best, axis=2)[:, :, -best:].sum(axis=2)
     kept = np.argpartition(group_score, -groups_per_token, axis=1)[:, -groups_per_token:]

@@ -4,6 +4,8 @@
     attention     128x128 blocks of the softmax square or triangle over SMs
     memory_op     bytes over an achieved bandwidth, plus a fixed time per launch
     interference  how much slower each of them runs beside a communication kernel
+    exchange      dispatch and combine of experts: channels of SMs, NIC and NVLink bytes
+    low_latency   the same where every copy goes straight to its GPU
 
 Nothing here knows where a shape came from or which measurement set a parameter: shapes come from
 `workloads`, parameters from a `KernelProfile`.

@@ -64,6 +64,71 @@ def score(trace: Path) -> None:
 
 
 @calibrate.command()
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Parquet table of timed collectives inside a node.",
+)
+@click.option(
+    "--exchange-table",
+    type=click.Path(path_type=Path),
+    help="Parquet table of the timed expert exchange inside GB200 NVL72.",
+)
+@click.option("--held-out", is_flag=True, help="Predict each row by a fit without its shape, too.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the library presets.")
+def collectives(table: Path, exchange_table: Path | None, held_out: bool, out: Path | None) -> None:
+    """Fit NCCL and the all-reduces of serving frameworks; print the errors."""
+    from calibration import gb200_alltoall
+    from calibration.collective_tables import fit_collective_table, library_texts, score_lines
+
+    fits = fit_collective_table(table, held_out)
+    click.echo("\n".join(score_lines(fits)))
+    texts = dict(library_texts(fits))
+    if exchange_table is not None:
+        exchange = gb200_alltoall.fit_exchange_table(exchange_table)
+        click.echo("\n".join(["", *gb200_alltoall.score_lines(exchange)]))
+        texts[gb200_alltoall.NAME] = gb200_alltoall.library_text(exchange)
+    if out is not None:
+        for name, text in texts.items():
+            _write(text, out / f"{name}.toml")
+
+
+@calibrate.command()
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Parquet table of timed DeepEP exchanges in normal mode.",
+)
+@click.option(
+    "--low-latency-table",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Parquet table of the same in low-latency mode.",
+)
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    help="Trace of DeepSeek's DualPipe training run, for the library deepep-h800.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the library presets.")
+def exchanges(table: Path, low_latency_table: Path, trace: Path | None, out: Path | None) -> None:
+    """Fit DeepEP's dispatch and combine; print the errors, in sample and on shapes held out."""
+    from calibration import deepep_h800, deepep_table
+    from hwmodels.chip import CHIPS
+
+    fits = deepep_table.fit_libraries(table, low_latency_table)
+    click.echo("\n".join(deepep_table.score_lines(fits)))
+    texts = deepep_table.library_texts(fits)
+    if trace is not None:
+        texts[deepep_h800.NAME] = deepep_h800.library_text(trace, CHIPS.load("h800"))
+    if out is not None:
+        for name, text in texts.items():
+            _write(text, out / f"{name}.toml")
+
+
+@calibrate.command()
 @click.option("--model", default="deepseek-v3", show_default=True, help="Model preset.")
 @click.option("--quick", is_flag=True, help="Under a minute of device time.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; stdout without it.")

@@ -13,15 +13,19 @@ saturation.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.cluster import ClusterSpec
-from hwmodels.profile import CommunicationParameters
+from hwmodels.errors import SpecError
+from hwmodels.library import LibrarySpec
 from workloads.chunks import Carrier
 from workloads.ops import Exchange
 from workloads.routing import RoutingStatistics
+
+P = TypeVar("P")
 
 Floats = NDArray[np.float64]
 CROSS_LEAF_HOPS = 3  # leaf, spine, leaf
@@ -48,35 +52,57 @@ class LinkRates:
     basis: str = ""
 
 
-def link_rates(
-    cluster: ClusterSpec, parameters: CommunicationParameters | None, sms: int
-) -> LinkRates:
-    """Return what the links of `cluster` achieve with `sms` SMs given to communication."""
+def link_rates(cluster: ClusterSpec, library: LibrarySpec | None, sms: int) -> LinkRates:
+    """Return what the links of `cluster` achieve with `sms` SMs given to communication.
+
+    Raises:
+        SpecError: the library says nothing of the expert exchange, or of plain messages.
+    """
     node, fabric = cluster.node, cluster.fabric
     nic, nvlink = node.scale_out_bytes_per_s_per_gpu, node.chip.nvlink_bytes_per_s
     latency_s = float(fabric.latency_s(CROSS_LEAF_HOPS))
-    if parameters is None:
+    if library is None:
         in_node_s = node.scale_up.latency_s
         datasheet = (nic, nic, nvlink, nvlink, nvlink, nic, latency_s, in_node_s, 1.0, 1.0)
         return LinkRates(*datasheet, basis="datasheet rates of the links")
-    nic_scale = nic / parameters.link_nic_bytes_per_s
-    nvlink_scale = nvlink / parameters.link_nvlink_bytes_per_s
-    share = min(1.0, sms / parameters.saturating_sms)
+    exchange = _given(library, "exchange", library.exchange)
+    nic_scale = nic / _rate(library, "link_nic_bytes_per_s")
+    nvlink_scale = nvlink / _rate(library, "link_nvlink_bytes_per_s")
+    share = min(1.0, sms / _rate(library, "exchange.saturating_sms"))
+    forwarding = _rate(library, "exchange.forwarding_nvlink_bytes_per_s")
     return LinkRates(
-        dispatch_nic=parameters.dispatch_nic_bytes_per_s * nic_scale * share,
-        combine_nic=parameters.combine_nic_bytes_per_s * nic_scale * share,
-        nvlink=parameters.nvlink_bytes_per_s * nvlink_scale,
-        exchange_nvlink=parameters.nvlink_bytes_per_s * nvlink_scale * share,
-        forwarding_nvlink=parameters.forwarding_nvlink_bytes_per_s * nvlink_scale * share,
-        message_nic=parameters.message_nic_bytes_per_s * nic_scale,
+        dispatch_nic=_rate(library, "exchange.dispatch_nic_bytes_per_s") * nic_scale * share,
+        combine_nic=_rate(library, "exchange.combine_nic_bytes_per_s") * nic_scale * share,
+        nvlink=_rate(library, "nvlink_bytes_per_s") * nvlink_scale,
+        exchange_nvlink=exchange.nvlink_bytes_per_s * nvlink_scale * share,
+        forwarding_nvlink=forwarding * nvlink_scale * share,
+        message_nic=_rate(library, "message_nic_bytes_per_s") * nic_scale,
         latency_s=latency_s,
         scale_up_latency_s=node.scale_up.latency_s,
-        dispatch_beside_compute=parameters.dispatch_beside_compute,
-        combine_beside_compute=parameters.combine_beside_compute,
+        dispatch_beside_compute=_rate(library, "exchange.dispatch_beside_compute"),
+        combine_beside_compute=_rate(library, "exchange.combine_beside_compute"),
         basis="achieved rates of the profile"
         + ("" if nic_scale == 1 else f", NICs scaled by {nic_scale:g}")
         + ("" if nvlink_scale == 1 else f", NVLink by {nvlink_scale:g}"),
     )
+
+
+def _given(library: LibrarySpec, name: str, value: P | None) -> P:
+    """Return a value that training needs and a library may lack.
+
+    Raises:
+        SpecError: it does.
+    """
+    if value is None:
+        raise SpecError(
+            f"profile.communication: library {library.name} must have {name} for training, got none"
+        )
+    return value
+
+
+def _rate(library: LibrarySpec, path: str) -> float:
+    owner, _, name = path.rpartition(".")
+    return float(_given(library, path, getattr(library.exchange if owner else library, name)))
 
 
 @dataclass(frozen=True, slots=True)

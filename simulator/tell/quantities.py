@@ -13,7 +13,9 @@ from typing import Protocol
 from hwmodels.errors import SpecError, suggestion
 from simulator.experiment import Experiment
 from simulator.tell.draws import Draw, Played, Track, played_draws
+from simulator.tell.fabric_quantities import FABRIC_QUANTITIES
 from simulator.tell.kernel_check import kernel_check
+from simulator.tell.network_quantities import NETWORK_QUANTITIES
 from simulator.tell.result import Result, run
 from workloads.model import MODELS
 from workloads.schedules import schedule
@@ -184,23 +186,23 @@ def trace_glue_s(bench: Bench, *, experiment: str) -> float:
     return kernel_check(bench.result(experiment).training_run()).glue_s
 
 
-QUANTITIES: dict[str, Callable[..., float]] = {
-    function.__name__: function
-    for function in (
-        kv_bytes_per_token,
-        training_flops_per_token,
-        step_metric,
-        step_phase,
-        step_difference,
-        tflops_from_step,
-        mfu_from_step,
-        ep_limit_communication_s,
-        ep_limit_tpot_s,
-        ep_limit_tokens_per_s,
-        gpu_hours,
-        chunks_in_flight,
-        chunk_metric,
-        trace_gemm_error,
-        trace_glue_s,
-    )
-}
+_FUNCTIONS: tuple[Callable[..., float], ...] = (
+    kv_bytes_per_token,
+    training_flops_per_token,
+    step_metric,
+    step_phase,
+    step_difference,
+    tflops_from_step,
+    mfu_from_step,
+    ep_limit_communication_s,
+    ep_limit_tpot_s,
+    ep_limit_tokens_per_s,
+    gpu_hours,
+    chunks_in_flight,
+    chunk_metric,
+    trace_gemm_error,
+    trace_glue_s,
+    *FABRIC_QUANTITIES,
+    *NETWORK_QUANTITIES,
+)
+QUANTITIES = {function.__name__: function for function in _FUNCTIONS}

@@ -110,6 +110,8 @@ def test_list_names_every_kind_of_preset(invoke):
         "chip",
         "node",
         "cluster",
+        "price",
+        "library",
         "profile",
         "model",
         "experiment",

@@ -142,7 +142,7 @@ def test_rates_without_a_profile_are_the_datasheets():
 
 def test_rates_grow_with_the_sms_of_communication_up_to_saturation():
     """In proportion below the profile's saturating number; NVLink alone and messages need none."""
-    full = PROFILE.communication.saturating_sms
+    full = PROFILE.communication.exchange.saturating_sms
     half, saturated, more = (
         link_rates(CLUSTER, PROFILE.communication, sms) for sms in (full / 2, full, 2 * full)
     )
@@ -150,7 +150,7 @@ def test_rates_grow_with_the_sms_of_communication_up_to_saturation():
         assert getattr(half, name) == pytest.approx(getattr(saturated, name) / 2, rel=1e-12)
     assert (half.nvlink, half.message_nic) == (saturated.nvlink, saturated.message_nic)
     assert saturated == more
-    assert saturated.dispatch_nic == PROFILE.communication.dispatch_nic_bytes_per_s
+    assert saturated.dispatch_nic == PROFILE.communication.exchange.dispatch_nic_bytes_per_s
 
 
 def test_on_other_links_achieved_rates_scale_with_the_datasheet():

@@ -1,0 +1,291 @@
+"""The libraries `deepep-*` of measured systems, from public tables of timed DeepEP exchanges.
+
+Ten constants a system describe normal mode inside one node, both directions, all SM counts and
+shapes; seven or eight describe low-latency mode. One more Hopper cluster was timed on 1 to 8 nodes
+with an older library: it takes what its few rows cannot tell from `deepep-h200`, and adds
+latencies, NIC rates and the work of copies that leave the node.
+
+`library_texts` writes the presets that ship; running it again on the same files gives the same
+texts. Errors are printed of all rows in sample, and of shapes left out of the fit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from calibration.deepep_fit import (
+    Constants,
+    TableFit,
+    fit_table,
+    low_latency_errors,
+    nested,
+    normal_errors,
+)
+from calibration.deepep_rows import DeepEpRows, Floats, read_low_latency, read_normal
+from calibration.profile_document import ProfileDocument, Sourced
+from hwmodels.chip import CHIPS, ChipSpec
+from hwmodels.errors import CalibrationError
+
+TABLES = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5)"
+HEADER_BYTES = 16.0
+"""Of each dispatched copy in low-latency mode (DeepEP, the source index as an int4)."""
+NORMAL_START: Constants = {
+    "nvlink_bytes_per_s": 290e9,
+    "dispatch_work.latency_s": 27e-6,
+    "dispatch_work.token_s": 0.2e-6,
+    "dispatch_work.copy_s": 0.2e-6,
+    "dispatch_work.copy_bytes_per_s": 7e9,
+    "combine_work.latency_s": 25e-6,
+    "combine_work.fill_bytes_per_s": 0.7e9,
+    "combine_work.token_bytes_per_s": 20e9,
+    "combine_work.copy_s": 0.2e-6,
+    "combine_work.copy_bytes_per_s": 10e9,
+}
+LOW_LATENCY_START: Constants = {
+    "dispatch.latency_s": 8e-6,
+    "dispatch.expert_s": 12e-9,
+    "dispatch.token_s": 2e-6,
+    "dispatch.nvlink_bytes_per_s": 270e9,
+    "combine.latency_s": 9e-6,
+    "combine.sum_bytes_per_s": 40e9,
+    "combine.nvlink_bytes_per_s": 230e9,
+}
+BLACKWELL_START: Constants = {**LOW_LATENCY_START, "combine.expert_s": 5e-9}
+"""Flags of combine take their time on Blackwell; on Hopper this constant fits to nothing."""
+CLUSTER_START: Constants = {
+    "dispatch_nic_bytes_per_s": 45e9,
+    "combine_nic_bytes_per_s": 45e9,
+    "dispatch_work.latency_s": 37e-6,
+    "dispatch_work.forwarding_latency_s": 27e-6,
+    "dispatch_work.node_latency_s": 10e-6,
+    "dispatch_work.node_copy_s": 0.5e-6,
+    "combine_work.latency_s": 30e-6,
+    "combine_work.forwarding_latency_s": 30e-6,
+    "combine_work.node_copy_s": 0.5e-6,
+}
+CLUSTER_LOW_LATENCY_START: Constants = {
+    "dispatch.latency_s": 12e-6,
+    "dispatch.node_latency_s": 5e-6,
+    "dispatch.nic_bytes_per_s": 48e9,
+    "dispatch.nvlink_bytes_per_s": 250e9,
+    "combine.latency_s": 10e-6,
+    "combine.node_latency_s": 7e-6,
+    "combine.nic_bytes_per_s": 46e9,
+    "combine.nvlink_bytes_per_s": 215e9,
+}
+CLUSTER_NODES_MAX, CLUSTER_TOKENS_MAX = 8, 10_000
+"""Rows of the cluster at both are left out of its fit, not of its score: at 8 nodes and 16,384
+tokens transfer and `notify` trade milliseconds with each other, which is waiting."""
+
+_COMMENT = """DeepEP as timed on one system. Written by calibration.deepep_table from public
+tables; do not edit, refit."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One system of the tables.
+
+    Attributes:
+        name: of the preset.
+        label, version: of its rows.
+        chip: preset of its GPU.
+        description: one sentence.
+        base: of a cluster, the system whose constants it takes where it cannot tell.
+    """
+
+    name: str
+    label: str
+    version: str
+    chip: str
+    description: str
+    base: str = ""
+
+
+def _inside_one_node(name: str, label: str, chip: str) -> System:
+    said = f"DeepEP on eight {chip.upper()} of one NVLink domain, timed alone."
+    return System(name, label, "0.5.12", chip, said)
+
+
+SYSTEMS = (
+    _inside_one_node("deepep-h100", "h100_sxm", "h100"),
+    _inside_one_node("deepep-h200", "h200_sxm", "h200"),
+    _inside_one_node("deepep-b200", "b200_sxm", "b200"),
+    _inside_one_node("deepep-gb200", "gb200", "gb200"),
+    System(
+        "deepep-hopper-cluster",
+        "h200_sxm",
+        "0.5.6.post2",
+        "h200",
+        "DeepEP on 1, 2, 4 and 8 nodes of one Hopper cluster, timed alone.",
+        base="deepep-h200",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryFit:
+    """One system's constants in both modes; what it takes from its base is in `*_fixed`."""
+
+    system: System
+    normal: TableFit
+    low_latency: TableFit
+    normal_fixed: Constants
+    low_latency_fixed: Constants
+
+
+def fit_libraries(normal: Path, low_latency: Path) -> tuple[LibraryFit, ...]:
+    """Fit every system of `SYSTEMS`.
+
+    Args:
+        normal, low_latency: parquet tables of timed exchanges in the two modes.
+
+    Raises:
+        MachineError, CalibrationError: see `calibration.deepep_rows.read_normal`; or a system has
+            no rows.
+    """
+    slow, quick = read_normal(normal), read_low_latency(low_latency)
+    found: dict[str, LibraryFit] = {}
+    for system in SYSTEMS:
+        rows = slow.of(system.label, system.version), quick.of(system.label, system.version)
+        if not all(len(each.tokens) for each in rows):
+            raise CalibrationError(f"{normal}: no rows of {system.label} {system.version}")
+        found[system.name] = _fit(system, *rows, found.get(system.base))
+    return tuple(found.values())
+
+
+def library_texts(fits: Sequence[LibraryFit]) -> dict[str, str]:
+    """Return the presets as TOML, by name."""
+    return {fit.system.name: _text(fit) for fit in fits}
+
+
+def score_lines(fits: Sequence[LibraryFit]) -> list[str]:
+    """Return the errors of each system and mode, a line each, all rows in sample and held out."""
+    heads = (("in sample", "shapes held out"), ("median      p90",) * 2)
+    lines = [f"{'':44}{''.join(f'{head:>18}' for head in row)}" for row in heads]
+    totals: dict[str, list[tuple[Floats, Floats]]] = {"normal": [], "low latency": []}
+    for fit in fits:
+        for mode, table in (("normal", fit.normal), ("low latency", fit.low_latency)):
+            totals[mode].append((table.in_sample, table.held_out))
+            half = len(table.in_sample) // 2
+            for name, part in (("dispatch", slice(half)), ("combine", slice(half, None))):
+                where = f"{fit.system.name} {mode} {name}"
+                lines.append(_line(where, table.in_sample[part], table.held_out[part]))
+    for mode, parts in totals.items():
+        inside, outside = (np.concatenate(side) for side in zip(*parts, strict=True))
+        lines.append(_line(f"all {mode}", inside, outside))
+    return lines
+
+
+def _line(where: str, *errors: Floats) -> str:
+    shown = (
+        f"{np.median(np.abs(each)):9.1%}{np.percentile(np.abs(each), 90):9.1%}" for each in errors
+    )
+    return f"{where:44}{''.join(shown)}"
+
+
+def _fit(
+    system: System, normal: DeepEpRows, low_latency: DeepEpRows, base: LibraryFit | None
+) -> LibraryFit:
+    chip = CHIPS.load(system.chip)
+    sms = chip.sms
+    start = BLACKWELL_START if chip.generation == "blackwell" else LOW_LATENCY_START
+    header = {"header_bytes": HEADER_BYTES}
+    if base is None:
+        return LibraryFit(
+            system,
+            fit_table(normal_errors({}), NORMAL_START, normal),
+            fit_table(low_latency_errors(header, sms), start, low_latency),
+            {},
+            header,
+        )
+    fixed = _without(base.normal.constants, CLUSTER_START)
+    fixed["forwarding_nvlink_bytes_per_s"] = fixed["nvlink_bytes_per_s"]
+    fixed_quick = header | _without(base.low_latency.constants, CLUSTER_LOW_LATENCY_START)
+    errors = normal_errors(fixed)
+    waits = (normal.nodes == CLUSTER_NODES_MAX) & (normal.tokens > CLUSTER_TOKENS_MAX)
+    fit = fit_table(errors, CLUSTER_START, normal.take(~waits))
+    missed = np.expm1(errors(normal.take(waits))(fit.constants))
+    return LibraryFit(
+        system,
+        TableFit(fit.constants, _joined(fit.in_sample, missed), _joined(fit.held_out, missed)),
+        fit_table(low_latency_errors(fixed_quick, sms), CLUSTER_LOW_LATENCY_START, low_latency),
+        fixed,
+        fixed_quick,
+    )
+
+
+def _joined(errors: Floats, more: Floats) -> Floats:
+    """Return (2 rows,) of two parts, dispatch then combine."""
+    return np.concatenate([errors.reshape(2, -1), more.reshape(2, -1)], axis=1).ravel()
+
+
+def _without(constants: Constants, free: Constants) -> dict[str, float]:
+    return {path: value for path, value in constants.items() if path not in free}
+
+
+def _text(fit: LibraryFit) -> str:
+    system = fit.system
+    chip = CHIPS.load(system.chip)
+    document = ProfileDocument(
+        _COMMENT,
+        {
+            "version": f"SGLang {system.version}",
+            "description": system.description,
+            "link_nvlink_bytes_per_s": Sourced(
+                chip.nvlink_bytes_per_s, f"datasheet of {chip.name}, see the chip's preset"
+            ),
+        },
+    )
+    _add(document, "exchange", "normal mode", fit.normal, fit.normal_fixed, system, chip)
+    _add(
+        document,
+        "low_latency",
+        "low-latency mode",
+        fit.low_latency,
+        fit.low_latency_fixed,
+        system,
+        chip,
+    )
+    if system.base:
+        document.head = {
+            **document.head,
+            "link_nic_bytes_per_s": 50e9,
+        }
+        document.assumed["link_nic_bytes_per_s"] = (
+            "a 400 Gb/s NIC a GPU: low-latency mode on 8 nodes carries 49 GB/s"
+        )
+        document.assumed["exchange.forwarding_nvlink_bytes_per_s"] = (
+            "as without forwarding: in no row between nodes is NVLink the limit"
+        )
+    return document.text()
+
+
+def _add(
+    document: ProfileDocument,
+    table: str,
+    mode: str,
+    fit: TableFit,
+    fixed: Constants,
+    system: System,
+    chip: ChipSpec,
+) -> None:
+    """Add the constants of one mode, each with its source."""
+    inside, outside = (np.median(np.abs(each)) for each in (fit.in_sample, fit.held_out))
+    where = f"{TABLES}, DeepEP {mode}, SGLang {system.version}, label {system.label}"
+    document.sources[table] = (
+        f"{where}: fitted by calibration.deepep_table, median |error| {inside:.0%}, of shapes "
+        f"held out {outside:.0%}"
+    )
+    for path in fixed:
+        if path == "header_bytes":
+            document.sources[f"{table}.{path}"] = "DeepEP @de8cfca: an int4 goes with each copy"
+        elif path != "forwarding_nvlink_bytes_per_s":
+            document.sources[f"{table}.{path}"] = f"preset {system.base}: too few rows to tell"
+    values = nested({**fixed, **fit.constants})
+    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    document.tables[table] = plain
+    for name, value in values.items():
+        if isinstance(value, dict):
+            document.tables[f"{table}.{name}"] = value

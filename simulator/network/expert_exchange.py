@@ -1,0 +1,292 @@
+"""Dispatch and combine of an expert layer in normal mode, from a routing matrix.
+
+One copy a node over the NIC, then NVLink (`hwmodels.costs.exchange` has the constants and the work
+of SMs). Ports count as in `simulator.network.slowest_port`; the same traffic as flows over the
+links of a cluster, faults and switches included, is in `exchange_flows`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwmodels.cluster import ClusterSpec
+from hwmodels.costs.exchange import (
+    Direction,
+    ExchangeParameters,
+    ExchangeShape,
+    channel_s,
+    latency_s,
+)
+from hwmodels.errors import InfeasibleError, InputError
+from hwmodels.formats import FORMATS, NumberFormat
+from hwmodels.library import LibrarySpec
+from simulator.network.fair import finish
+from simulator.network.flows import Flows
+from simulator.network.links import Network
+from simulator.network.slowest_port import PortCopies, normal_ports, slowest_port_s
+from simulator.network.traffic import Traffic
+from workloads.routing_matrix import RoutingMatrix
+
+FORMAT_ON_THE_WIRE: dict[Direction, NumberFormat] = {
+    "dispatch": FORMATS["fp8_1x128"],
+    "combine": FORMATS["bf16"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PortRates:
+    """What one GPU's ports reach, one direction, and the time of an exchange of nothing."""
+
+    nic_bytes_per_s: float
+    nvlink_bytes_per_s: float
+    latency_s: float
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRun:
+    """One dispatch or combine.
+
+    Attributes:
+        time_s: seconds.
+        bound_s: bytes of the busiest port over its datasheet rate.
+        logical_bytes_per_s: as DeepEP reports it: copies of a GPU's tokens, those already in place
+            included, over the time. Normal mode counts nodes, or GPUs inside one; low-latency mode
+            counts experts.
+        nic_bytes, nvlink_bytes: through the busiest port, one direction.
+        slowest: what takes longest, in words.
+        basis: what the time was priced from.
+    """
+
+    time_s: float
+    bound_s: float
+    logical_bytes_per_s: float
+    nic_bytes: float
+    nvlink_bytes: float
+    slowest: str
+    basis: str
+
+
+def normal_exchange(
+    direction: Direction,
+    matrix: RoutingMatrix,
+    token_bytes: float,
+    cluster: ClusterSpec,
+    library: LibrarySpec | None = None,
+    sms: int = 20,
+) -> ExchangeRun:
+    """Return one exchange in normal mode among the GPUs of whole nodes.
+
+    Args:
+        token_bytes: of one copy of one token, see `FORMAT_ON_THE_WIRE`.
+        library: without it links run at their datasheet rates.
+        sms: given to communication.
+
+    Raises:
+        InputError: no SMs, or no bytes.
+        InfeasibleError: the matrix does not fit the nodes, or the library says nothing of it.
+    """
+    check_exchange(matrix, token_bytes, cluster)
+    if not 1 <= sms <= cluster.node.chip.sms:
+        raise InputError(f"sms: must be 1 to {cluster.node.chip.sms}, got {sms}")
+    ports = normal_ports(matrix)
+    rates = normal_rates(direction, matrix, token_bytes, cluster, library, sms)
+    time_s = slowest_port_s(
+        ports, token_bytes, rates.nic_bytes_per_s, rates.nvlink_bytes_per_s, rates.latency_s
+    )
+    slowest = ports.slowest(rates.nic_bytes_per_s, rates.nvlink_bytes_per_s)
+    work = library.exchange.work(direction) if library and library.exchange else None
+    if work is not None:
+        channels = rates.latency_s + float(channel_s(work, _busiest(matrix, token_bytes), sms))
+        if channels > time_s:
+            time_s, slowest = channels, "channels"
+    counted = matrix.node_copies if matrix.nodes > 1 else matrix.gpu_copies
+    return exchange_run(
+        ports, counted.sum() / matrix.gpus, token_bytes, time_s, slowest, rates, cluster
+    )
+
+
+def exchange_run(
+    ports: PortCopies,
+    logical_copies: float,
+    token_bytes: float,
+    time_s: float,
+    slowest: str,
+    rates: PortRates,
+    cluster: ClusterSpec,
+) -> ExchangeRun:
+    """Return what is told of an exchange of `time_s`; one GPU alone takes none."""
+    alone = not ports.copies.any()
+    node = cluster.node
+    nic, nvlink = token_bytes * ports.nic, token_bytes * ports.nvlink
+    bound_s = nvlink / node.chip.nvlink_bytes_per_s
+    if nic:
+        bound_s = max(bound_s, nic / node.scale_out_bytes_per_s_per_gpu)
+    time_s = 0.0 if alone else time_s
+    return ExchangeRun(
+        time_s=time_s,
+        bound_s=bound_s,
+        logical_bytes_per_s=float(logical_copies * token_bytes / time_s) if time_s else 0.0,
+        nic_bytes=nic,
+        nvlink_bytes=nvlink,
+        slowest="nothing moves" if alone else slowest,
+        basis=rates.basis,
+    )
+
+
+def normal_rates(
+    direction: Direction,
+    matrix: RoutingMatrix,
+    token_bytes: float,
+    cluster: ClusterSpec,
+    library: LibrarySpec | None,
+    sms: int,
+) -> PortRates:
+    """Return what ports reach in normal mode with `sms` SMs, on the links of `cluster`.
+
+    Raises:
+        InfeasibleError: the library has no exchange, or none between nodes.
+    """
+    plain = datasheet_rates(cluster, matrix.nodes > 1)
+    if library is None:
+        return plain
+    exchange = library.exchange
+    if exchange is None:
+        raise InfeasibleError(f"library {library.name}: has no exchange in normal mode")
+    share = 1.0
+    if exchange.saturating_sms is not None:
+        share = min(1.0, sms / exchange.saturating_sms)
+    spans = matrix.nodes > 1
+    nic_scale, nvlink_scale = link_scales(library, cluster, spans)
+    nvlink = exchange.nvlink_bytes_per_s
+    nic = plain.nic_bytes_per_s  # which nothing meets inside one node
+    if spans:
+        nic, nvlink = _rates_between(exchange, direction, library.name)
+    work = exchange.work(direction)
+    shape = _busiest(matrix, token_bytes)
+    return PortRates(
+        nic * nic_scale * share,
+        nvlink * nvlink_scale * share,
+        plain.latency_s if work is None else float(latency_s(work, shape)),
+        f"library {library.name}",
+    )
+
+
+def _rates_between(
+    exchange: ExchangeParameters, direction: Direction, name: str
+) -> tuple[float, float]:
+    nic, nvlink = exchange.nic_bytes_per_s(direction), exchange.forwarding_nvlink_bytes_per_s
+    if nic is None or nvlink is None:
+        raise InfeasibleError(f"library {name}: its exchange was measured inside one node only")
+    return nic, nvlink
+
+
+def datasheet_rates(cluster: ClusterSpec, spans: bool) -> PortRates:
+    """Return the datasheet rates of one GPU's ports, and the latency of one message."""
+    node = cluster.node
+    latency = node.scale_up.latency_s
+    if spans:
+        latency = float(cluster.fabric.latency_s(cluster.topology().diameter))
+    nic = node.scale_out_bytes_per_s_per_gpu
+    return PortRates(nic, node.chip.nvlink_bytes_per_s, latency, "datasheet rates of the links")
+
+
+def link_scales(library: LibrarySpec, cluster: ClusterSpec, spans: bool) -> tuple[float, float]:
+    """Return links here / links the library was measured on, NIC and NVLink.
+
+    Raises:
+        InfeasibleError: it does not say on which.
+    """
+    nvlink, nic = library.link_nvlink_bytes_per_s, library.link_nic_bytes_per_s
+    if nvlink is None or (spans and nic is None):
+        raise InfeasibleError(
+            f"library {library.name}: does not say which links it was measured on"
+        )
+    node = cluster.node
+    scale = node.scale_out_bytes_per_s_per_gpu / nic if spans and nic is not None else 1.0
+    return scale, node.chip.nvlink_bytes_per_s / nvlink
+
+
+def check_exchange(matrix: RoutingMatrix, token_bytes: float, cluster: ClusterSpec) -> None:
+    """Refuse a matrix that does not fit the cluster's nodes, and tokens of no bytes."""
+    if not 0 < token_bytes < np.inf:
+        raise InputError(f"token_bytes: must be above 0 and finite, got {token_bytes}")
+    node = cluster.node
+    fits = matrix.gpus_per_node == node.gpus if matrix.nodes > 1 else matrix.gpus <= node.gpus
+    if not fits or matrix.nodes > cluster.nodes:
+        raise InfeasibleError(
+            f"group: must fill nodes of {node.gpus} GPUs, {cluster.nodes} at most, or fit in one; "
+            f"got {matrix.nodes} of {matrix.gpus_per_node}"
+        )
+
+
+def _busiest(matrix: RoutingMatrix, token_bytes: float) -> ExchangeShape:
+    """Return the shape of the GPU that sends or receives most."""
+    tokens = max(matrix.tokens, 1e-300)
+    sent, received = matrix.gpu_copies.sum(axis=1), matrix.gpu_copies.sum(axis=0)
+    ports = normal_ports(matrix)
+    return ExchangeShape.of(
+        tokens=matrix.tokens,
+        token_bytes=token_bytes,
+        node_copies=ports.nic / tokens,
+        gpu_copies=max(sent.max(), received.max()) / tokens,
+        nodes=matrix.nodes,
+        gpus_per_node=matrix.gpus_per_node,
+    )
+
+
+def exchange_flows(
+    direction: Direction, matrix: RoutingMatrix, token_bytes: float, network: Network
+) -> Flows:
+    """Return the exchange as flows among the first GPUs of `network`; all start together.
+
+    A copy that is forwarded is two flows, over NICs and over NVLink, as it is passed on in pieces.
+
+    Raises:
+        InfeasibleError: the matrix does not fit, or two nodes have no path left between them.
+    """
+    check_exchange(matrix, token_bytes, network.cluster)
+    nodes, index = matrix.nodes, matrix.gpus_per_node
+    gpu, node = (axis.ravel() for axis in np.indices((matrix.gpus, nodes)))
+    forwarder = node * index + gpu % index
+    away = gpu != forwarder
+    traffic = Traffic(network)
+    sides = (gpu[away], forwarder[away])
+    if direction == "combine":
+        sides = sides[::-1]
+    copies = matrix.node_copies.ravel()[away] * token_bytes
+    traffic.message(*sides, copies, forward="receiver" if direction == "dispatch" else "sender")
+    forwarded = matrix.gpu_copies.reshape(nodes, index, nodes, index).sum(axis=0)
+    first, place, last = (axis.ravel() for axis in np.indices((index, nodes, index)))
+    ends = (place * index + first, place * index + last)
+    if direction == "combine":
+        ends = ends[::-1]
+    traffic.nvlink(*ends, forwarded.ravel() * token_bytes)
+    return traffic.flows()
+
+
+def exchange_flow_s(
+    direction: Direction,
+    matrix: RoutingMatrix,
+    token_bytes: float,
+    cluster: ClusterSpec,
+    library: LibrarySpec | None = None,
+    sms: int = 20,
+    routing: str = "static",
+    seed: int = 0,
+) -> float:
+    """Return seconds of an exchange in normal mode played as flows; see `normal_exchange`."""
+    check_exchange(matrix, token_bytes, cluster)
+    rates = normal_rates(direction, matrix, token_bytes, cluster, library, sms)
+    node = cluster.node
+    network = Network.of(
+        cluster,
+        routing,
+        seed,
+        nvlink_bytes_per_s=rates.nvlink_bytes_per_s,
+        nic_bytes_per_s=rates.nic_bytes_per_s * node.gpus / node.ports,
+    )
+    flows = exchange_flows(direction, matrix, token_bytes, network)
+    if not len(flows):
+        return 0.0
+    return rates.latency_s + finish(flows, network.bytes_per_s).last_s

@@ -1,0 +1,153 @@
+"""Which GPU sends how many tokens where: the routing of one expert layer, seen from the network.
+
+A token costs one copy for each distinct node and each distinct GPU it goes to, or, where nothing
+is deduplicated, one for each expert; a matrix holds all three counts. Combine is its transpose.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.errors import InputError
+from workloads.model import MoESpec
+from workloads.routing import Floats, RoutingStatistics, draw_experts, routing_groups
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoutingMatrix:
+    """Copies of tokens from each GPU of an expert group.
+
+    GPUs are numbered node by node. Copies for the GPU or node a token is on are counted: they
+    cross nothing, but what libraries report counts them.
+
+    Attributes:
+        tokens: of one GPU.
+        node_copies: (gpus, nodes) tokens of a GPU with an expert on a node.
+        gpu_copies: (gpus, gpus) tokens of the first GPU with an expert on the second.
+        expert_copies: (gpus, gpus) pairs of a token of the first and an expert on the second.
+
+    Raises:
+        InputError: shapes do not agree, or a count is negative.
+    """
+
+    tokens: float
+    node_copies: Floats
+    gpu_copies: Floats
+    expert_copies: Floats
+
+    def __post_init__(self) -> None:
+        gpus, nodes = self.node_copies.shape
+        square = {self.gpu_copies.shape, self.expert_copies.shape}
+        if square != {(gpus, gpus)} or nodes < 1 or gpus % nodes:
+            raise InputError(
+                "routing matrix: must be (gpus, nodes) and (gpus, gpus), nodes alike, "
+                f"got {self.node_copies.shape} and {sorted(square)}"
+            )
+        least = min(self.node_copies.min(), self.gpu_copies.min(), self.expert_copies.min())
+        if not least >= 0:
+            raise InputError(f"routing matrix: copies must be 0 or more, got {least}")
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the expert group."""
+        return len(self.node_copies)
+
+    @property
+    def nodes(self) -> int:
+        """Nodes they are on."""
+        return int(self.node_copies.shape[1])
+
+    @property
+    def gpus_per_node(self) -> int:
+        """GPUs of the group on each node."""
+        return self.gpus // self.nodes
+
+
+def expected_matrix(
+    statistics: RoutingStatistics, tokens: float, top_k: int, load: Floats | None = None
+) -> RoutingMatrix:
+    """Return the expected copies, every GPU sending alike.
+
+    Args:
+        statistics: expected copies of one token.
+        tokens: of one GPU.
+        load: (gpus,) tokens each GPU receives relative to the mean; balanced without it. What would
+            be more than one copy of every token is cut off.
+
+    Raises:
+        InputError: the load has another length.
+    """
+    gpus, nodes = statistics.gpus, statistics.nodes
+    weight = np.ones(gpus) if load is None else np.asarray(load, np.float64)
+    if weight.shape != (gpus,):
+        raise InputError(f"load: must have one number for each of {gpus} GPUs, got {weight.shape}")
+    node_weight = weight.reshape(nodes, -1).mean(axis=1)
+    node_copies = np.minimum(tokens, tokens * statistics.nodes_per_token / nodes * node_weight)
+    gpu_copies = np.minimum(tokens, tokens * statistics.gpus_per_token / gpus * weight)
+    expert_copies = tokens * top_k / gpus * weight
+    return RoutingMatrix(
+        tokens,
+        np.tile(node_copies, (gpus, 1)),
+        np.tile(gpu_copies, (gpus, 1)),
+        np.tile(expert_copies, (gpus, 1)),
+    )
+
+
+def straight_matrix(
+    tokens: float, top_k: int, nodes: int, gpus_per_node: int, load: Floats | None = None
+) -> RoutingMatrix:
+    """Return the expected copies where nothing is deduplicated: one for each expert.
+
+    Args:
+        tokens, load: as of `expected_matrix`.
+
+    Raises:
+        InputError: the load has another length.
+    """
+    gpus = nodes * gpus_per_node
+    weight = np.ones(gpus) if load is None else np.asarray(load, np.float64)
+    if weight.shape != (gpus,):
+        raise InputError(f"load: must have one number for each of {gpus} GPUs, got {weight.shape}")
+    copies = np.tile(tokens * top_k / gpus * weight, (gpus, 1))
+    by_node = copies.reshape(gpus, nodes, -1).sum(axis=2)
+    return RoutingMatrix(tokens, by_node, copies, copies)
+
+
+def drawn_matrix(
+    moe: MoESpec,
+    tokens: int,
+    gpus: int,
+    gpus_per_node: int,
+    rng: np.random.Generator,
+    *,
+    routed_nodes_max: int | None = None,
+    popularity: Floats | None = None,
+) -> RoutingMatrix:
+    """Return the copies of tokens drawn one by one by the rule of `moe`.
+
+    Args:
+        tokens: of one GPU.
+        routed_nodes_max: as of `workloads.routing.expected_copies`.
+        popularity: (experts,) weights by which experts win tokens; alike without it.
+
+    Raises:
+        InfeasibleError: experts, GPUs and nodes do not divide.
+    """
+    nodes, groups, limit = routing_groups(moe, gpus, gpus_per_node, routed_nodes_max)
+    node_copies, gpu_copies = np.zeros((gpus, nodes)), np.zeros((gpus, gpus))
+    expert_copies = np.zeros((gpus, gpus))
+    for source in range(gpus):
+        chosen = draw_experts(moe, groups, limit, tokens, rng, popularity)
+        gpu = chosen // (moe.routed_experts // gpus)
+        expert_copies[source] = np.bincount(gpu.ravel(), minlength=gpus)
+        gpu_copies[source] = _rows_hit(gpu, gpus)
+        node_copies[source] = _rows_hit(gpu // (gpus // nodes), nodes)
+    return RoutingMatrix(tokens, node_copies, gpu_copies, expert_copies)
+
+
+def _rows_hit(values: NDArray[np.intp], bins: int) -> Floats:
+    """Return (bins,) rows in which each value stands."""
+    hit = np.zeros((len(values), bins), dtype=bool)
+    np.put_along_axis(hit, values, True, axis=1)
+    return np.asarray(hit.sum(axis=0), np.float64)
