@@ -47,6 +47,8 @@ class CommunicationSpec(Spec):
         routed_nodes_max: nodes one token's experts may sit on; left out, the model's own rule.
         exposed_rate: rate of exchanges that no chunk overlaps, relative to the profile's, which was
             measured with nothing else running.
+        nics: `separate`: exchanges, pipeline messages and gradient rings have a NIC each to
+            themselves; `shared`: those of one GPU meet on its NIC.
     """
 
     sms: Annotated[int, Field(ge=1)] = 20
@@ -54,6 +56,7 @@ class CommunicationSpec(Spec):
     combine: Literal["bf16"] = "bf16"
     routed_nodes_max: Annotated[int, Field(ge=1)] | None = None
     exposed_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    nics: Literal["separate", "shared"] = "separate"
 
     def exchange_slowdown(self, kind: StepKind) -> float:
         """Return by how much exchanges of a chunk of this kind are slower than alone."""
@@ -262,6 +265,17 @@ class Experiment(Spec):
         return self._document.sources
 
     @property
+    def unlike(self) -> tuple[str, ...]:
+        """What makes single ranks differ for good; a whole plane is missed by all of them alike."""
+        broken = any(fault.kind != "plane" for fault in self.cluster.faults)
+        return (*self.ranks.unlike, *(("cluster.faults",) if broken else ()))
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether every rank is played."""
+        return self.ranks.is_explicit or (self.ranks.play == "auto" and bool(self.unlike))
+
+    @property
     def compute_sms(self) -> int:
         """SMs left to compute kernels."""
         return self.cluster.node.chip.sms - self.communication.sms
@@ -278,11 +292,17 @@ class Experiment(Spec):
         kept = ["ranks.expert_load.correlation"]
         if len(set(self.ranks.expert_load.loads)) == 1:
             kept.append("ranks.expert_load.loads")
-        hidden = [name for name in self.ranks.unlike if name not in kept]
+        hidden = [name for name in self.unlike if name not in kept]
         if self.ranks.play == "folded" and hidden:
             raise SpecError(
                 f"ranks.play: folded ranks are alike, but {hidden[0]} sets them apart; "
                 f"use auto or explicit"
+            )
+        if self.communication.nics == "shared" and self.is_explicit:
+            by = f" ({self.unlike[0]} asks for it)" if self.unlike else ""
+            raise SpecError(
+                f"communication.nics: must be 'separate' where every rank is played{by}, as what "
+                f"meets on NICs is played for one pipeline only, got 'shared'"
             )
         for straggler in self.ranks.stragglers:
             if straggler.gpu >= self.cluster.gpus:

@@ -17,6 +17,7 @@ from simulator.blueprint import Blueprint
 from simulator.expansion import STREAMS, Expansion, expand
 from simulator.experiment import Experiment
 from simulator.folded import FoldedPlay, exchange_seconds
+from simulator.network_faults import FaultSlowdowns
 from simulator.play.chunk import Engine
 from simulator.play.durations import Slowness, Work, fill_durations
 from simulator.play.graph import Floats, Ints
@@ -26,6 +27,7 @@ from simulator.play.timeline import ReplicaTimeline, Timeline
 from simulator.price.optimizer import OptimizerSeconds
 from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
 from simulator.ranks import GroupDraw, draw_group
+from simulator.record import PipelineRecord
 from workloads.chunks import COMM
 
 TILES_BYTES = 1.5e9  # of durations that are in memory at once
@@ -70,7 +72,7 @@ class ExplicitPlay:
         """(pp,) when all ranks that hold the same stages have ended their last chunk."""
         return _optimizer_start_s(self.player.blueprint, self.finish_s)
 
-    def record(self, pipeline: int) -> "PipelineRecord":
+    def record(self, pipeline: int) -> PipelineRecord:
         """Return all that happened in one pipeline; its group is played again."""
         player = self.player
         expansion, whole = player.expansion, player.blueprint.pipeline
@@ -83,28 +85,8 @@ class ExplicitPlay:
             end_s - seconds,
             end_s,
         )
-        optimizer_s = self.optimizer_start_s
-        begin_s = np.concatenate(
-            [end_s[expansion.begin], (end_s - seconds)[expansion.message], optimizer_s]
-        )
-        until_s = np.concatenate(
-            [end_s[expansion.end], end_s[expansion.message], optimizer_s + self.optimizer_s]
-        )
-        graph = whole.graph.with_durations(until_s - begin_s)
-        return PipelineRecord(Timeline(graph, begin_s, begin_s, until_s), segments)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PipelineRecord:
-    """What happened in one pipeline.
-
-    Attributes:
-        chunks: timeline of the pipeline's graph of steps, messages and optimizer.
-        segments: timeline of its expansion.
-    """
-
-    chunks: Timeline
-    segments: Timeline
+        start_s = self.optimizer_start_s
+        return PipelineRecord.of(whole, expansion, segments, start_s, start_s + self.optimizer_s)
 
 
 def play_explicit(
@@ -114,6 +96,7 @@ def play_explicit(
     engine: Engine,
     message_s: float,
     optimizer: OptimizerSeconds,
+    faults: FaultSlowdowns | None = None,
 ) -> ExplicitPlay:
     """Play every rank.
 
@@ -121,8 +104,11 @@ def play_explicit(
         folded: the same experiment played folded; its prices and slowdowns are used.
         message_s: that one message holds the sending port.
         optimizer: of the end of the step; as slow as the slowest of the ranks that hold a stage.
+        faults: what they slow down, beside what is in the prices.
     """
-    player = GroupPlayer.of(experiment, folded, pricer, engine, message_s)
+    player = GroupPlayer.of(experiment, folded, pricer, engine, message_s, faults)
+    if faults is not None:
+        optimizer = optimizer.slowed(faults.ring)
     tiles = player.tiles()
     order_of(player.expansion.graph)  # before threads work it out side by side
     with ThreadPoolExecutor(player.threads(len(tiles))) as threads:
@@ -191,6 +177,7 @@ class GroupPlayer:
     prices: SegmentPrices
     pricer: SegmentPricer
     engine: Engine
+    faults: FaultSlowdowns | None = None
 
     @classmethod
     def of(
@@ -200,11 +187,12 @@ class GroupPlayer:
         pricer: SegmentPricer,
         engine: Engine,
         message_s: float,
+        faults: FaultSlowdowns | None = None,
     ) -> "GroupPlayer":
-        """Return the player of an experiment."""
-        expansion = expand(folded.blueprint)
+        """Return the player of an experiment; arguments as of `play_explicit`."""
+        expansion, plan = expand(folded.blueprint), folded.blueprint
         work = _work(experiment, folded, expansion, message_s)
-        return cls(experiment, folded.blueprint, expansion, work, folded.prices, pricer, engine)
+        return cls(experiment, plan, expansion, work, folded.prices, pricer, engine, faults)
 
     def tiles(self) -> list[range]:
         """Return the numbers of all groups, in tiles."""
@@ -298,14 +286,29 @@ class GroupPlayer:
             np.concatenate([draw.slowness for draw in draws], axis=1),
             np.concatenate([draw.jitter for draw in draws], axis=1),
         )
+        nic_exchange, nvlink = self._with_faults(draws, nic, nvlink)
         exchange_s = exchange_seconds(
-            blueprint, self.pricer, load, nic[slot_rank], nvlink[slot_rank]
+            blueprint, self.pricer, load, nic_exchange[slot_rank], nvlink[slot_rank]
         )
         seconds = fill_durations(self.work, table, column, exchange_s, slowness)
         ports = nic.reshape(len(nic), -1)  # a message is as slow as the slower of its two
         sender, receiver = expansion.rank[expansion.message], blueprint.pipeline.links.receiver
         seconds[expansion.message] *= np.maximum(ports[sender], ports[receiver])
+        if self.faults is not None:
+            paths = self.faults.message[sender, receiver].reshape(len(sender), -1, load.shape[2])
+            groups = [draw.group for draw in draws]
+            seconds[expansion.message] *= paths[:, groups].reshape(len(sender), -1)
         return seconds
+
+    def _with_faults(
+        self, draws: list[GroupDraw], nic: Floats, nvlink: Floats
+    ) -> tuple[Floats, Floats]:
+        """Return (pp, groups, ep) slowdowns of links in exchanges, those by faults among them."""
+        if self.faults is None:
+            return nic, nvlink
+        groups = [draw.group for draw in draws]
+        own = self.faults.nvlink.reshape(len(nic), -1, nic.shape[2])[:, groups]
+        return nic * self.faults.exchange[:, groups, None], nvlink * own
 
 
 def _work(

@@ -23,12 +23,14 @@ class FoldedPlay:
 
     Attributes:
         draw_of_step: (steps,) the draw that each step of the program takes.
+        loads: (draws, slots, ranks) expert loads of all distinct chunks, one after another.
     """
 
     blueprint: Blueprint
     prices: SegmentPrices
     chunks: dict[ChunkKey, ChunkPlay]
     draw_of_step: Ints
+    loads: Floats
 
     @property
     def chunk_s(self) -> Floats:
@@ -78,7 +80,8 @@ def play_folded(
             exchange_s[:, own],
         )
         chunks[key] = play_chunk(chunk.graph, alone, factor, played, engine)
-    return FoldedPlay(blueprint, prices, chunks, rng.integers(draws, size=len(blueprint.steps)))
+    draw_of_step = rng.integers(draws, size=len(blueprint.steps))
+    return FoldedPlay(blueprint, prices, chunks, draw_of_step, loads)
 
 
 def exchange_seconds(

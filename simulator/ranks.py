@@ -24,12 +24,14 @@ class GroupDraw:
     A group is `ep` pipelines side by side: one expert group on every pipeline rank.
 
     Attributes:
+        group: its number.
         load: (slots, ep) expert load of each micro-batch on each routed layer.
         slowness: (pp, ep) time / normal time of each GPU's kernels.
         nic, nvlink: (pp, ep) the same of its links.
         jitter: (steps, ep) time / expected time of each chunk's kernels.
     """
 
+    group: int
     load: Floats
     slowness: Floats
     nic: Floats
@@ -96,6 +98,7 @@ def draw_group(
         if place.edp == group:
             parts[straggler.part][place.pp, place.ep] *= straggler.slowdown
     return GroupDraw(
+        group,
         _loads(experiment, persistent[slot_rank], fresh, slot_layer),
         parts["gpu"],
         parts["nic"],

@@ -7,8 +7,9 @@ import numpy as np
 
 from simulator.blueprint import Blueprint, ChunkKey, blueprint
 from simulator.experiment import EngineName, Experiment
-from simulator.explicit import ExplicitPlay, PipelineRecord, play_explicit
+from simulator.explicit import ExplicitPlay, play_explicit
 from simulator.folded import FoldedPlay, play_folded
+from simulator.network_faults import FaultSlowdowns, fault_slowdowns
 from simulator.play import array, reference
 from simulator.play.chunk import ChunkPlay, Engine
 from simulator.play.pipeline import Pipeline, RankTimes, rank_times
@@ -17,6 +18,8 @@ from simulator.price.collectives import ExchangePricer, link_rates, message_s
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import optimizer_seconds
 from simulator.price.segments import OpSeconds, SegmentPricer
+from simulator.record import PipelineRecord
+from simulator.shared_nics import SharedNics, play_shared_nics
 from workloads.memory import check_memory
 from workloads.routing import RoutingStatistics
 from workloads.scenarios.training_step import TrainingStep
@@ -31,7 +34,9 @@ class TrainingRun:
     Attributes:
         folded: every distinct chunk, played with each draw of the expert load.
         explicit: what every rank did, if all were played.
-        folded_timeline: of the pipeline of folded chunks.
+        shared: one pipeline whose traffic meets on its NICs, if they are shared.
+        folded_timeline: of the pipeline of folded chunks, each kind of traffic on a NIC of its own.
+        faults: what the cluster's faults slow down, if it has some.
     """
 
     experiment: Experiment
@@ -39,7 +44,9 @@ class TrainingRun:
     folded: FoldedPlay
     folded_timeline: Timeline
     explicit: ExplicitPlay | None
+    shared: SharedNics | None
     pricer: SegmentPricer
+    faults: FaultSlowdowns | None = None
 
     @property
     def workload(self) -> TrainingStep:
@@ -58,12 +65,16 @@ class TrainingRun:
 
     @cached_property
     def timeline(self) -> Timeline:
-        """Steps, messages and optimizer of a pipeline: the folded one, or the first of all."""
+        """Steps, messages and optimizer of a pipeline: the folded one, the one whose NICs are
+        shared, or the first of all.
+        """
         return self.folded_timeline if self.record is None else self.record.chunks
 
     @cached_property
     def record(self) -> PipelineRecord | None:
-        """All that happened in the first pipeline, where all ranks were played."""
+        """All that happened in the first pipeline, where its segments were played."""
+        if self.shared is not None:
+            return self.shared.record
         return self.explicit.record(0) if self.explicit else None
 
     @cached_property
@@ -71,14 +82,16 @@ class TrainingRun:
         """Where the time of each pipeline rank went."""
         if self.explicit is not None:
             return self.explicit.times
-        return rank_times(self.pipeline, self.folded_timeline)
+        return rank_times(self.pipeline, self.timeline)
 
     @property
     def tasks(self) -> int:
         """Tasks played: every draw of every chunk on all its ranks, the pipeline of chunks, and
-        where all ranks were played all of theirs.
+        where all ranks were played all of theirs, or where NICs are shared those of one pipeline.
         """
         folded = self.folded.tasks + len(self.pipeline.graph)
+        if self.shared is not None:
+            return folded + len(self.shared.nics.graph)
         return folded + (self.explicit.tasks if self.explicit else 0)
 
     @cached_property
@@ -100,7 +113,9 @@ def train(experiment: Experiment) -> TrainingRun:
     """
     plan = blueprint(experiment)
     check_memory(plan.workload.memory_bytes, experiment.cluster.node.chip.hbm_capacity_bytes)
-    pricer = _pricer(experiment, plan.workload)
+    faults = fault_slowdowns(experiment, plan)
+    unlike = faults if "cluster.faults" in experiment.unlike else None
+    pricer = _pricer(experiment, plan.workload, faults if unlike is None else None)
     engine = ENGINES[experiment.ranks.engine]
     rng = np.random.default_rng(experiment.ranks.seed)
     folded = play_folded(experiment, plan, pricer, engine, rng)
@@ -114,17 +129,29 @@ def train(experiment: Experiment) -> TrainingRun:
         experiment.cluster.node.gpus,
     )
     timeline = engine.play(plan.pipeline.timed(folded.chunk_s, message, optimizer.seconds()))
-    explicit = None
-    if experiment.ranks.is_explicit:
-        explicit = play_explicit(experiment, folded, pricer, engine, message, optimizer)
-    return TrainingRun(experiment, plan, folded, timeline, explicit, pricer)
+    explicit, shared = None, None
+    if experiment.is_explicit:
+        explicit = play_explicit(experiment, folded, pricer, engine, message, optimizer, unlike)
+    elif experiment.communication.nics == "shared":
+        size_bytes = plan.workload.message_bytes
+        shared = play_shared_nics(folded, pricer, engine, size_bytes, optimizer)
+    return TrainingRun(experiment, plan, folded, timeline, explicit, shared, pricer, faults)
 
 
-def _pricer(experiment: Experiment, workload: TrainingStep) -> SegmentPricer:
+def _pricer(
+    experiment: Experiment, workload: TrainingStep, faults: FaultSlowdowns | None
+) -> SegmentPricer:
+    """Return the prices of an experiment.
+
+    Args:
+        faults: of which all ranks feel the same.
+    """
     cluster, profile = experiment.cluster, experiment.profile
     rates = link_rates(
         cluster, profile.communication if profile else None, experiment.communication.sms
     )
+    if faults is not None:
+        rates = faults.slowed(rates)
     nobody = RoutingStatistics(nodes=1, gpus=1, nodes_per_token=0.0, gpus_per_token=0.0)
     return SegmentPricer(
         KernelPricer(cluster.node.chip, profile, experiment.compute_sms),

@@ -139,7 +139,7 @@ def sample(experiment: Experiment) -> Draws:
     for name in ("p10", "p90"):
         ends = _numbers(inputs, bounds, [getattr(each, name) for each in inputs])
         try:
-            is_explicit |= experiment.with_overrides(dict(ends)).ranks.is_explicit
+            is_explicit |= experiment.with_overrides(dict(ends)).is_explicit
         except ValueError as error:
             raise SpecError(f"{name} of the sampled inputs: {error}") from None
     if is_explicit:  # in every draw, or folding would be taken for an effect of the inputs

@@ -133,9 +133,9 @@ def prepare_folder(
 ) -> None:
     """Refuse what would only fail after the run: a folder that cannot be, a rank there is not."""
     pp = experiment.plan.pp
-    pipelines = experiment.cluster.gpus // pp if experiment.ranks.is_explicit else 1
+    pipelines = experiment.cluster.gpus // pp if experiment.is_explicit else 1
     if not 0 <= pipeline < pipelines:
-        one = "" if experiment.ranks.is_explicit else " where ranks are folded"
+        one = "" if experiment.is_explicit else " where ranks are folded"
         raise InputError(
             f"--trace-pipeline: must be from 0 to {pipelines - 1}{one}, got {pipeline}"
         )

@@ -131,6 +131,7 @@ def pair_overlap(run: TrainingRun) -> "Figure | None":
         f"forward of stage {key[1]} overlapped with backward of stage {key[2]}: "
         f"rank 0 of {chunk.ranks}{' alike' if run.explicit else ''}; "
         f"the slowest ends at {chunk.duration_s[0] * 1e3:.1f} ms"
+        f"{', if nothing else were on its NIC' if run.shared else ''}"
     )
     handles = [
         Patch(color=FORWARD, label="forward"),

@@ -22,7 +22,7 @@ PHASE_NAMES = {
 class ChunkMetrics(Spec):
     """One distinct chunk, played on a whole expert group; means over the draws of its load.
 
-    Always of folded play: GPUs alike, no jitter.
+    Always of folded play: GPUs alike, no jitter, nothing else on their NICs.
 
     Attributes:
         name: kind and stages, such as `FB 1|1`.

@@ -36,8 +36,9 @@ class RankFacts(Spec):
         waited_for: the GPUs that held the others up most.
         critical_path_s: seconds of the chain of work that the step could not have been shorter
             without, by kernel family; `dispatch`, `combine`, messages and optimizer among them.
-        folded_step_s: the same step folded: without spread of GPUs, jitter and stragglers, loads
-            persistent within a chunk only, and chunks that end together.
+        folded_step_s: the same step folded: without spread of GPUs, jitter, stragglers and faults
+            that only some ranks feel, loads persistent within a chunk only, and chunks that end
+            together.
     """
 
     compute_s: tuple[float, ...]

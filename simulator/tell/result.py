@@ -15,6 +15,7 @@ from simulator.experiment import Experiment
 from simulator.tell.draws import Track, kept, play_draws, samples
 from simulator.tell.intervals import Interval, intervals
 from simulator.tell.metrics import Metrics, metrics, shares
+from simulator.tell.nic_facts import NicFacts, nic_facts
 from simulator.tell.rank_facts import RankFacts, rank_facts
 from simulator.tell.trace import StepTrace
 from simulator.training import TrainingRun, train
@@ -85,6 +86,7 @@ class Result(Spec):
         intervals: spread of each number of `metrics`, by dotted path, over the draws.
         samples: headline numbers, phases and total memory of each draw, by dotted path.
         ranks: what every rank did, where all were played.
+        nics: what met on NICs, where they are shared.
     """
 
     experiment: dict[str, Any]
@@ -93,6 +95,7 @@ class Result(Spec):
     intervals: dict[str, Interval] = Field(default_factory=dict)
     samples: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     ranks: RankFacts | None = None
+    nics: NicFacts | None = None
     play: PlayFacts
     provenance: Provenance
 
@@ -189,6 +192,7 @@ def run(experiment: Experiment, track: Track = iter, check_folding: bool = False
         ),
         provenance=_provenance(training),
         ranks=_rank_facts(training),
+        nics=_nic_facts(training),
         **(_spread(draws, track) if draws else {}),
     )
     result._run = training
@@ -198,11 +202,13 @@ def run(experiment: Experiment, track: Track = iter, check_folding: bool = False
 def _folding_error(training: TrainingRun, wanted: bool) -> float | None:
     """Return how far folded play of a step is from playing every rank of it, if wanted.
 
-    Where all ranks were played anyway, `RankFacts.folded_step_s` is beside it.
+    Both with a NIC for each kind of traffic: shared ones are played for one pipeline only. Where
+    all ranks were played anyway, `RankFacts.folded_step_s` is beside it.
     """
     if training.explicit is not None or not wanted:
         return None
-    unfolded = training.experiment.with_overrides({"ranks.play": "explicit"}, "check of folding")
+    every_rank = {"ranks.play": "explicit", "communication.nics": "separate"}
+    unfolded = training.experiment.with_overrides(every_rank, "check of folding")
     explicit = train(unfolded).explicit
     assert explicit is not None, "asked for by the override"
     return training.folded_timeline.makespan_s / explicit.step_s - 1
@@ -212,6 +218,12 @@ def _rank_facts(training: TrainingRun) -> RankFacts | None:
     if training.explicit is None:
         return None
     return rank_facts(training.explicit, training.folded_timeline.makespan_s)
+
+
+def _nic_facts(training: TrainingRun) -> NicFacts | None:
+    if training.shared is None:
+        return None
+    return nic_facts(training.shared, training.folded_timeline.makespan_s)
 
 
 def _spread(draws: Draws, track: Track) -> dict[str, Any]:
@@ -235,10 +247,18 @@ def _provenance(training: TrainingRun) -> Provenance:
         profile=profile.name if profile else None,
         profile_sha256=_sha256(profile.model_dump_json()) if profile else None,
         time_share_by_basis=shares(training, lambda each: each.basis),
-        communication_basis=training.pricer.exchanges.rates.basis,
+        communication_basis=_communication_basis(training),
         folding=_folding(training),
         sources=experiment.sources,
     )
+
+
+def _communication_basis(training: TrainingRun) -> str:
+    basis = training.pricer.exchanges.rates.basis
+    if training.faults is None:
+        return basis
+    names = ", ".join(map(str, training.experiment.cluster.faults))
+    return f"{basis}; faults ({names}): {training.faults}"
 
 
 def _folding(training: TrainingRun) -> str:
@@ -252,9 +272,14 @@ def _folding(training: TrainingRun) -> str:
             f"every rank played: {pipelines} pipelines of {pp}, {ep} ranks in lock-step;"
             f" what slows kernels and exchanges beside each other from {len(chunks)} folded chunks"
         )
+    shared = (
+        "; its segments played as on the slowest rank of each chunk, to meet on shared NICs"
+        if training.shared is not None
+        else ""
+    )
     return (
         f"{pipelines} pipelines played as one of {pp} ranks; {len(chunks)} distinct chunks played "
-        f"on {ep} ranks in lock-step, with {draws} draws of the expert load each"
+        f"on {ep} ranks in lock-step, with {draws} draws of the expert load each{shared}"
     )
 
 

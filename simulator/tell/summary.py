@@ -12,6 +12,7 @@ from hwmodels.units import format_quantity
 from simulator.tell.compare import Change, Comparison, Range, Spread
 from simulator.tell.intervals import CHANCE, DRAWS_PER_SLOPE, Interval
 from simulator.tell.metrics import PHASE_NAMES
+from simulator.tell.nic_facts import NicFacts
 from simulator.tell.published import Row, headline
 from simulator.tell.rank_facts import RankFacts
 from simulator.tell.result import Result, Uncertainty
@@ -75,6 +76,8 @@ def show_result(console: Console, result: Result) -> None:
     console.print(
         f"communication priced from {result.provenance.communication_basis}", highlight=False
     )
+    if result.nics:
+        console.print(_meeting(result.nics, metrics.step_time_s), highlight=False)
     if play.folding_error is not None:
         error = f"{play.folding_error:+.2%}"
         console.print(f"folding: {error} of the step with every rank played", highlight=False)
@@ -83,6 +86,15 @@ def show_result(console: Console, result: Result) -> None:
         f"{result.provenance.folding}; {play.tasks:,} tasks in {play.wall_s:.1f} s; "
         f"{assumed} inputs are assumptions (see result.json)",
         highlight=False,
+    )
+
+
+def _meeting(nics: NicFacts, step_s: float) -> str:
+    """Return how far shared NICs change the step, and what they delay."""
+    delays = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in nics.delay_s.items())
+    return (
+        f"meeting on NICs: step {step_s / nics.separate_step_s - 1:+.1%} "
+        f"({nics.separate_step_s:.2f} -> {step_s:.2f} s); delays of a mean rank: {delays}"
     )
 
 

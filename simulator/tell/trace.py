@@ -4,8 +4,8 @@ A process a pipeline rank, a thread a stream. Three levels of detail:
 
     chunks    one span a chunk, and the messages between ranks
     segments  every chunk opened into compute segments and exchanges, as rank 0 of its expert
-              group saw them (of one pipeline, where all ranks were played); waiting for
-              slower ranks is a span of its own
+              group saw them (where NICs are shared its slowest rank, where all ranks were played
+              that of one pipeline); waiting for slower ranks is a span of its own
     kernels   every compute segment opened into its kernels, in launch order, their prices scaled
               to the segment as played
 """
@@ -21,10 +21,11 @@ import numpy as np
 
 from hwmodels.errors import InputError
 from simulator.blueprint import ChunkKey
-from simulator.explicit import PipelineRecord
+from simulator.expansion import expand
 from simulator.play.graph import Floats
 from simulator.play.pipeline import SEND
 from simulator.play.timeline import Timeline
+from simulator.record import PipelineRecord
 from simulator.training import TrainingRun
 from workloads.chunks import COMM, COMPUTE, segment_ops
 from workloads.schedules.step import Step
@@ -84,7 +85,7 @@ class StepTrace:
 
     @cached_property
     def _record(self) -> PipelineRecord | None:
-        """All that happened in the pipeline, where all ranks were played."""
+        """All that happened in the pipeline, where its segments were played."""
         if self.run.explicit is None or self.pipeline == 0:
             return self.run.record
         return self.run.explicit.record(self.pipeline)
@@ -149,8 +150,8 @@ class StepTrace:
         """Return what happened in the chunk of one step; of a folded one, on its rank 0."""
         run = self.run
         key = run.blueprint.keys[run.blueprint.key_of_step[number]]
-        if run.explicit is not None and self._record is not None:
-            expansion = run.explicit.player.expansion
+        if self._record is not None:
+            expansion = expand(run.blueprint)
             own = slice(expansion.begin[number] + 1, expansion.end[number])
             return self._opened(key, self._record.segments, own, detail)
         draw = int(run.folded.draw_of_step[number])

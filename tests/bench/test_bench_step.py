@@ -15,6 +15,7 @@ from simulator.expansion import expand
 from simulator.play import array
 from simulator.play.loops import compiled
 from simulator.play.pipeline import rank_times
+from simulator.shared_nics import nic_graph
 
 pytestmark = pytest.mark.bench
 
@@ -49,6 +50,7 @@ def folded():
 def forget_plans():
     _blueprint.cache_clear()
     expand.cache_clear()
+    nic_graph.cache_clear()
 
 
 def anew(given):
@@ -97,6 +99,25 @@ def test_the_pipeline_with_other_seconds_only(table, folded):
     assert times.step_s == folded.metrics.step_time_s
     # Every micro-batch crosses every boundary between ranks once each way.
     assert tasks == pipeline.steps + 2 * (RANKS - 1) * 120 + RANKS
+
+
+def test_a_pipeline_whose_nics_are_shared(table, folded):
+    """Every segment, message and ring of one pipeline, beside what folded play plays."""
+    given = experiment(**{"communication.nics": "shared"})
+    first = table.timed("2,048 GPUs, NICs shared, plan new", anew(given), count)
+    again = table.timed("2,048 GPUs, NICs shared, plan kept", lambda: run(given), count, repeats=3)
+    assert first.metrics == again.metrics
+    assert again.nics.separate_step_s == folded.metrics.step_time_s < again.metrics.step_time_s
+    tasks = len(expand(again.training_run().blueprint).graph) + 5 * RANKS
+    assert again.play.tasks == folded.play.tasks + tasks
+
+
+def test_faults_that_every_rank_has_to_feel(table, folded):
+    """One NIC of 2,048 down: a seventh more on those beside it, in one group of 32."""
+    given = experiment(**{"cluster.faults": ["nic:17.2"]})
+    found = table.timed("2,048 GPUs explicit, a NIC down", lambda: run(given), count, repeats=2)
+    assert (found.training_run().faults.exchange > 1).sum() == 1
+    assert found.metrics.step_time_s < 8 / 7 * folded.metrics.step_time_s
 
 
 def test_every_one_of_2048_ranks(table, folded):

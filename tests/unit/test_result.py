@@ -114,7 +114,7 @@ def test_the_inputs_that_were_sampled_are_listed_with_their_sources(drawn_run):
     told = drawn_run().uncertainty
     assert (told.draws, told.seed) == (24, 0)
     link, head = told.inputs
-    assert link.path == "profile.communication.dispatch_nic_bytes_per_s"
+    assert link.path == "profile.communication.exchange.dispatch_nic_bytes_per_s"
     assert (link.value, link.p10, link.p90) == (44e9, 38e9, 47e9)
     assert (link.source, link.assumed) == ("for tests", True)
     assert head.path == "profile.gemm.bf16.sustained_fraction"
@@ -123,7 +123,7 @@ def test_the_inputs_that_were_sampled_are_listed_with_their_sources(drawn_run):
 def test_a_wide_link_explains_most_of_the_step_and_nothing_of_the_memory(drawn_run):
     intervals = drawn_run().intervals
     shares = intervals["step_time_s"].variance_shares
-    assert shares["profile.communication.dispatch_nic_bytes_per_s"] > 0.5
+    assert shares["profile.communication.exchange.dispatch_nic_bytes_per_s"] > 0.5
     assert intervals["memory_bytes.total"].variance_shares == {}
     assert intervals["breakdown_s.optimizer"].variance_shares == {}
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from hwmodels.errors import InputError
+from simulator.expansion import expand
 
 RANK = 3
 
@@ -15,8 +16,12 @@ def spans_of(events):
     return [event for event in events if event["ph"] == "X"]
 
 
-PLAYS = {"folded": (), "explicit": (("ranks.jitter", 0.03), ("ranks.gpu_speed_sigma", 0.015))}
-"""What sets ranks apart, so that all of them are played."""
+PLAYS = {
+    "folded": (),
+    "shared": (("communication.nics", "shared"),),
+    "explicit": (("ranks.jitter", 0.03), ("ranks.gpu_speed_sigma", 0.015)),
+}
+"""Folded chunks, the segments of one pipeline on shared NICs, all ranks as they are unlike."""
 
 
 @pytest.fixture(
@@ -31,7 +36,7 @@ def traced(request, short_run, tmp_path_factory):
     path = tmp_path_factory.mktemp("trace") / "trace.json"
     count = result.timeline().to_chrome_trace(path, detail, [RANK])
     document = json.loads(path.read_text(encoding="utf-8"))
-    assert result.play.mode == play
+    assert result.play.mode == ("explicit" if play == "explicit" else "folded")
     return detail, result.training_run(), count, document["traceEvents"]
 
 
@@ -58,16 +63,17 @@ def expected_spans(run, detail):
 def opened(run, number):
     """Name, stream and wait of every task in the chunk of a step."""
     key = run.blueprint.keys[run.blueprint.key_of_step[number]]
-    if run.explicit is None:
+    if run.record is None:
         timeline = run.chunks[key].timeline(run.folded.draw_of_step[number])
         tasks = range(len(timeline.graph) // run.chunks[key].ranks)
     else:
-        expansion, timeline = run.explicit.player.expansion, run.record.segments
+        expansion, timeline = expand(run.blueprint), run.record.segments
         tasks = range(expansion.begin[number] + 1, expansion.end[number])
     graph = timeline.graph
     for task in tasks:
         stream = graph.streams[graph.stream[task]].rpartition("/")[2]
         waits = timeline.wait_s[task] if graph.collective[task] >= 0 else 0.0
+        waits = waits if waits > 1e-9 else 0.0  # a span has nanoseconds
         yield graph.labels[graph.label[task]].partition(" of ")[0], stream, waits
 
 

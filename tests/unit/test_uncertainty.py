@@ -12,7 +12,7 @@ from simulator.uncertainty import Z90, sample, sampled_inputs, standard_normals
 
 MPFT = Experiment.load("deepseek-v3-pretrain")
 HEAD = "profile.gemm.bf16.sustained_fraction"
-LINK = "profile.communication.dispatch_nic_bytes_per_s"
+LINK = "profile.communication.exchange.dispatch_nic_bytes_per_s"
 SIGMA = "ranks.expert_load.sigma"
 SMS = "communication.sms"
 

@@ -1,0 +1,275 @@
+"""Expert exchanges, pipeline messages and gradient rings that meet on the NICs of one pipeline.
+
+Folded play gives each kind of traffic a NIC of its own. Here the pipeline is played once more,
+segment by segment, on links: each rank has a NIC out and a NIC in (full duplex), shared max-min
+fair by what moves at the same time (`simulator.play.transfers`).
+
+A step is what the slowest rank did in the folded play of its chunk, its waits for the other ranks
+included, so that a pipeline in which nothing meets takes what it takes folded. Waiting and latency
+come first, as time; then bytes move:
+
+    exchange  over both directions of its rank's NIC, no faster than in the chunk, where NVLink or
+              kernels beside it may have held it up; what it leaves of the NIC, others can have
+    message   over the NIC out of its sender and the NIC in of its receiver
+    ring      at the end of the step, over both directions, no faster than NVLink lets it
+
+Bytes are counted in seconds of a NIC: what keeps it busy for a second alone is a second of it,
+whatever rate this kind of traffic reaches. How kernels and exchanges slow each other stays as in
+the folded chunk.
+"""
+
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+
+import numpy as np
+
+from simulator.blueprint import Blueprint
+from simulator.expansion import STREAMS, Expansion, expand
+from simulator.folded import FoldedPlay, exchange_seconds
+from simulator.play.chunk import Engine
+from simulator.play.graph import Floats, Ints, TaskGraph
+from simulator.play.order import ready_s
+from simulator.play.pipeline import COMPUTE
+from simulator.play.transfers import Transfers
+from simulator.price.collectives import LinkRates, message_s
+from simulator.price.optimizer import OptimizerSeconds
+from simulator.price.rate_parts import only_latency, only_nics
+from simulator.price.segments import SegmentPricer
+from simulator.record import PipelineRecord
+
+TRAFFIC = ("expert exchanges", "pipeline messages", "gradient rings")
+EXCHANGE, MESSAGE, RING = range(len(TRAFFIC))
+NO_TRAFFIC = -1
+WAYS = ("out", "in")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NicGraph:
+    """An expansion with the end of the step behind it, and who crosses which NIC; no seconds yet.
+
+    Attributes:
+        optimizer: (parts, pp) tasks of the end of the step: rings, kernels, rings.
+        traffic: (tasks,) kind of traffic, as index into `TRAFFIC`, or `NO_TRAFFIC`.
+        link_start, link: CSR; links that each task crosses: 2r out of rank r, 2r + 1 into it, and
+            behind those of all ranks one for each task that has a rate of its own.
+        own: (own rates,) these tasks: exchanges and rings.
+    """
+
+    expansion: Expansion
+    graph: TaskGraph
+    optimizer: Ints
+    traffic: Ints
+    link_start: Ints
+    link: Ints
+    own: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskSeconds:
+    """What tasks take if they meet nobody, as columns.
+
+    Attributes:
+        seconds: all of it, waiting for other ranks included.
+        wait_s, moving_s: of these, the first spent waiting, the last moving bytes over NICs.
+        nic_s: seconds that a NIC would need by itself for these bytes, at most `moving_s`.
+    """
+
+    seconds: Floats
+    wait_s: Floats
+    moving_s: Floats
+    nic_s: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedNics:
+    """What happened in one pipeline whose traffic met on its NICs.
+
+    Attributes:
+        alone: of every task.
+    """
+
+    nics: NicGraph
+    alone: TaskSeconds
+    record: PipelineRecord
+
+    @property
+    def delay_s(self) -> Floats:
+        """(tasks,) seconds by which others on its NICs lengthened each task."""
+        segments = self.record.segments
+        taken_s = segments.end_s - segments.start_s + self.alone.wait_s
+        return np.asarray(taken_s - self.alone.seconds)
+
+    def by_traffic(self, seconds: Floats) -> Floats:
+        """Return (kinds, pp) sums of (tasks,) seconds by kind of traffic and sending rank."""
+        traffic, pp = self.nics.traffic, len(self.nics.optimizer[0])
+        moving = traffic >= 0
+        rank = self.nics.graph.stream[moving] // len(STREAMS)
+        sums = np.bincount(traffic[moving] * pp + rank, seconds[moving], len(TRAFFIC) * pp)
+        return np.asarray(sums.reshape(len(TRAFFIC), pp))
+
+
+def play_shared_nics(
+    folded: FoldedPlay,
+    pricer: SegmentPricer,
+    engine: Engine,
+    message_bytes: float,
+    optimizer: OptimizerSeconds,
+) -> SharedNics:
+    """Play one pipeline of folded chunks with its NICs shared.
+
+    Args:
+        folded: the same experiment played folded.
+        message_bytes: of one message between pipeline ranks.
+        optimizer: the end of the step.
+    """
+    nics = nic_graph(folded.blueprint)
+    alone = _task_seconds(nics, folded, pricer, message_bytes, optimizer)
+    transfers = _transfers(nics, alone, pricer.exchanges.rates.message_nic)
+    moving_s = np.where(alone.nic_s > 0, alone.moving_s, 0.0)  # over NVLink alone it meets nobody
+    first_s = np.maximum(alone.seconds - moving_s, 0.0)
+    played = engine.play(nics.graph.with_durations(first_s, transfers))
+    segments = replace(played, start_s=played.start_s + alone.wait_s)
+    record = PipelineRecord.of(
+        folded.blueprint.pipeline,
+        nics.expansion,
+        segments,
+        segments.start_s[nics.optimizer[0]],
+        segments.end_s[nics.optimizer[-1]],
+    )
+    return SharedNics(nics, alone, record)
+
+
+def _transfers(nics: NicGraph, alone: TaskSeconds, nic_bytes_per_s: float) -> Transfers:
+    """Return what tasks move over NICs, each no faster than alone."""
+    pp = nics.optimizer.shape[1]
+    moving_s, nic_s = alone.moving_s[nics.own], alone.nic_s[nics.own]
+    share = np.divide(nic_s, moving_s, out=np.ones_like(nic_s), where=nic_s > 0)
+    return Transfers(
+        moved_bytes=alone.nic_s * nic_bytes_per_s,
+        link_start=nics.link_start,
+        link=nics.link,
+        link_bytes_per_s=np.append(np.ones(len(WAYS) * pp), share) * nic_bytes_per_s,
+        links=(
+            *(f"rank {r}/nic {way}" for r in range(pp) for way in WAYS),
+            *(f"task {task} at its own rate" for task in nics.own.tolist()),
+        ),
+    )
+
+
+@lru_cache(maxsize=4)
+def nic_graph(blueprint: Blueprint) -> NicGraph:
+    """Return the expansion of a blueprint with the end of the step, and its NICs."""
+    expansion, pipeline = expand(blueprint), blueprint.pipeline
+    inner, pp = expansion.graph, len(pipeline.program)
+    steps = blueprint.workload.optimizer
+    rings = [sync.name for sync in steps[0].reduce], [sync.name for sync in steps[0].gather]
+    names = [*rings[0], "optimizer kernels", *rings[1]]
+    tasks, ranks = len(inner), np.arange(pp)
+    optimizer = tasks + np.arange(len(names) * pp).reshape(len(names), pp)
+    # Ranks that hold the same stages begin together; from then on each goes its own way.
+    joined = np.full(optimizer.shape, -1)
+    joined[0] = inner.collective.max(initial=-1) + 1 + pipeline.homes
+    traffic = np.full(tasks + optimizer.size, NO_TRAFFIC)
+    traffic[:tasks][inner.collective >= 0] = EXCHANGE
+    traffic[expansion.message] = MESSAGE
+    traffic[np.delete(optimizer, len(rings[0]), axis=0)] = RING
+    rank = np.concatenate([expansion.rank, np.tile(ranks, len(names))])
+    target = rank.copy()
+    target[expansion.message] = pipeline.links.receiver
+    own = np.flatnonzero((traffic == EXCHANGE) | (traffic == RING))
+    crossed = np.full((len(rank), len(WAYS) + 1), -1)
+    crossed[:, 0], crossed[:, 1] = 2 * rank, 2 * target + 1
+    crossed[traffic == NO_TRAFFIC] = -1
+    crossed[own, 2] = len(WAYS) * pp + np.arange(len(own))
+    graph = TaskGraph(
+        stream=np.concatenate([inner.stream, len(STREAMS) * rank[tasks:] + STREAMS.index(COMPUTE)]),
+        duration_s=np.zeros(len(rank)),
+        dependency_start=np.append(
+            inner.dependency_start, np.full(optimizer.size, len(inner.dependency))
+        ),
+        dependency=inner.dependency,
+        collective=np.append(inner.collective, joined),
+        label=np.append(inner.label, np.repeat(len(inner.labels) + np.arange(len(names)), pp)),
+        streams=inner.streams,
+        labels=(*inner.labels, *names),
+    )
+    return NicGraph(
+        expansion,
+        graph,
+        optimizer,
+        traffic,
+        link_start=np.concatenate(([0], np.cumsum((crossed >= 0).sum(axis=1)))),
+        link=crossed[crossed >= 0],
+        own=own,
+    )
+
+
+def _task_seconds(
+    nics: NicGraph,
+    folded: FoldedPlay,
+    pricer: SegmentPricer,
+    message_bytes: float,
+    optimizer: OptimizerSeconds,
+) -> TaskSeconds:
+    """Return what every task of a pipeline takes by itself."""
+    expansion, tasks = nics.expansion, len(nics.graph)
+    alone = TaskSeconds(*(np.zeros(tasks) for _ in fields(TaskSeconds)))
+    parts = slowest_ranks(folded, pricer)
+    own = np.flatnonzero(expansion.part >= 0)
+    drawn = expansion.part[own], folded.draw_of_step[expansion.step[own]]
+    for each in fields(TaskSeconds):
+        getattr(alone, each.name)[own] = getattr(parts, each.name)[drawn]
+    rates = pricer.exchanges.rates
+    alone.seconds[expansion.message] = message_s(rates, message_bytes)
+    for column in (alone.moving_s, alone.nic_s):
+        column[expansion.message] = message_s(only_nics(rates), message_bytes)
+    before, after, kernels_s = optimizer.reduce, optimizer.gather, optimizer.kernels_s[None]
+    for column, rings, between in (
+        (alone.seconds, (before.seconds, after.seconds), kernels_s),
+        (alone.moving_s, (before.moving_s, after.moving_s), 0 * kernels_s),
+        (alone.nic_s, (before.nic_s, after.nic_s), 0 * kernels_s),
+    ):
+        column[nics.optimizer] = np.concatenate([rings[0], between, rings[1]])
+    return alone
+
+
+def slowest_ranks(folded: FoldedPlay, pricer: SegmentPricer) -> TaskSeconds:
+    """Return (parts, draws) what the slowest rank of each distinct chunk did with each draw.
+
+    Played alone it takes as long as the chunk did on all ranks.
+    """
+    blueprint = folded.blueprint
+    moving, nic_s = _exchange_parts(folded, pricer)
+    columns: list[tuple[Floats, ...]] = []
+    first = 0
+    for key, slots in zip(blueprint.keys, blueprint.slots, strict=True):
+        chunk, play = blueprint.chunks[key], folded.chunks[key]
+        slowest = play.played.makespan_s.reshape(play.draws, play.ranks).argmax(axis=1)
+        replica = np.arange(play.draws) * play.ranks + slowest
+        end_s, worked_s = play.played.end_s[:, replica], play.seconds[:, replica]
+        spent_s = end_s - ready_s(chunk.graph.graph, end_s)
+        parts = np.zeros((2, *worked_s.shape))
+        exchange = blueprint.exchange_of[key]
+        moves = np.flatnonzero(exchange >= 0)
+        if len(moves):
+            place = exchange[moves], first + chunk.slot[moves]
+            parts[:, moves] = moving[place] * worked_s[moves], nic_s[place]
+        columns.append((spent_s, np.maximum(spent_s - worked_s, 0.0), *parts))
+        first += slots
+    return TaskSeconds(*(np.concatenate(each) for each in zip(*columns, strict=True)))
+
+
+def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, Floats]:
+    """Return (exchanges, slots, draws) the share of an exchange's time in which bytes move, and the
+    seconds that its slowest port needs of a NIC if nothing slows it down.
+    """
+    loads, rates = folded.loads.swapaxes(0, 1), pricer.exchanges.rates
+
+    def seconds(links: LinkRates) -> Floats:
+        exchanges = replace(pricer.exchanges, rates=links)
+        return exchange_seconds(folded.blueprint, replace(pricer, exchanges=exchanges), loads)
+
+    whole_s = seconds(rates)
+    moving_s = whole_s - seconds(only_latency(rates))
+    moving = np.divide(moving_s, whole_s, out=np.zeros_like(whole_s), where=whole_s > 0)
+    return moving, seconds(only_nics(rates))

@@ -1,0 +1,133 @@
+"""Shared NICs as an experiment asks for them, and what a result tells of them."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from hwmodels.errors import SpecError
+from simulator.tell.result import Result, run
+from simulator.tell.summary import show_result
+from simulator.uncertainty import sample
+from tests.refusals import MPFT, refusal
+
+NICS = ("communication.nics", "shared")
+
+
+@pytest.fixture(scope="module")
+def results(short_run):
+    """A step on separate and on shared NICs."""
+    return short_run(), short_run(NICS)
+
+
+def printed(result):
+    console = Console(file=io.StringIO(), width=200)
+    show_result(console, result)
+    return console.file.getvalue()
+
+
+def test_nics_are_separate_unless_asked_for(results):
+    separate, shared = results
+    assert MPFT.communication.nics == "separate"
+    assert separate.nics is None
+    assert separate.training_run().shared is None
+    assert shared.nics is not None
+    assert "meeting on NICs" not in printed(separate)
+
+
+def test_a_result_tells_how_far_shared_and_separate_nics_are_apart(results):
+    separate, shared = results
+    step_s, before_s = shared.metrics.step_time_s, separate.metrics.step_time_s
+    assert shared.nics.separate_step_s == before_s
+    assert step_s > before_s
+    assert (
+        f"meeting on NICs: step {step_s / before_s - 1:+.1%} ({before_s:.2f} -> {step_s:.2f} s)"
+        in printed(shared)
+    )
+    assert shared.play.mode == "folded"
+    assert shared.play.tasks > separate.play.tasks
+    assert "to meet on shared NICs" in shared.provenance.folding
+
+
+def test_the_step_and_its_phases_are_those_of_the_shared_play(results):
+    _, shared = results
+    training, told = shared.training_run(), shared.metrics
+    assert told.step_time_s == training.shared.record.chunks.makespan_s
+    assert sum(told.breakdown_s.values()) == pytest.approx(told.step_time_s, rel=1e-12)
+    assert training.timeline is training.shared.record.chunks
+    assert training.record is training.shared.record
+
+
+def test_every_kind_of_traffic_is_told_of(results):
+    """Messages: one out of each chunk but the last of a pipeline, so as many seconds as bytes."""
+    _, shared = results
+    training = shared.training_run()
+    assert list(shared.nics.busy_s) == ["expert exchanges", "pipeline messages", "gradient rings"]
+    assert list(shared.nics.delay_s) == list(shared.nics.busy_s)
+    assert min(shared.nics.delay_s.values()) >= 0
+    assert shared.nics.delay_s["pipeline messages"] > 0
+    messages, pp = len(training.pipeline.links.sender), len(training.pipeline.program)
+    one_s = training.workload.message_bytes / training.pricer.exchanges.rates.message_nic
+    assert shared.nics.busy_s["pipeline messages"] == pytest.approx(messages / pp * one_s)
+
+
+def test_a_result_with_shared_nics_survives_the_round_trip(results):
+    _, shared = results
+    read = Result.from_json(shared.to_json())
+    assert read.model_dump() == shared.model_dump()
+    assert read.resolved().communication.nics == "shared"
+
+
+@pytest.mark.parametrize(
+    ("values", "asked"),
+    [
+        ({"ranks.play": "explicit"}, ""),
+        ({"ranks.jitter": 0.01}, " (ranks.jitter asks for it)"),
+    ],
+)
+def test_every_rank_on_shared_nics_is_refused(values, asked):
+    error = refusal(values | dict([NICS]))
+    assert type(error) is SpecError
+    assert str(error) == (
+        f"communication.nics: must be 'separate' where every rank is played{asked}, as what meets "
+        f"on NICs is played for one pipeline only, got 'shared'"
+    )
+
+
+def test_another_way_to_treat_nics_is_refused():
+    assert "communication.nics: input should be 'separate' or 'shared', got 'one'" in str(
+        refusal({"communication.nics": "one"})
+    )
+
+
+def test_folding_is_checked_on_separate_nics(small_experiment):
+    changes = (NICS, ("plan.ep", 16), ("cluster.node.chip.hbm_capacity_bytes", "2 TB"))
+    found = run(small_experiment(*changes), check_folding=True)
+    alone = run(small_experiment(("communication.nics", "separate"), *changes[1:]), iter, True)
+    assert found.play.folding_error == alone.play.folding_error
+    assert found.metrics.step_time_s > alone.metrics.step_time_s
+
+
+def test_draws_meet_on_nics_too(drawn_run):
+    separate, shared = drawn_run(), drawn_run(NICS)
+    assert shared.uncertainty == separate.uncertainty
+    steps = zip(shared.samples["step_time_s"], separate.samples["step_time_s"], strict=True)
+    assert all(together > apart for together, apart in steps)
+
+
+def test_inputs_that_would_play_every_rank_cannot_be_drawn_on_shared_nics():
+    jitter = {"value": 0.0, "p10": 0.0, "p90": 0.02, "assumed": "for tests"}
+    drawn = MPFT.with_overrides({"uncertainty.draws": 8, "ranks.jitter": jitter} | dict([NICS]))
+    with pytest.raises(SpecError, match=r"p90 of the sampled inputs: .*communication.nics: must"):
+        sample(drawn)
+
+
+def test_the_command_line_prints_and_writes_the_shared_play(invoke, tmp_path, drawn):
+    arguments = ("--set", "batch.sequences=4096", "--set", "communication.nics=shared")
+    found = invoke("run", "deepseek-v3-pretrain", *arguments, "--out", tmp_path)
+    assert found.exit_code == 0
+    assert "meeting on NICs: step +" in found.output
+    [(training, _)] = drawn
+    result = Result.load(tmp_path)
+    assert result.nics is not None
+    assert training.timeline.makespan_s == result.metrics.step_time_s
