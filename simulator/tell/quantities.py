@@ -13,7 +13,6 @@ from typing import Protocol
 from hwmodels.errors import SpecError, suggestion
 from simulator.experiment import Experiment
 from simulator.tell.draws import Draw, Played, Track, played_draws
-from simulator.tell.fabric_quantities import FABRIC_QUANTITIES
 from simulator.tell.kernel_check import kernel_check
 from simulator.tell.network_quantities import NETWORK_QUANTITIES
 from simulator.tell.result import Result, run
@@ -202,7 +201,6 @@ _FUNCTIONS: tuple[Callable[..., float], ...] = (
     chunk_metric,
     trace_gemm_error,
     trace_glue_s,
-    *FABRIC_QUANTITIES,
     *NETWORK_QUANTITIES,
 )
 QUANTITIES = {function.__name__: function for function in _FUNCTIONS}

@@ -51,6 +51,35 @@ PROMISED = {
     "v3.cost.gpu_hours_per_trillion_tokens",
     "v3.dualpipe.activation_chunks",
     *(
+        f"isca25.table3.{fabric}.{figure}"
+        for fabric in ("ft2", "mpft", "ft3", "slim-fly", "dragonfly")
+        for figure in ("endpoints", "switches", "links", "cost_usd")
+    ),
+    *(
+        f"isca25.table5.{layer}.{leaves}_s"
+        for layer in ("ib", "roce")
+        for leaves in ("same-leaf", "cross-leaf")
+    ),
+    *(
+        f"isca25.fig5.{network}.{gpus}.alltoall_bytes_per_s"
+        for network in ("mpft", "mrft")
+        for gpus in (32, 64, 128)
+    ),
+    *(
+        f"{table}.{gpus}.{direction}_bytes_per_s"
+        for direction in ("dispatch", "combine")
+        for table, sizes in (
+            ("isca25.fig7", (16, 32, 64, 128)),
+            ("deepep.normal", (8, 16, 32, 64, 128)),
+        )
+        for gpus in sizes
+    ),
+    *(
+        f"deepep.low-latency.{gpus}.{direction}_s"
+        for direction in ("dispatch", "combine")
+        for gpus in (8, 16, 32, 64, 128, 256)
+    ),
+    *(
         f"trace.h800.{figure}"
         for figure in (
             "pair_s",
