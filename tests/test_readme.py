@@ -26,6 +26,13 @@ ROWS = {
     "isca25.table2.deepseek-v3.training_flops_per_token": "training FLOPs per token",
     "isca25.table4.mpft.mfu_causal": "MFU, causal, from the published step",
     "isca25.ep_limit.ib-400g.tpot_s": "expert-parallel decoding limit, 400G InfiniBand",
+    "isca25.fig7.32.dispatch_bytes_per_s": "DeepEP dispatch on 32 GPUs",
+    "isca25.fig7.128.combine_bytes_per_s": "DeepEP combine on 128 GPUs",
+    "deepep.low-latency.16.dispatch_s": "DeepEP low-latency dispatch, 16 GPUs",
+    "deepep.low-latency.128.combine_s": "DeepEP low-latency combine, 128 GPUs",
+    "isca25.fig5.mpft.64.alltoall_bytes_per_s": "NCCL all-to-all on 64 GPUs",
+    "isca25.table3.mpft.switches": "switches of an eight-plane network, 16,384 GPUs",
+    "isca25.table3.dragonfly.cost_usd": "price of a Dragonfly, 261,632 GPUs",
     "trace.h800.pair_s": "overlapped pair of the H800 trace",
     "trace.h800.glue_total_s": "memory-bound kernels of one layer pair",
     "trace.h800.collective_wait_s": "wait for other ranks per exchange",
@@ -55,7 +62,9 @@ def _line(row: Row, name: str) -> str:
 def _text(value: float, unit: str) -> str:
     if unit == "tokens":
         return f"{value / 1e9:.1f} B"
-    if unit in ("s", "B", "FLOP"):
+    if unit == "USD":
+        return f"{value / 1e6:,.0f} M$"
+    if unit in ("s", "B", "B/s", "FLOP"):
         return format_quantity(value, unit, 4)
     return f"{value:,.0f} {unit}" if value > 1e4 else f"{value:.4g} {unit}"
 

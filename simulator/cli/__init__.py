@@ -10,6 +10,7 @@ import click
 
 from hwmodels.errors import MachineError, MoesimError
 from simulator.cli.calibrate import calibrate, kernels
+from simulator.cli.collective import collective
 from simulator.cli.presets import list_presets, show
 from simulator.cli.run import compare, plot, reproduce, run, schema
 
@@ -27,6 +28,7 @@ for _command in (
     compare,
     plot,
     reproduce,
+    collective,
     list_presets,
     show,
     schema,

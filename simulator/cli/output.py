@@ -12,8 +12,12 @@ from hwmodels.errors import InputError, MachineError, MoesimError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hwmodels.cluster import ClusterSpec
+    from simulator.tell.topology import LinkLoad
+
 WIDTH_WITHOUT_TERMINAL = 150
 DRAWS_WITHOUT_PROGRESS = 20
+FIGURE_FORMATS = (".png", ".svg", ".pdf")
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
@@ -44,8 +48,27 @@ def echo_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
-def cannot_write(path: Path, error: OSError) -> MoesimError:
+def cannot_write(path: Path, error: OSError, option: str = "--out") -> MoesimError:
     """A file where a folder should be is a wrong input; a full or read-only disk is not."""
-    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-        return InputError(f"--out {path}: {(error.strerror or str(error)).lower()}")
-    return MachineError(f"--out {path}: {(error.strerror or str(error)).lower()}")
+    message = f"{option} {path}: {(error.strerror or str(error)).lower()}"
+    wrong = FileExistsError | NotADirectoryError | IsADirectoryError | FileNotFoundError
+    return InputError(message) if isinstance(error, wrong) else MachineError(message)
+
+
+def draw_to(file: Path, cluster: "ClusterSpec", load: "LinkLoad | None" = None) -> None:
+    """Draw a cluster to the file that `--figure` names.
+
+    Raises:
+        InputError: a format that is not drawn, or a folder that is not there.
+        MachineError: the file cannot be written.
+    """
+    if file.suffix not in FIGURE_FORMATS:
+        formats = ", ".join(FIGURE_FORMATS)
+        raise InputError(f"--figure: must end in one of {formats}, got {str(file)!r}")
+    from simulator.tell.topology import draw_cluster
+
+    try:
+        draw_cluster(cluster, file, load)
+    except OSError as error:
+        raise cannot_write(file, error, "--figure") from None
+    click.echo(f"wrote {file}", err=True)

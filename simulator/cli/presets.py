@@ -1,11 +1,12 @@
 """Commands about presets: list, show."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwmodels.errors import SpecError, suggestion
-from simulator.cli.output import console, echo_json, json_option
+from hwmodels.errors import InputError, SpecError, suggestion
+from simulator.cli.output import console, draw_to, echo_json, json_option
 
 if TYPE_CHECKING:
     from hwmodels.spec import Catalogue
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
 def _catalogues() -> "dict[str, Catalogue[Any]]":
     from hwmodels.chip import CHIPS
     from hwmodels.cluster import CLUSTERS
+    from hwmodels.library import LIBRARIES
     from hwmodels.node import NODES
+    from hwmodels.prices import PRICES
     from hwmodels.profile import PROFILES
     from simulator.experiment import EXPERIMENTS
     from workloads.model import MODELS
 
-    catalogues = (CHIPS, NODES, CLUSTERS, PROFILES, MODELS, EXPERIMENTS)
+    catalogues = (CHIPS, NODES, CLUSTERS, PRICES, LIBRARIES, PROFILES, MODELS, EXPERIMENTS)
     return {catalogue.kind: catalogue for catalogue in catalogues}
 
 
@@ -49,10 +52,15 @@ def list_presets(kind: str | None, as_json: bool) -> None:
 @click.argument("kind")
 @click.argument("name")
 @json_option
-def show(kind: str, name: str, as_json: bool) -> None:
+@click.option(
+    "--figure",
+    type=click.Path(path_type=Path),
+    help="Draw the network of a cluster to this file (.png, .svg, .pdf) instead.",
+)
+def show(kind: str, name: str, as_json: bool, figure: Path | None) -> None:
     """Print every value of preset NAME with its source.
 
-    KIND is chip, node, cluster, profile, model or experiment.
+    KIND is chip, node, cluster, price, library, profile, model or experiment.
     """
     from simulator.tell.summary import show_preset
 
@@ -60,6 +68,11 @@ def show(kind: str, name: str, as_json: bool) -> None:
     if singular not in catalogues:
         raise SpecError(f"show: unknown kind {kind!r}{suggestion(kind, catalogues)}")
     catalogue = catalogues[singular]
+    if figure is not None:
+        if singular != "cluster":
+            raise InputError(f"--figure: draws the network of a cluster, got a {singular}")
+        draw_to(figure, catalogue.load(name))
+        return
     spec, document = catalogue.load(name), catalogue.document(name)
     if as_json:
         sources = {path: source.model_dump() for path, source in document.sources.items()}

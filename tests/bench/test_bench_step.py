@@ -116,7 +116,7 @@ def test_faults_that_every_rank_has_to_feel(table, folded):
     """One NIC of 2,048 down: a seventh more on those beside it, in one group of 32."""
     given = experiment(**{"cluster.faults": ["nic:17.2"]})
     found = table.timed("2,048 GPUs explicit, a NIC down", lambda: run(given), count, repeats=2)
-    assert (found.training_run().faults.exchange > 1).sum() == 1
+    assert (found.training_run().fabric.exchange > 1).sum() == 1
     assert found.metrics.step_time_s < 8 / 7 * folded.metrics.step_time_s
 
 

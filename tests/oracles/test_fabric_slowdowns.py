@@ -5,7 +5,7 @@ import pytest
 
 from hwmodels.errors import InfeasibleError, SpecError
 from simulator.blueprint import blueprint
-from simulator.network_faults import fault_slowdowns
+from simulator.fabric_slowdowns import fabric_slowdowns
 from simulator.price.optimizer import RingSeconds
 from simulator.tell.result import run
 from simulator.training import train
@@ -34,14 +34,14 @@ def faulty(small_experiment):
 def slowdowns(faulty):
     def make(*faults):
         experiment = faulty(*faults)
-        return fault_slowdowns(experiment, blueprint(experiment))
+        return fabric_slowdowns(experiment, blueprint(experiment))
 
     return make
 
 
 def v3(*faults):
     experiment = MPFT.with_overrides({"cluster.faults": list(faults)})
-    return fault_slowdowns(experiment, blueprint(experiment))
+    return fabric_slowdowns(experiment, blueprint(experiment))
 
 
 # Ratios
@@ -49,7 +49,7 @@ def v3(*faults):
 
 def test_without_faults_there_is_nothing_to_slow_down(slowdowns, faulty):
     assert slowdowns() is None
-    assert train(faulty()).faults is None
+    assert train(faulty()).fabric is None
 
 
 @pytest.mark.parametrize("planes", [1, 2, 4])
@@ -93,7 +93,7 @@ def test_a_slow_node_slows_its_nvlink_too(slowdowns):
 
 def test_exchanges_inside_a_node_do_not_feel_nics(faulty):
     experiment = faulty("nic:3.1", changes=(("plan.ep", 8),))
-    found = fault_slowdowns(experiment, blueprint(experiment))
+    found = fabric_slowdowns(experiment, blueprint(experiment))
     assert (found.exchange == 1).all()
     assert found.message.max() > 1
 

@@ -1,0 +1,186 @@
+"""The command `collective`: one collective, or one expert exchange, on a cluster's network."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwmodels.errors import InputError, UnitError, suggestion
+from simulator.cli.output import console, draw_to, echo_json, json_option
+
+if TYPE_CHECKING:
+    from hwmodels.cluster import ClusterSpec
+    from hwmodels.library import LibrarySpec
+
+EXCHANGES = ("dispatch", "combine")
+
+
+@click.command()
+@click.argument("kind")
+@click.option("--ranks", type=int, required=True, help="GPUs of a group.")
+@click.option("--bytes", "size", metavar="SIZE", help="Size by nccl-tests' conventions: '1 GiB'.")
+@click.option("--cluster", "name", required=True, help="Preset; `moesim list clusters`.")
+@click.option("--placement", default="packed", metavar="packed|random|spread", show_default=True)
+@click.option("--groups", type=int, default=1, help="Disjoint groups that do it at once; 1.")
+@click.option("--routing", default="static", metavar="static|ecmp|adaptive", show_default=True)
+@click.option("--algorithm", default="auto", help="The fastest without it.")
+@click.option("--library", help="Preset; datasheet rates without it.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, help="Of random and ecmp.")
+@click.option("--fault", "faults", multiple=True, metavar="FAULT", help="As nic:17.2, plane:3=0.5.")
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one value of the cluster, as in cluster.fabric.planes=4; repeatable.",
+)
+@click.option("--tokens", type=int, default=4096, help="Of dispatch and combine: a GPU's; 4096.")
+@click.option("--mode", default="normal", metavar="normal|low-latency", help="Of the same; normal.")
+@click.option(
+    "--figure", type=click.Path(path_type=Path), help="Draw the network, coloured by its load."
+)
+@json_option
+def collective(
+    kind: str,
+    ranks: int,
+    size: str | None,
+    name: str,
+    placement: str,
+    groups: int,
+    routing: str,
+    algorithm: str,
+    library: str | None,
+    seed: int,
+    faults: tuple[str, ...],
+    overrides: tuple[str, ...],
+    tokens: int,
+    mode: str,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Time one collective on the network of a cluster: bandwidths, byte bound, busiest links.
+
+    KIND is all_gather, reduce_scatter, all_reduce, all_to_all, broadcast or send_recv, with sizes
+    and bus bandwidths as nccl-tests has them; or dispatch or combine, the exchange of an expert
+    layer of DeepSeek-V3 (packed, one group).
+
+    \b
+    moesim collective all_to_all --ranks 128 --bytes "16 GiB" --cluster h800-2048-mpft
+    moesim collective all_gather --ranks 64 --bytes "1 GiB" --cluster h800-2048-roce --routing ecmp
+    moesim collective all_to_all --ranks 64 --groups 32 --placement random --bytes "64 MiB"
+                      --cluster h800-2048-mpft --fault plane:3
+    moesim collective dispatch --ranks 64 --cluster h800-2048-mpft --library deepep-h800
+    """
+    cluster, achieved = _cluster(name, overrides, faults), _library(library)
+    if kind in EXCHANGES:
+        _refuse_for_exchanges(size, placement, groups, algorithm, figure)
+        _exchange(kind, mode, ranks, tokens, cluster, achieved, routing, seed, as_json)
+        return
+    from simulator.network.collectives import KINDS
+    from simulator.network.links import Network
+    from simulator.network.placement import place
+    from simulator.network.run import run_groups
+    from simulator.tell.collective import Told, link_load
+
+    if kind not in KINDS:
+        known = (*KINDS, *EXCHANGES)
+        raise InputError(f"collective: unknown kind {kind!r}{suggestion(kind, known)}")
+    size_bytes = _size(size)
+    network = Network.of(cluster, routing, seed)
+    gpus = place(cluster, ranks, groups, placement, seed)
+    runs = run_groups(kind, size_bytes, gpus, network, achieved, algorithm)
+    told = Told(network, tuple(runs), placement)
+    if figure is not None:
+        draw_to(figure, cluster, link_load(told))
+    if as_json:
+        echo_json(told.as_dict())
+        return
+    from simulator.tell.collective import show_collective
+
+    show_collective(console(), told)
+
+
+def _cluster(name: str, overrides: Iterable[str], faults: tuple[str, ...]) -> "ClusterSpec":
+    """Return the preset with its changes.
+
+    Raises:
+        InputError: no such preset or key, or a value that does not fit.
+    """
+    from hwmodels.cluster import CLUSTERS, ClusterSpec
+    from hwmodels.spec import build, override
+    from simulator.experiment import parse_override
+
+    document = CLUSTERS.document(name)
+    for text in overrides:
+        path, value = parse_override(text)
+        prefix, _, below = path.partition(".")
+        if prefix != "cluster" or not below:
+            raise InputError(f"--set {text!r}: KEY must begin with 'cluster.', got {path!r}")
+        override(document, ClusterSpec, below, value, f"--set {text}")
+    if faults:
+        known = document.values.get("faults", [])
+        override(document, ClusterSpec, "faults", [*known, *faults], "--fault")
+    return build(ClusterSpec, document, name)
+
+
+def _library(name: str | None) -> "LibrarySpec | None":
+    if name is None:
+        return None
+    from hwmodels.library import LIBRARIES
+
+    return LIBRARIES.load(name)
+
+
+def _size(text: str | None) -> float:
+    from hwmodels.units import BYTES, parse_quantity
+
+    if text is None:
+        raise InputError("--bytes: is needed for a collective, such as --bytes '1 GiB', got none")
+    try:
+        return parse_quantity(text, BYTES)
+    except UnitError as error:
+        raise UnitError(f"--bytes: {error}") from None
+
+
+def _refuse_for_exchanges(
+    size: str | None, placement: str, groups: int, algorithm: str, figure: Path | None
+) -> None:
+    """Refuse options that an expert exchange does not have."""
+    given: dict[str, Any] = {
+        "--bytes": size,
+        "--placement": placement if placement != "packed" else None,
+        "--groups": groups if groups != 1 else None,
+        "--algorithm": algorithm if algorithm != "auto" else None,
+        "--figure": figure,
+    }
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(f"{option}: does not go with dispatch and combine, got {str(value)!r}")
+
+
+def _exchange(
+    kind: str,
+    mode: str,
+    ranks: int,
+    tokens: int,
+    cluster: "ClusterSpec",
+    library: "LibrarySpec | None",
+    routing: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Time an expert exchange, played as flows where that is longer than its slowest port."""
+    from dataclasses import asdict
+
+    from simulator.network.moe_exchange import ExpertTraffic, moe_exchange
+    from simulator.tell.collective import show_exchange
+
+    nodes_max = 4 if mode == "normal" else None  # DeepSeek-V3 (arXiv 2412.19437) §2.1.2
+    traffic = ExpertTraffic(ranks=ranks, tokens=tokens, routed_nodes_max=nodes_max)
+    run = moe_exchange(kind, mode, traffic, cluster, library, routing=routing, seed=seed)  # type: ignore[arg-type]
+    if as_json:
+        asked = {"kind": kind, "mode": mode, "ranks": ranks, "tokens": tokens}
+        echo_json(asked | {"cluster": cluster.name, "routing": routing} | asdict(run))
+        return
+    show_exchange(console(), f"{kind}, {mode} mode, {ranks} ranks on {cluster.name}", run)

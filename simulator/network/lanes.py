@@ -1,0 +1,168 @@
+"""Which NIC ports carry the bytes between two GPUs of different nodes.
+
+A GPU's own ports are those of the NICs beside it. Bytes leave by one of the source's own ports and
+arrive at one of the target's own where those reach each other by as few switches as any others;
+NICs of several ports use all of them alike. Otherwise, as across planes or rails, one side hands
+them over by NVLink to the GPU whose NIC has the same place in its node as the other side's:
+
+    sender      the source's node, so that they arrive at the target's own port (NCCL's PXN)
+    receiver    the target's node, so that they leave by the source's own port (DeepEP)
+
+A writer of remote memory goes straight to the target's own port wherever it is joined to the
+source's, over however many switches, and else as with `receiver`: `unless joined`.
+
+What a dead port or path cannot carry is spread evenly over the ports of the same place in both
+nodes that still reach each other, or over any that do. A slow port keeps its share.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hwmodels.errors import InfeasibleError
+from simulator.network.flows import Floats, Ints
+from simulator.network.links import Network
+from simulator.network.routing import reachable
+
+Forward = Literal["sender", "receiver", "unless joined"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lanes:
+    """Pairs of ports that flows are split over.
+
+    Attributes:
+        flow: (lanes,) which flow.
+        source, target: (lanes,) endpoints it leaves by and arrives at.
+        share: (lanes,) of its bytes; the shares of a flow add up to 1.
+    """
+
+    flow: Ints
+    source: Ints
+    target: Ints
+    share: Floats
+
+
+def lanes(
+    network: Network,
+    source_gpu: npt.ArrayLike,
+    target_gpu: npt.ArrayLike,
+    forward: Forward = "sender",
+) -> Lanes:
+    """Return the ports that carry flows from GPU to GPU, of different nodes each.
+
+    Raises:
+        InfeasibleError: two nodes have no path left between them.
+    """
+    source, target = np.broadcast_arrays(np.atleast_1d(source_gpu), target_gpu)
+    topology, node = network.topology, network.cluster.node
+    own_source, own_target = network.endpoints_of(source), network.endpoints_of(target)
+    if forward == "sender":
+        first, last = _same_place(network, own_target, source // node.gpus), own_target
+    else:
+        first, last = own_source, _same_place(network, own_source, target // node.gpus)
+    direct = topology.connected(own_source, own_target)
+    if forward != "unless joined":
+        by_own = topology.switches_passed(own_source, own_target)
+        direct = direct & (by_own <= topology.switches_passed(first, last))
+    straight = np.asarray(direct.all(axis=1))[:, None]
+    flow = np.indices(own_source.shape)[0]
+    share = np.full(flow.size, 1 / own_source.shape[1])
+    ends = (np.where(straight, own_source, first), np.where(straight, own_target, last))
+    return living(network, Lanes(flow.ravel(), ends[0].ravel(), ends[1].ravel(), share))
+
+
+def same_place(network: Network, source_node: Ints, target_gpu: Ints) -> Lanes:
+    """Return the lanes from any GPU of nodes to GPUs elsewhere, all forwarded by the sender."""
+    last = network.endpoints_of(target_gpu)
+    first = _same_place(network, last, source_node)
+    flow = np.indices(last.shape)[0].ravel()
+    share = np.full(flow.size, 1 / last.shape[1])
+    return living(network, Lanes(flow, first.ravel(), last.ravel(), share))
+
+
+def living(network: Network, planned: Lanes) -> Lanes:
+    """Return the lanes with what is dead spread over what is not.
+
+    Raises:
+        InfeasibleError: two nodes have no path left between them.
+    """
+    alive = reachable(network, planned.source, planned.target)
+    if alive.all():
+        return planned
+    ports = network.cluster.node.ports
+    dead = np.flatnonzero(~alive)
+    nodes = np.stack([planned.source[dead] // ports, planned.target[dead] // ports])
+    pairs, pair = np.unique(nodes, axis=1, return_inverse=True)
+    among = _living_ports(network, pairs[0], pairs[1])
+    counts = np.bincount(among.flow, minlength=pairs.shape[1])
+    start = np.cumsum(counts) - counts
+    lane = np.repeat(np.arange(dead.size), counts[pair])
+    within = np.arange(lane.size) - np.repeat(np.cumsum(counts[pair]) - counts[pair], counts[pair])
+    chosen = start[pair][lane] + within
+    return Lanes(
+        np.concatenate([planned.flow[alive], planned.flow[dead][lane]]),
+        np.concatenate([planned.source[alive], among.source[chosen]]),
+        np.concatenate([planned.target[alive], among.target[chosen]]),
+        np.concatenate([planned.share[alive], planned.share[dead][lane] * among.share[chosen]]),
+    )
+
+
+def _living_ports(network: Network, source_node: Ints, target_node: Ints) -> Lanes:
+    """Return the even lanes between pairs of nodes: ports of the same place, else any."""
+    ports = network.cluster.node.ports
+    port = np.arange(ports)
+    found = _reaching(network, source_node, target_node, port, port)
+    lacking = np.setdiff1d(np.arange(source_node.size), found.flow)
+    if not lacking.size:
+        return found
+    first, last = (axis.ravel() for axis in np.indices((ports, ports)))
+    other = _reaching(network, source_node[lacking], target_node[lacking], first, last)
+    cut_off = np.setdiff1d(np.arange(lacking.size), other.flow)
+    if cut_off.size:
+        _refuse(network, source_node[lacking[cut_off]], target_node[lacking[cut_off]])
+    flow = np.concatenate([found.flow, lacking[other.flow]])
+    order = np.argsort(flow, kind="stable")
+    merged = (
+        np.concatenate([getattr(found, name), getattr(other, name)])[order]
+        for name in ("source", "target", "share")
+    )
+    return Lanes(flow[order], *merged)
+
+
+def _reaching(
+    network: Network, source_node: Ints, target_node: Ints, first: Ints, last: Ints
+) -> Lanes:
+    """Return the even lanes among (first, last) ports of pairs of nodes that reach each other."""
+    ports = network.cluster.node.ports
+    source = source_node[:, None] * ports + first
+    target = target_node[:, None] * ports + last
+    alive = reachable(network, source.ravel(), target.ravel()).reshape(source.shape)
+    flow, lane = np.nonzero(alive)
+    share = 1 / alive.sum(axis=1)[flow]
+    return Lanes(flow, source[flow, lane], target[flow, lane], share)
+
+
+def _refuse(network: Network, source_node: Ints, target_node: Ints) -> None:
+    """Name the node that most pairs lack, the one with least left, and what it is cut off from."""
+    ends, counts = np.unique(np.concatenate([source_node, target_node]), return_counts=True)
+    ports = network.cluster.node.ports
+    endpoints = ends[:, None] * ports + np.arange(ports)
+    left = network.fabric_bytes_per_s[network.topology.tx(endpoints)].sum(axis=1)
+    lonely = int(ends[np.lexsort((left, -counts))[0]])
+    others = np.unique(
+        np.concatenate([target_node[source_node == lonely], source_node[target_node == lonely]])
+    ).tolist()
+    shown = ", ".join(map(str, others[:8])) + (", ..." if len(others) > 8 else "")
+    raise InfeasibleError(
+        f"faults: ranks on node {lonely} are cut off from those on "
+        f"node{'s' * (len(others) > 1)} {shown}: no path is left between their NIC ports"
+    )
+
+
+def _same_place(network: Network, endpoint: Ints, node: Ints) -> Ints:
+    """Return (flows, ports) the endpoints of nodes (flows,) at the place `endpoint` has in its."""
+    ports = network.cluster.node.ports
+    return np.asarray(endpoint % ports + node[:, None] * ports)

@@ -1,0 +1,195 @@
+"""All directed links of a cluster: NVLink out of and into each GPU, then those of the fabric.
+
+    [0, G)      NVLink out of GPU g
+    [G, 2G)     NVLink into GPU g
+    [2G, ...)   the fabric's links, in the topology's order; with adaptive routing its bundles
+
+NVLink is a switch that any two GPUs of a node cross at the rate of a GPU. A NIC is beside the GPU
+with its share of the node's ports; what another GPU sends through it is handed over by NVLink.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from hwmodels.cluster import ClusterSpec
+from hwmodels.errors import InfeasibleError, InputError, suggestion
+from hwmodels.fabrics.topology import Topology
+from hwmodels.faults import dead_nodes, degraded
+from simulator.network.flows import Floats, Ints
+
+Routing = Literal["static", "ecmp", "adaptive"]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A cluster's links and how its switches choose among them.
+
+    Attributes:
+        topology: the fabric, whole.
+        fabric_bytes_per_s: (topology.directed_links,) after faults.
+        bytes_per_s: (links,) of all links, numbered as in the module docstring.
+        routing: see `simulator.network.routing`.
+        seed: of the hash by which ECMP chooses.
+    """
+
+    cluster: ClusterSpec
+    topology: Topology
+    routing: Routing
+    seed: int
+    fabric_bytes_per_s: Floats
+    bytes_per_s: Floats
+
+    @classmethod
+    def of(
+        cls,
+        cluster: ClusterSpec,
+        routing: str = "static",
+        seed: int = 0,
+        nvlink_bytes_per_s: float | None = None,
+        nic_bytes_per_s: float | None = None,
+    ) -> "Network":
+        """Return the network of `cluster` after its faults.
+
+        Args:
+            nvlink_bytes_per_s: achieved by one GPU; the datasheet's rate if None.
+            nic_bytes_per_s: achieved by one NIC port; links between switches scale alike.
+
+        Raises:
+            InputError: no such routing, or a rate is not above zero.
+            InfeasibleError: the fabric is not routed yet, or has no such part as a fault names, or
+                GPUs of a node are joined by no switch.
+        """
+        if routing not in get_args(Routing):
+            raise InputError(
+                f"routing: unknown {routing!r}{suggestion(routing, get_args(Routing))}"
+            )
+        for name, rate in (("nvlink", nvlink_bytes_per_s), ("nic", nic_bytes_per_s)):
+            if rate is not None and not 0 < rate < np.inf:
+                raise InputError(f"{name}_bytes_per_s: must be above 0 and finite, got {rate}")
+        if not cluster.node.scale_up.switched:
+            raise InfeasibleError(
+                f"node.scale_up.switched: must be true, as links of single pairs of GPUs are not "
+                f"routed, got false for node {cluster.node.name}"
+            )
+        topology = cluster.topology()
+        fabric = degraded(topology, cluster.faults)
+        if nic_bytes_per_s is not None:
+            fabric *= nic_bytes_per_s / cluster.node.nic.link_bytes_per_s
+        rate = nvlink_bytes_per_s or cluster.node.chip.nvlink_bytes_per_s
+        nvlink = np.repeat(rate * _node_rate_left(cluster), cluster.node.gpus)
+        shared = fabric
+        if routing == "adaptive":
+            bundled = np.bincount(topology.bundle, weights=fabric, minlength=topology.bundles)
+            shared = bundled.astype(np.float64)
+        every = np.concatenate([nvlink, nvlink, shared])
+        return cls(cluster, topology, cast("Routing", routing), seed, fabric, every)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the cluster; half of the NVLink links."""
+        return self.cluster.gpus
+
+    def rates(self, nvlink_efficiency: float = 1.0, nic_efficiency: float = 1.0) -> Floats:
+        """Return (links,) bytes/s of links that reach these shares of their rate."""
+        rates = self.bytes_per_s * nic_efficiency
+        rates[: 2 * self.gpus] = self.bytes_per_s[: 2 * self.gpus] * nvlink_efficiency
+        return rates
+
+    # --- NIC ports --------------------------------------------------------------------------
+
+    @cached_property
+    def own_ports(self) -> Ints:
+        """(gpus of a node, ports of a GPU) the ports of the NICs beside each; several may share."""
+        node = self.cluster.node
+        first_nic = np.arange(node.gpus) * node.nics // node.gpus
+        ports = max(1, node.nics // node.gpus) * node.nic.ports
+        return first_nic[:, None] * node.nic.ports + np.arange(ports)
+
+    def endpoints_of(self, gpu: npt.ArrayLike) -> Ints:
+        """Return (..., ports of a GPU) the fabric endpoints beside GPUs."""
+        node, index = np.divmod(np.asarray(gpu), self.cluster.node.gpus)
+        return np.asarray(node[..., None] * self.cluster.node.ports + self.own_ports[index])
+
+    def owns(self, gpu: npt.ArrayLike, endpoint: npt.ArrayLike) -> Mask:
+        """Return whether an endpoint is beside a GPU."""
+        node = self.cluster.node
+        home, index = np.divmod(np.asarray(gpu), node.gpus)
+        place, port = np.divmod(np.asarray(endpoint), node.ports)
+        first = self.own_ports[index, 0]
+        beside = (port >= first) & (port < first + self.own_ports.shape[1])
+        return np.asarray((home == place) & beside)
+
+    def owner(self, endpoint: npt.ArrayLike) -> Ints:
+        """Return the GPU beside an endpoint; the first of those that share it."""
+        node = self.cluster.node
+        place, port = np.divmod(np.asarray(endpoint), node.ports)
+        return np.asarray(place * node.gpus + port // node.nic.ports * node.gpus // node.nics)
+
+    @cached_property
+    def dead_nodes(self) -> frozenset[int]:
+        """Nodes whose GPUs are gone."""
+        return frozenset(dead_nodes(self.cluster.faults))
+
+    @cached_property
+    def place_under_leaf(self) -> Ints:
+        """(endpoints,) the number of each endpoint among those of its leaf."""
+        leaf = self.topology.leaf_of
+        order = np.argsort(leaf, kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(order.size) - np.searchsorted(leaf[order], leaf[order])
+        return place
+
+    @cached_property
+    def is_cut(self) -> bool:
+        """A link between switches is down."""
+        return bool((self.fabric_bytes_per_s[2 * self.topology.endpoints :] == 0).any())
+
+    # --- links ------------------------------------------------------------------------------
+
+    def nvlink_route(self, source: npt.ArrayLike, target: npt.ArrayLike) -> Ints:
+        """Return (flows, 2) links from GPU to GPU of one node."""
+        return np.stack([np.asarray(source), self.gpus + np.asarray(target)], axis=-1)
+
+    def fabric_link(self, link: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Return the number here of links of the topology; -1 stays."""
+        bundles = self.routing == "adaptive"
+        number = self.topology.bundle.astype(np.int32)[link] if bundles else link
+        return np.where(link < 0, np.int32(-1), number + np.int32(2 * self.gpus))
+
+    def link_name(self, link: int) -> str:
+        """Return a link in words: `nvlink out of gpu 3`, `nic:17.2 out`, `link:0.3.7 up`."""
+        if link < 2 * self.gpus:
+            into, gpu = divmod(link, self.gpus)
+            return f"nvlink {('out of', 'into')[into]} gpu {gpu}"
+        link -= 2 * self.gpus
+        if self.routing != "adaptive":
+            return self.topology.link_name(link)
+        members = np.flatnonzero(self.topology.bundle == link)
+        name = self.topology.link_name(int(members[0]))
+        if len(members) == 1:
+            return name
+        switch, way = name.rsplit(".", 1)[0], name.rsplit(" ", 1)[1]
+        return f"all {len(members)} of {switch} {way}"
+
+
+def check_alive(network: Network, nodes: Ints) -> None:
+    """Raise InfeasibleError if a node that holds ranks is gone."""
+    for node in nodes.tolist():
+        if node in network.dead_nodes:
+            first = node * network.cluster.node.gpus
+            last = first + network.cluster.node.gpus - 1
+            raise InfeasibleError(f"group: node {node} is down, and with it GPUs {first} to {last}")
+
+
+def _node_rate_left(cluster: ClusterSpec) -> Floats:
+    """Return (nodes,) what faults of whole nodes leave of their NVLink; the worst counts."""
+    left = np.ones(cluster.nodes)
+    for fault in cluster.faults:
+        if fault.kind == "node":
+            left[fault.place[0]] = min(left[fault.place[0]], fault.rate_left)
+    return left

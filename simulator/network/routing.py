@@ -1,0 +1,126 @@
+"""Which of several equal paths a flow takes between two NIC ports.
+
+    static      by destination: its place under its leaf, modulo the choices. Ports of one leaf are
+                reached by different uplinks, so that what all send to all loads links alike
+                (d-mod-k, E. Zahavi, "Fat-Trees Routing and Node Ordering Providing Contention Free
+                Traffic for MPI Global Collectives", IPDPS workshops 2011).
+    ecmp        by a hash of source port, target port and flow number: flows collide by chance.
+    adaptive    packet by packet over all: links side by side act as one (`Topology.bundle`).
+
+Paths over a link that is down are not taken: by place or by hash, flows that would take one are
+dealt out over the choices that are whole, and a bundle has the less capacity.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.network.flows import Ints
+from simulator.network.links import Mask, Network
+
+Routes = npt.NDArray[np.int32]
+
+PAIRS_AT_ONCE = 1 << 20
+"""Choices of leaf pairs that are looked at together, so that tables stay below 50 MB."""
+
+
+def port_paths(
+    network: Network, source: npt.ArrayLike, target: npt.ArrayLike, flow: npt.ArrayLike = 0
+) -> Routes:
+    """Return (flows, hops) links of the network from port to port, -1 after the last.
+
+    The ports must reach each other (`reachable`).
+
+    Args:
+        source, target: (flows,) endpoints of the topology.
+        flow: number that tells flows between the same ports apart.
+    """
+    source, target, flow = np.broadcast_arrays(np.atleast_1d(source), target, flow)
+    topology = network.topology
+    if network.routing == "adaptive":
+        return network.fabric_link(topology.routes(source, target))
+    choices = topology.choices(source, target)
+    if network.routing == "ecmp":
+        drawn = _hash(network.seed, source, target, flow)
+    else:
+        drawn = _place(network, target, topology.switches_passed(source, target))
+    choice = (drawn % choices.astype(np.uint64)).astype(np.int64)
+    if network.is_cut:
+        choice = _living_choice(network, source, target, choice, drawn)
+    return network.fabric_link(topology.routes(source, target, choice))
+
+
+def reachable(network: Network, source: Ints, target: Ints) -> Mask:
+    """Return (flows,) whether bytes can go from port to port: a path without a dead link."""
+    topology, rate = network.topology, network.fabric_bytes_per_s
+    ends = (rate[topology.tx(source)] > 0) & (rate[topology.rx(target)] > 0)
+    alive: Mask = np.asarray(topology.connected(source, target) & ends, dtype=np.bool_)
+    if not network.is_cut:
+        return alive
+    rows = np.flatnonzero(alive)
+    pair, living = _living(network, source[rows], target[rows])
+    alive[rows] = np.asarray(living.any(axis=1))[pair]
+    return alive
+
+
+def _place(network: Network, target: Ints, passed: Ints) -> npt.NDArray[np.uint64]:
+    """Return the static choice of each destination, before the modulo.
+
+    Within a pod its place under its leaf. From another pod also its leaf's place in the pod
+    decides, so that the cores above one uplink are taken in turn.
+    """
+    clos, leaf = network.topology.clos, network.topology.leaf_of[target]
+    place, uplinks = network.place_under_leaf[target], max(1, clos.leaf.count)
+    core = leaf % max(1, clos.leaves) % max(1, clos.pod_leaves) % max(1, clos.pod.count)
+    far = place % uplinks + uplinks * core
+    return np.where(passed == 5, far, place).astype(np.uint64)
+
+
+def _hash(seed: int, source: Ints, target: Ints, flow: Ints) -> npt.NDArray[np.uint64]:
+    """Return 64 mixed bits of each flow (the finalizer of splitmix64, Steele et al. 2014)."""
+    bits = np.full(source.shape, seed, dtype=np.uint64)
+    for part in (source, target, flow):
+        bits = bits + np.uint64(0x9E3779B97F4A7C15) + part.astype(np.uint64)
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        bits = bits ^ (bits >> np.uint64(31))
+    return bits
+
+
+def _living_choice(
+    network: Network, source: Ints, target: Ints, choice: Ints, drawn: npt.NDArray[np.uint64]
+) -> Ints:
+    """Return choices without a dead link: other ones than `choice` where that has one."""
+    route = network.topology.routes(source, target, choice)
+    dead = ((network.fabric_bytes_per_s[route] == 0) & (route >= 0)).any(axis=1)
+    rows = np.flatnonzero(dead)
+    if not rows.size:
+        return choice
+    choice = choice.copy()
+    pair, living = _living(network, source[rows], target[rows])
+    count = living.sum(axis=1)[pair]
+    nth = (drawn[rows] % count.astype(np.uint64)).astype(np.int64) + 1
+    choice[rows] = (living.cumsum(axis=1)[pair] < nth[:, None]).sum(axis=1)
+    return choice
+
+
+def _living(network: Network, source: Ints, target: Ints) -> tuple[Ints, Mask]:
+    """Return (flows,) the leaf pair of each flow, and (pairs, choices) which choices are whole.
+
+    The ports' own cables are not asked: between leaves all their ports have the same choices.
+    """
+    topology, rate = network.topology, network.fabric_bytes_per_s
+    leaves = int(topology.leaf_of.max(initial=0)) + 1
+    key = topology.leaf_of[source] * leaves + topology.leaf_of[target]
+    _, first, pair = np.unique(key, return_index=True, return_inverse=True)
+    choices = topology.choices(source[first], target[first])
+    living = np.zeros((first.size, int(choices.max(initial=1))), dtype=np.bool_)
+    part = max(1, PAIRS_AT_ONCE // living.shape[1])
+    for start in range(0, first.size, part):
+        row, choice = np.nonzero(np.arange(living.shape[1]) < choices[start : start + part, None])
+        ends = first[start : start + part][row]
+        route = topology.routes(source[ends], target[ends], choice)
+        last = topology.switches_passed(source[ends], target[ends])
+        hop = np.arange(route.shape[1])
+        between = (hop > 0) & (hop < last[:, None])
+        living[start + row, choice] = ((rate[route] > 0) | ~between).all(axis=1)
+    return np.asarray(pair), living

@@ -1,0 +1,225 @@
+"""Collectives as they end: of all ways to do them the fastest.
+
+time = launch and steps + the flows of all stages, max-min fair on the links they share
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwmodels.errors import InputError, suggestion
+from hwmodels.library import LibrarySpec
+from simulator.network.bounds import bound_s_per_byte
+from simulator.network.collectives import algorithms_of, plan_of
+from simulator.network.collectives.plan import Plan
+from simulator.network.flows import Floats, Ints
+from simulator.network.links import Network
+from simulator.network.placement import Group, group_of
+from simulator.network.timing import crossing_bytes, wire_s
+from simulator.network.ways import Way, basis, fixed_s, ways
+
+BUS_FACTORS = {"all_reduce": 2.0, "broadcast": 0.0, "send_recv": 0.0}
+"""nccl-tests: bus bandwidth is algorithm bandwidth times this times `(p - 1) / p`; 0 for itself."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CollectiveRun:
+    """One collective of one group, alone or beside others.
+
+    Attributes:
+        kind, size_bytes, ranks, nodes: what was asked; sizes as in `simulator.network.collectives`.
+        algorithm, protocol: what was taken; no protocol without a library that has some.
+        time_s: `fixed_s`, launch and steps, and `wire_s`, bytes on the links.
+        bound_s: no collective of these bytes is faster, latency included.
+        basis: what rates and latencies are taken from.
+        link_bytes: (links,) what crossed each link of the network, of all groups that ran.
+    """
+
+    kind: str
+    size_bytes: float
+    ranks: int
+    nodes: int
+    algorithm: str
+    protocol: str | None
+    time_s: float
+    fixed_s: float
+    wire_s: float
+    bound_s: float
+    basis: str
+    link_bytes: Floats
+
+    @property
+    def algbw_bytes_per_s(self) -> float:
+        """Size over time (nccl-tests); 0 for one rank, which takes none."""
+        return self.size_bytes / self.time_s if self.time_s else 0.0
+
+    @property
+    def busbw_bytes_per_s(self) -> float:
+        """Algorithm bandwidth times what a link carries of a byte (nccl-tests)."""
+        factor = BUS_FACTORS.get(self.kind, 1.0) * (self.ranks - 1) / self.ranks
+        return self.algbw_bytes_per_s * (factor or 1.0)
+
+    def busiest(self, network: Network, count: int = 5) -> list[tuple[str, float, float]]:
+        """Return (name, bytes, share of the time it is busy at its full rate) of links."""
+        some = np.flatnonzero(self.link_bytes)
+        busy = self.link_bytes[some] / network.bytes_per_s[some]
+        order = some[np.argsort(-busy, kind="stable")[:count]].tolist()
+        full_s = self.time_s * network.bytes_per_s
+        return [
+            (network.link_name(link), float(moved), float(moved / full_s[link]))
+            for link, moved in zip(order, self.link_bytes[order], strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Timed:
+    """A way with the plan of each group, and (groups,) seconds of launch and steps."""
+
+    way: Way
+    plans: tuple[Plan, ...]
+    fixed_s: Floats
+
+
+def run_collective(
+    kind: str,
+    size_bytes: float,
+    gpus: Sequence[int] | Ints,
+    network: Network,
+    library: LibrarySpec | None = None,
+    algorithm: str = "auto",
+) -> CollectiveRun:
+    """Return one collective of the ranks on `gpus`, alone on the network.
+
+    Args:
+        size_bytes: by nccl-tests' conventions, see `simulator.network.collectives`.
+        algorithm: `auto` takes the fastest.
+
+    Raises:
+        InputError: no such kind or algorithm, a rank twice, or a size that is not above zero.
+        InfeasibleError: ranks that are not there, down, or cut off from each other.
+        OutOfRangeError: the library says nothing about such a collective.
+    """
+    return run_groups(kind, size_bytes, [gpus], network, library, algorithm)[0]
+
+
+def run_groups(
+    kind: str,
+    size_bytes: float,
+    groups: Sequence[Sequence[int] | Ints] | Ints,
+    network: Network,
+    library: LibrarySpec | None = None,
+    algorithm: str = "auto",
+) -> list[CollectiveRun]:
+    """Return the same collective of several groups that all start at once on one network.
+
+    All take one algorithm: with `auto` that with which the last of them ends first.
+    """
+    if not 0 < size_bytes < np.inf:
+        raise InputError(f"bytes: must be above 0 and finite, got {size_bytes:g}")
+    known = algorithms_of(kind)
+    if algorithm not in ("auto", *known):
+        near = suggestion(algorithm, ["auto", *known])
+        raise InputError(f"algorithm: {kind} has no {algorithm!r}{near}")
+    if not len(groups):
+        raise InputError("groups: must be at least one, got none")
+    cast = tuple(group_of(network.cluster, gpus) for gpus in groups)
+    possible = list(ways(kind, cast, library, algorithm))
+    plans = {
+        name: tuple(plan_of(network, group, kind, name) for group in cast)
+        for name in {way.algorithm: None for way in possible}
+    }
+    timed = []
+    for way in possible:
+        pairs = zip(cast, plans[way.algorithm], strict=True)
+        steps_s = [fixed_s(way, kind, size_bytes, *pair, network) for pair in pairs]
+        timed.append(_Timed(way, plans[way.algorithm], np.array(steps_s)))
+    return _told(kind, size_bytes, cast, network, library, *_fastest(network, timed, size_bytes))
+
+
+def _told(
+    kind: str,
+    size_bytes: float,
+    groups: tuple[Group, ...],
+    network: Network,
+    library: LibrarySpec | None,
+    timed: _Timed,
+    flows_s: Floats,
+) -> list[CollectiveRun]:
+    way = timed.way
+    crossing = np.zeros(len(network.bytes_per_s))
+    for plan in timed.plans:
+        for flows in plan.stages:
+            links, moved = crossing_bytes(flows)
+            crossing[links] += moved * (size_bytes * plan.factor)
+    in_network = way.algorithm == "in-network"
+    runs = []
+    for number, group in enumerate(groups):
+        least_s = bound_s_per_byte(network, group, kind, in_network) * size_bytes
+        steps_s = float(timed.fixed_s[number])
+        runs.append(
+            CollectiveRun(
+                kind=kind,
+                size_bytes=float(size_bytes),
+                ranks=len(group),
+                nodes=len(group.nodes),
+                algorithm=way.algorithm,
+                protocol=way.protocol.name if way.protocol else None,
+                time_s=steps_s + float(flows_s[number]),
+                fixed_s=steps_s,
+                wire_s=float(flows_s[number]),
+                bound_s=least_s + min(steps_s, _message_s(network, group)),
+                basis=basis(library, way, group),
+                link_bytes=crossing,
+            )
+        )
+    return runs
+
+
+def _fastest(network: Network, timed: list[_Timed], size_bytes: float) -> tuple[_Timed, Floats]:
+    """Return the way with which the last group ends first, and (groups,) seconds of its flows.
+
+    The busiest links tell how fast each way could be at best; the most promising is played first,
+    and those that could not be faster are not played.
+    """
+    least_s = [_least_s(network, each, size_bytes) for each in timed]
+    order = sorted(range(len(timed)), key=least_s.__getitem__)
+    best, best_s, best_flows_s = timed[order[0]], np.inf, np.zeros(0)
+    for number in order:
+        if least_s[number] >= best_s:
+            break
+        way = timed[number].way
+        flows_s = size_bytes * wire_s(
+            network, timed[number].plans, way.nvlink_efficiency, way.nic_efficiency
+        )
+        time_s = float((timed[number].fixed_s + flows_s).max())
+        if time_s < best_s:
+            best, best_s, best_flows_s = timed[number], time_s, flows_s
+    return best, best_flows_s
+
+
+def _least_s(network: Network, timed: _Timed, size_bytes: float) -> float:
+    """Return what all groups need at least: each alone, its busiest links one after another."""
+    rates = network.rates(timed.way.nvlink_efficiency, timed.way.nic_efficiency)
+    least_s = 0.0
+    together_s = np.zeros(len(rates))
+    for plan, steps_s in zip(timed.plans, timed.fixed_s.tolist(), strict=True):
+        alone_s = steps_s
+        for stage, flows in enumerate(plan.stages):
+            links, moved = crossing_bytes(flows)
+            busy_s = moved * (size_bytes * plan.factor) / rates[links]
+            alone_s += float(busy_s.max(initial=0.0))
+            if stage == 0:
+                together_s[links] += busy_s
+        least_s = max(least_s, alone_s)
+    return max(least_s, float(together_s.max(initial=0.0)))
+
+
+def _message_s(network: Network, group: Group) -> float:
+    """Return the latency of one small message between ranks, the nearest of different nodes."""
+    cluster = network.cluster
+    if len(group) == 1:
+        return 0.0
+    if len(group.nodes) == 1:
+        return cluster.node.scale_up.latency_s
+    return float(cluster.fabric.latency_s(1))

@@ -1,0 +1,110 @@
+"""The slowest-port formula against counting by hand, flows, and training's own price."""
+
+import numpy as np
+import pytest
+
+from hwmodels.cluster import CLUSTERS
+from hwmodels.library import LIBRARIES
+from simulator.network.expert_exchange import exchange_flow_s, normal_exchange, normal_rates
+from simulator.network.low_latency import low_latency_exchange, low_latency_flow_s
+from simulator.network.slowest_port import direct_ports, normal_ports
+from simulator.price.collectives import ExchangePricer, link_rates
+from workloads.model import MoESpec
+from workloads.ops import Exchange
+from workloads.routing import expected_copies
+from workloads.routing_matrix import RoutingMatrix, drawn_matrix, expected_matrix
+
+H800 = LIBRARIES.load("deepep-h800")
+MPFT, MRFT = CLUSTERS.load("h800-2048-mpft"), CLUSTERS.load("h800-2048-mrft")
+V3 = MoESpec(routed_experts=256, top_k=8, expert_width=1, group_score="max")
+FP8, BF16 = 7392.0, 14336.0
+
+
+def drawn(seed: int) -> RoutingMatrix:
+    """A skewed matrix of 64 GPUs on 8 nodes: few tokens of popular experts, or many of hot GPUs."""
+    rng = np.random.default_rng(seed)
+    spread = rng.uniform(0.1, 1.0)
+    limit = int(rng.choice([2, 4, 8]))
+    if seed % 2:
+        load = rng.lognormal(0, spread, 64)
+        return expected_matrix(expected_copies(V3, 64, 8, limit), 4096, 8, load / load.mean())
+    popularity = rng.lognormal(0, spread, 256)
+    return drawn_matrix(V3, 64, 64, 8, rng, routed_nodes_max=limit, popularity=popularity)
+
+
+def test_ports_of_the_normal_mode_counted_token_by_token() -> None:
+    """Three nodes of two GPUs: every copy walked along its way."""
+    rng = np.random.default_rng(5)
+    moe = MoESpec(routed_experts=12, top_k=3, expert_width=1)
+    matrix = drawn_matrix(moe, 20, 6, 2, rng)
+    nic_out, nic_in, nvlink_out, nvlink_in = np.zeros((4, 6))
+    for source in range(6):
+        for node in range(3):
+            forwarder = 2 * node + source % 2
+            if node != source // 2:
+                nic_out[source] += matrix.node_copies[source, node]
+                nic_in[forwarder] += matrix.node_copies[source, node]
+            for target in (2 * node, 2 * node + 1):
+                if target != forwarder:
+                    nvlink_out[forwarder] += matrix.gpu_copies[source, target]
+                    nvlink_in[target] += matrix.gpu_copies[source, target]
+    expected = np.stack([nic_out, nic_in, nvlink_out, nvlink_in])
+    assert normal_ports(matrix).copies == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("over_nvlink", [True, False])
+def test_ports_of_the_low_latency_mode_counted_copy_by_copy(over_nvlink: bool) -> None:
+    moe = MoESpec(routed_experts=12, top_k=3, expert_width=1)
+    matrix = drawn_matrix(moe, 20, 6, 2, np.random.default_rng(6))
+    expected = np.zeros((4, 6))
+    for source in range(6):
+        for target in range(6):
+            if source != target:
+                near = over_nvlink and source // 2 == target // 2
+                expected[2 * near, source] += matrix.expert_copies[source, target]
+                expected[2 * near + 1, target] += matrix.expert_copies[source, target]
+    assert direct_ports(matrix, over_nvlink).copies == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_flows_over_the_fabric_take_the_slowest_ports_time(seed: int) -> None:
+    """Within 3 % on skewed matrices, and never less: 64 GPUs on 8 nodes, 8 planes."""
+    matrix = drawn(seed)
+    direction, size = (("dispatch", FP8), ("combine", BF16))[seed // 2 % 2]
+    formula = normal_exchange(direction, matrix, size, MPFT, H800, 20).time_s
+    flows = exchange_flow_s(direction, matrix, size, MPFT, H800, 20)
+    assert flows * (1 - 0.03) <= formula <= flows * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(0, 50, 5))
+def test_low_latency_flows_take_the_slowest_ports_time(seed: int) -> None:
+    """On a multi-rail fabric, where every NIC reaches every other, by three switches if not one."""
+    matrix = drawn(seed)
+    formula = low_latency_exchange("dispatch", matrix, FP8, MRFT, H800, experts=256).time_s
+    flows = low_latency_flow_s("dispatch", matrix, FP8, MRFT, H800, experts=256)
+    assert flows == pytest.approx(formula, rel=0.03)
+
+
+@pytest.mark.parametrize("ranks", [8, 16, 64])
+def test_training_prices_exchanges_alike(ranks: int) -> None:
+    """The step's own formula, with balanced and with skewed loads that cut nothing off."""
+    copies = expected_copies(V3, ranks, 8, 4)
+    pricer = ExchangePricer(link_rates(MPFT, H800, 20), copies, gpus_per_node=8)
+    exchange = Exchange(tokens=4096, hidden=7168, top_k=8)
+    load = np.random.default_rng(ranks).uniform(0.9, 1.1, ranks)
+    for each in (np.ones(ranks), load / load.mean()):
+        matrix = expected_matrix(copies, 4096, 8, each)
+        for direction, size in (("dispatch", FP8), ("combine", BF16)):
+            ours = normal_exchange(direction, matrix, size, MPFT, H800, 20).time_s
+            theirs = float(pricer.exchange_s(exchange, direction, each))
+            assert ours == pytest.approx(theirs, rel=1e-3 if ranks > 8 else 1e-2)
+
+
+def test_a_group_of_one_node_uses_no_nic() -> None:
+    run = normal_exchange(
+        "dispatch", expected_matrix(expected_copies(V3, 8, 8), 4096, 8), FP8, MPFT, H800, 20
+    )
+    assert run.nic_bytes == 0
+    assert run.slowest.startswith("nvlink")
+    rates = normal_rates("dispatch", drawn(1), FP8, MPFT, H800, 20)
+    assert rates.nic_bytes_per_s == pytest.approx(44.3e9)

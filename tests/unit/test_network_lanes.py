@@ -1,0 +1,84 @@
+"""Which NIC ports carry what one GPU sends another, and who hands it over."""
+
+import numpy as np
+import pytest
+
+from hwmodels.errors import InfeasibleError
+from simulator.network.lanes import lanes
+from simulator.network.links import Network
+from tests.clusters import cluster
+
+NETWORK = Network.of(cluster(nodes=4))
+FAT = Network.of(cluster("h800-2048-ft2", nodes=4))
+
+
+def ends(network, source, target, forward="sender"):
+    """Return [(port out, port in, share)] as (node, port) pairs."""
+    found = lanes(network, source, target, forward)
+    ports = network.cluster.node.ports
+    return [
+        (divmod(int(a), ports), divmod(int(b), ports), float(share))
+        for a, b, share in zip(found.source, found.target, found.share, strict=True)
+    ]
+
+
+def test_gpus_of_one_plane_meet_directly():
+    assert ends(NETWORK, 3, 8 + 3) == [((0, 3), (1, 3), 1.0)]
+
+
+def test_across_planes_the_sender_or_the_receiver_forwards():
+    """GPU 3 to GPU 5 of node 1: out of the NIC of plane 5, or into that of plane 3."""
+    assert ends(NETWORK, 3, 8 + 5) == [((0, 5), (1, 5), 1.0)]
+    assert ends(NETWORK, 3, 8 + 5, "receiver") == [((0, 3), (1, 3), 1.0)]
+
+
+def test_in_one_fat_tree_own_ports_reach_each_other():
+    assert ends(FAT, 3, 8 + 5) == [((0, 3), (1, 5), 1.0)]
+
+
+def test_rails_are_kept_where_that_saves_switches():
+    """Nodes under one leaf of a rail: one switch on the rail against three across rails."""
+    rails = Network.of(cluster("h800-2048-mrft", nodes=64))
+    assert ends(rails, 3, 8 + 5) == [((0, 5), (1, 5), 1.0)]
+    assert ends(rails, 3, 8 * 40 + 5) == [((0, 3), (40, 5), 1.0)]
+
+
+def test_nics_of_several_ports_use_all_planes_alike():
+    several = Network.of(cluster(nodes=2, node__nic__ports=4, fabric__planes=4))
+    assert ends(several, 2, 8 + 5) == [((0, 8 + p), (1, 20 + p), 0.25) for p in range(4)]
+
+
+def test_a_dead_port_is_spread_over_those_left_and_a_slow_one_is_kept():
+    broken = Network.of(cluster(nodes=4, faults=["nic:1.5", "nic:2.5=0.1"]))
+    spread = ends(broken, 3, 8 + 5)
+    assert [(a, b) for a, b, _ in spread] == [((0, p), (1, p)) for p in range(8) if p != 5]
+    assert [share for _, _, share in spread] == pytest.approx([1 / 7] * 7)
+    assert ends(broken, 3, 16 + 5) == [((0, 5), (2, 5), 1.0)]
+
+
+def test_nodes_without_a_port_at_the_same_place_use_any_that_reach():
+    """In one fat tree: node 0 has port 0 left, node 1 port 1."""
+    faults = [f"nic:0.{p}" for p in range(1, 8)]
+    faults += [f"nic:1.{p}" for p in range(8) if p != 1]
+    broken = Network.of(cluster("h800-2048-ft2", nodes=4, faults=faults))
+    assert ends(broken, 3, 8 + 5) == [((0, 0), (1, 1), 1.0)]
+
+
+def test_several_flows_keep_their_shares_apart():
+    broken = Network.of(cluster(nodes=4, faults=["nic:1.5", "plane:2"]))
+    source, target = np.array([0, 1, 2, 3]), np.array([8 + 5, 8 + 1, 16 + 2, 16 + 3])
+    found = lanes(broken, source, target)
+    total = np.bincount(found.flow, weights=found.share)
+    assert total == pytest.approx(1)
+    assert np.bincount(found.flow).tolist() == [6, 1, 7, 1]
+    nodes = found.source // 8, found.target // 8
+    assert np.array_equal(nodes[0], source[found.flow] // 8)
+    assert np.array_equal(nodes[1], target[found.flow] // 8)
+
+
+def test_nodes_that_are_cut_off_are_named():
+    faults = [f"nic:1.{p}" for p in range(4)] + [f"nic:2.{p}" for p in range(4, 8)]
+    broken = Network.of(cluster(nodes=4, faults=faults))
+    ends(broken, 0, 8)
+    with pytest.raises(InfeasibleError, match="node 1 are cut off from those on node 2"):
+        lanes(broken, np.array([8, 0]), np.array([16, 8]))

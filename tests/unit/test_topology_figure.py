@@ -1,0 +1,89 @@
+"""The picture of a cluster."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from hwmodels.cluster import CLUSTERS
+from simulator.cli import moesim
+from simulator.tell import topology as picture
+from simulator.tell.topology import LinkLoad, draw_cluster
+
+MPFT = CLUSTERS.load("h800-2048-mpft")
+
+
+def load_of(links: dict[int, float]) -> LinkLoad:
+    busy = np.zeros(MPFT.topology().directed_links)
+    for link, share in links.items():
+        busy[link] = share
+    return LinkLoad("a run", busy, np.zeros(MPFT.gpus))
+
+
+def test_cables_between_two_switches_are_one_line() -> None:
+    lines, cables, _ = picture._lines(MPFT.topology(), 3, None)
+    assert len(lines) == 8 * 4  # leaves times spines of a plane
+    assert set(cables.tolist()) == {8}  # 32 uplinks of a leaf over 4 spines
+    assert len(np.unique(lines)) == 8 + 4
+
+
+def test_a_line_is_as_busy_as_its_busiest_cable_in_either_direction() -> None:
+    topology = MPFT.topology()
+    up, down = (int(topology.uplink(0, 0)) + way * topology.clos.leaf_links for way in (0, 1))
+    for link in (up, up + 1, down):
+        lines, _, busy = picture._lines(topology, 0, load_of({link: 0.7}))
+        ends = {topology.tail[link], topology.head[link]}
+        assert [set(line) == ends for line in lines.tolist()] == (busy == 0.7).tolist()
+        assert sorted(set(busy.tolist())) == [0.0, 0.7]
+    assert not picture._lines(topology, 1, load_of({up: 0.7}))[2].any()  # of another plane
+
+
+@pytest.mark.parametrize("name", CLUSTERS.names())
+def test_every_preset_can_be_drawn(name: str, tmp_path: Path) -> None:
+    draw_cluster(CLUSTERS.load(name), tmp_path / "cluster.png")
+    assert (tmp_path / "cluster.png").stat().st_size > 5000
+
+
+def test_load_changes_the_picture(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("without.svg", "idle.svg", "busy.svg")]
+    busy = load_of({int(MPFT.topology().uplink(0, 0)): 1.0})
+    for file, load in zip(files, (None, load_of({}), busy), strict=True):
+        draw_cluster(MPFT, file, load)
+    pictures = [file.read_text(encoding="utf-8") for file in files]
+    assert len(set(pictures)) == 3
+    assert "of the time" not in pictures[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["cluster", "h800-2048-mpft", "--figure", "x.doc"],
+            "--figure: must end in one of .png, .svg, .pdf, got 'x.doc'",
+        ),
+        (
+            ["chip", "h800", "--figure", "x.png"],
+            "--figure: draws the network of a cluster, got a chip",
+        ),
+        (
+            ["cluster", "h800-2048-mpft", "--figure", "missing/x.png"],
+            "--figure missing/x.png: no such file or directory",
+        ),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(moesim, ["show", *arguments])
+    assert str(result.exception) == message
+    assert result.exception.exit_code == 2  # type: ignore[union-attr]
+
+
+def test_show_draws_a_cluster(tmp_path: Path) -> None:
+    file = tmp_path / "mrft.png"
+    arguments = ["show", "cluster", "h800-2048-mrft", "--figure", str(file)]
+    result = CliRunner().invoke(moesim, arguments)
+    assert result.exit_code == 0, result.output
+    assert file.stat().st_size > 5000
