@@ -19,6 +19,7 @@ from hwmodels.fields import with_numbers
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.profile import KernelProfile
 from hwmodels.spec import Catalogue, Document, Source, Spec, build, expand, override, read_document
+from simulator.network.links import Routing
 from workloads.batch import BatchSpec
 from workloads.model import ModelSpec
 from workloads.parallel import ParallelPlan
@@ -39,7 +40,7 @@ WIRE_FORMATS = {"fp8": FORMATS["fp8_1x128"], "bf16": FORMATS["bf16"]}
 
 
 class CommunicationSpec(Spec):
-    """The expert exchange.
+    """The expert exchange, and the network that all traffic crosses.
 
     Attributes:
         sms: SMs that communication kernels hold; compute has the others, all the time.
@@ -49,6 +50,8 @@ class CommunicationSpec(Spec):
             measured with nothing else running.
         nics: `separate`: exchanges, pipeline messages and gradient rings have a NIC each to
             themselves; `shared`: those of one GPU meet on its NIC.
+        routing: how switches choose among equal paths; see `simulator.network.routing`. What `ecmp`
+            hashes begins with `ranks.seed`.
     """
 
     sms: Annotated[int, Field(ge=1)] = 20
@@ -57,6 +60,7 @@ class CommunicationSpec(Spec):
     routed_nodes_max: Annotated[int, Field(ge=1)] | None = None
     exposed_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     nics: Literal["separate", "shared"] = "separate"
+    routing: Routing = "adaptive"
 
     def exchange_slowdown(self, kind: StepKind) -> float:
         """Return by how much exchanges of a chunk of this kind are slower than alone."""
@@ -266,9 +270,24 @@ class Experiment(Spec):
 
     @property
     def unlike(self) -> tuple[str, ...]:
-        """What makes single ranks differ for good; a whole plane is missed by all of them alike."""
-        broken = any(fault.kind != "plane" for fault in self.cluster.faults)
-        return (*self.ranks.unlike, *(("cluster.faults",) if broken else ()))
+        """What makes single ranks differ for good."""
+        return (*self.ranks.unlike, *self.unlike_links)
+
+    @property
+    def unlike_links(self) -> tuple[str, ...]:
+        """What may make links slower for some ranks than for others.
+
+        A whole plane is missed by all of them alike. Links between switches bind those whose bytes
+        climb to them, unless leaves have as many up as down and bytes spread over all evenly.
+        """
+        cluster = self.cluster
+        climbs = cluster.fabric.diameter(cluster.endpoints) > 1
+        differs = {
+            "cluster.faults": any(fault.kind != "plane" for fault in cluster.faults),
+            "cluster.fabric.oversubscription": climbs and cluster.fabric.tapered,
+            "communication.routing": climbs and self.communication.routing != "adaptive",
+        }
+        return tuple(name for name, is_so in differs.items() if is_so)
 
     @property
     def is_explicit(self) -> bool:

@@ -16,8 +16,8 @@ import numpy as np
 from simulator.blueprint import Blueprint
 from simulator.expansion import STREAMS, Expansion, expand
 from simulator.experiment import Experiment
+from simulator.fabric_slowdowns import FabricSlowdowns
 from simulator.folded import FoldedPlay, exchange_seconds
-from simulator.network_faults import FaultSlowdowns
 from simulator.play.chunk import Engine
 from simulator.play.durations import Slowness, Work, fill_durations
 from simulator.play.graph import Floats, Ints
@@ -96,7 +96,7 @@ def play_explicit(
     engine: Engine,
     message_s: float,
     optimizer: OptimizerSeconds,
-    faults: FaultSlowdowns | None = None,
+    fabric: FabricSlowdowns | None = None,
 ) -> ExplicitPlay:
     """Play every rank.
 
@@ -104,11 +104,11 @@ def play_explicit(
         folded: the same experiment played folded; its prices and slowdowns are used.
         message_s: that one message holds the sending port.
         optimizer: of the end of the step; as slow as the slowest of the ranks that hold a stage.
-        faults: what they slow down, beside what is in the prices.
+        fabric: what the network slows down, beside what is in the prices.
     """
-    player = GroupPlayer.of(experiment, folded, pricer, engine, message_s, faults)
-    if faults is not None:
-        optimizer = optimizer.slowed(faults.ring)
+    player = GroupPlayer.of(experiment, folded, pricer, engine, message_s, fabric)
+    if fabric is not None:
+        optimizer = optimizer.slowed(fabric.ring)
     tiles = player.tiles()
     order_of(player.expansion.graph)  # before threads work it out side by side
     with ThreadPoolExecutor(player.threads(len(tiles))) as threads:
@@ -177,7 +177,7 @@ class GroupPlayer:
     prices: SegmentPrices
     pricer: SegmentPricer
     engine: Engine
-    faults: FaultSlowdowns | None = None
+    fabric: FabricSlowdowns | None = None
 
     @classmethod
     def of(
@@ -187,12 +187,12 @@ class GroupPlayer:
         pricer: SegmentPricer,
         engine: Engine,
         message_s: float,
-        faults: FaultSlowdowns | None = None,
+        fabric: FabricSlowdowns | None = None,
     ) -> "GroupPlayer":
         """Return the player of an experiment; arguments as of `play_explicit`."""
         expansion, plan = expand(folded.blueprint), folded.blueprint
         work = _work(experiment, folded, expansion, message_s)
-        return cls(experiment, plan, expansion, work, folded.prices, pricer, engine, faults)
+        return cls(experiment, plan, expansion, work, folded.prices, pricer, engine, fabric)
 
     def tiles(self) -> list[range]:
         """Return the numbers of all groups, in tiles."""
@@ -286,7 +286,7 @@ class GroupPlayer:
             np.concatenate([draw.slowness for draw in draws], axis=1),
             np.concatenate([draw.jitter for draw in draws], axis=1),
         )
-        nic_exchange, nvlink = self._with_faults(draws, nic, nvlink)
+        nic_exchange, nvlink = self._on_fabric(draws, nic, nvlink)
         exchange_s = exchange_seconds(
             blueprint, self.pricer, load, nic_exchange[slot_rank], nvlink[slot_rank]
         )
@@ -294,21 +294,21 @@ class GroupPlayer:
         ports = nic.reshape(len(nic), -1)  # a message is as slow as the slower of its two
         sender, receiver = expansion.rank[expansion.message], blueprint.pipeline.links.receiver
         seconds[expansion.message] *= np.maximum(ports[sender], ports[receiver])
-        if self.faults is not None:
-            paths = self.faults.message[sender, receiver].reshape(len(sender), -1, load.shape[2])
+        if self.fabric is not None:
+            paths = self.fabric.message[sender, receiver].reshape(len(sender), -1, load.shape[2])
             groups = [draw.group for draw in draws]
             seconds[expansion.message] *= paths[:, groups].reshape(len(sender), -1)
         return seconds
 
-    def _with_faults(
+    def _on_fabric(
         self, draws: list[GroupDraw], nic: Floats, nvlink: Floats
     ) -> tuple[Floats, Floats]:
-        """Return (pp, groups, ep) slowdowns of links in exchanges, those by faults among them."""
-        if self.faults is None:
+        """Return (pp, groups, ep) slowdowns of links in exchanges, the network's among them."""
+        if self.fabric is None:
             return nic, nvlink
         groups = [draw.group for draw in draws]
-        own = self.faults.nvlink.reshape(len(nic), -1, nic.shape[2])[:, groups]
-        return nic * self.faults.exchange[:, groups, None], nvlink * own
+        own = self.fabric.nvlink.reshape(len(nic), -1, nic.shape[2])[:, groups]
+        return nic * self.fabric.exchange[:, groups, None], nvlink * own
 
 
 def _work(

@@ -1,47 +1,56 @@
-"""What faults of the network do to training: how much longer NICs take than on a whole network.
+"""What the network does to training: how much longer bytes take than NICs by themselves need.
 
-Each kind of traffic is played as flows, each GPU the same bytes, before and after the faults, and
-the ratio of the ends is its slowdown:
+Prices know a NIC and nothing behind it. Each kind of traffic is played here as flows, each GPU the
+same bytes, all at once:
 
     exchange  every GPU to the GPU of its place in each other node of its expert group, all groups
-              at once; a group is as slow as its slowest flow
-    message   every GPU of a pipeline rank to that of its pipeline on another rank, at once
+              together; a group is as slow as its slowest flow
+    message   every GPU of a pipeline rank to that of its pipeline on another rank
     ring      every GPU to that of its place in the next node that holds the same stages
 
-What is dead is gone around, over other NICs of the node as `simulator.network.lanes` says, and
-switches spread bytes over all paths that are left (adaptive routing); NVLink is not what binds
-there. Nothing becomes faster by a fault. Faults of whole planes slow all ranks
-alike; others are felt by those that use them, so that every rank has to be played.
+Its slowdown is the end on the network as it is (faults, links between switches and the routes over
+them, where groups sit) over the end on a whole cluster in which nothing but the ports of the NICs
+binds. What is dead is gone around, over other NICs of the node as `simulator.network.lanes` says;
+NVLink is not what binds there. Nothing becomes faster: what others leave idle is not made use of.
+
+Where leaves have as many links up as down and switches spread bytes evenly over them (adaptive
+routing), no link between switches carries more than the ports below it, so that without faults
+every slowdown is 1 and nothing is played. Faults of whole planes slow all ranks alike; anything
+else is felt by those whose bytes pass there, so that every rank has to be played.
+
+Kinds of traffic do not meet: nor do messages of one pair of pipeline ranks those of another, nor
+rings of different stages.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwmodels.cluster import ClusterSpec
 from simulator.blueprint import Blueprint
 from simulator.experiment import Experiment
 from simulator.network.fair import finish
 from simulator.network.flows import Flows
 from simulator.network.lanes import lanes
 from simulator.network.links import Network, check_alive
-from simulator.network.routing import port_paths
+from simulator.network.routing import Routes, port_paths
 from simulator.play.graph import Floats, Ints
 from simulator.price.collectives import LinkRates
 from workloads.parallel import RankMesh
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FaultSlowdowns:
-    """Time / time on the whole network; 1 or more.
+class FabricSlowdowns:
+    """Time / time in which NICs are all that binds; 1 or more.
 
     Attributes:
+        causes: what may slow, in words.
         exchange: (pp, groups) of each expert group.
         message: (pp, pp, pipelines) from pipeline rank to pipeline rank; 1 where none is sent.
         ring: (pp,) of the rings among the ranks that hold the stages of each.
         nvlink: (pp, pipelines) of each GPU's NVLink.
     """
 
+    causes: tuple[str, ...]
     exchange: Floats
     message: Floats
     ring: Floats
@@ -60,61 +69,64 @@ class FaultSlowdowns:
         )
 
     def __str__(self) -> str:
-        """Return what is slowed and by how much, for people."""
+        """Return what is slowed, by what and by how much, for people."""
         slow = int((self.exchange > 1).sum())
         return (
-            f"exchanges of {slow} of {self.exchange.size} expert groups up to "
-            f"{self.exchange.max():.3g}x as long on NICs, messages {self.message.max():.3g}x, "
-            f"gradient rings {self.ring.max():.3g}x"
+            f"{', '.join(self.causes)}: exchanges of {slow} of {self.exchange.size} expert groups "
+            f"up to {self.exchange.max():.3g}x as long on NICs, "
+            f"messages {self.message.max():.3g}x, gradient rings {self.ring.max():.3g}x"
         )
 
 
-def fault_slowdowns(experiment: Experiment, blueprint: Blueprint) -> FaultSlowdowns | None:
-    """Return what the cluster's faults slow down; None without faults.
+def fabric_slowdowns(experiment: Experiment, blueprint: Blueprint) -> FabricSlowdowns | None:
+    """Return what the network slows down; None where it cannot.
 
     Raises:
-        InfeasibleError: ranks are down, or cut off from others; the message names them.
+        InfeasibleError: ranks are down, or cut off from others; the message names them. Or the
+            fabric is not routed yet.
+    """
+    causes = _causes(experiment)
+    return played_slowdowns(experiment, blueprint, causes) if causes else None
+
+
+def _causes(experiment: Experiment) -> tuple[str, ...]:
+    """Return what may slow bytes down behind the NICs, in words."""
+    faults, unlike = experiment.cluster.faults, experiment.unlike_links
+    found = {
+        f"faults ({', '.join(map(str, faults))})": bool(faults),
+        "oversubscription": "cluster.fabric.oversubscription" in unlike,
+        f"{experiment.communication.routing} routing": "communication.routing" in unlike,
+    }
+    return tuple(words for words, is_so in found.items() if is_so)
+
+
+def played_slowdowns(
+    experiment: Experiment, blueprint: Blueprint, causes: tuple[str, ...] = ()
+) -> FabricSlowdowns:
+    """Return the slowdowns, also where they are known to be 1.
+
+    Raises:
+        InfeasibleError: as `fabric_slowdowns`.
     """
     cluster, pipeline = experiment.cluster, blueprint.pipeline
-    if not cluster.faults:
-        return None
-    links = pipeline.links
-    pairs = np.unique(np.stack([links.rank[links.sender], links.receiver], axis=1), axis=0)
-    return _slowdowns(
-        cluster,
-        experiment.plan.mesh(cluster.gpus),
-        tuple(map(tuple, pairs.tolist())),
-        tuple(pipeline.homes.tolist()),
-    )
-
-
-def _slowdowns(
-    cluster: ClusterSpec, mesh: RankMesh, pairs: tuple[tuple[int, int], ...], homes: tuple[int, ...]
-) -> FaultSlowdowns:
+    mesh = experiment.plan.mesh(cluster.gpus)
     whole = Network.of(cluster.model_copy(update={"faults": ()}), routing="adaptive")
-    broken = Network.of(cluster, routing="adaptive")
-    check_alive(broken, np.arange(-(-mesh.ranks // cluster.node.gpus)))
-    gpus, node_gpus = np.arange(mesh.ranks), cluster.node.gpus
-    width = mesh.ranks_per_stage
-    message = np.ones((mesh.pp, mesh.pp, width))
-    for first, second in pairs:
-        own = first * width + np.arange(width)
-        message[first, second] = _slowdown(whole, broken, own, own + (second - first) * width)
-    ring = np.ones(mesh.pp)
-    for home in set(homes):
-        held = np.flatnonzero(np.array(homes) == home)
-        members = gpus.reshape(mesh.pp, width)[held].ravel()
-        nodes = np.unique(members // node_gpus)
-        following = nodes[(np.searchsorted(nodes, members // node_gpus) + 1) % len(nodes)]
-        target = following * node_gpus + members % node_gpus
-        ring[held] = _slowdown(whole, broken, members, target).max()
-    nvlink = whole.bytes_per_s[gpus] / broken.bytes_per_s[gpus]
-    return FaultSlowdowns(
-        _exchanges(whole, broken, mesh), message, ring, nvlink.reshape(mesh.pp, width)
+    seed = experiment.ranks.seed % 2**64  # hashes are of 64 bits
+    given = Network.of(cluster, experiment.communication.routing, seed)
+    check_alive(given, np.arange(-(-mesh.ranks // cluster.node.gpus)))
+    links, gpus = pipeline.links, np.arange(mesh.ranks)
+    pairs = np.unique(np.stack([links.rank[links.sender], links.receiver], axis=1), axis=0)
+    nvlink = whole.bytes_per_s[gpus] / given.bytes_per_s[gpus]
+    return FabricSlowdowns(
+        causes,
+        _exchanges(whole, given, mesh),
+        _messages(whole, given, mesh, pairs),
+        _rings(whole, given, mesh, pipeline.homes),
+        nvlink.reshape(mesh.pp, -1),
     )
 
 
-def _exchanges(whole: Network, broken: Network, mesh: RankMesh) -> Floats:
+def _exchanges(whole: Network, given: Network, mesh: RankMesh) -> Floats:
     """Return (pp, groups) slowdowns of the exchanges of all expert groups, all at once."""
     in_node = whole.cluster.node.gpus
     nodes = mesh.ep // in_node
@@ -125,19 +137,46 @@ def _exchanges(whole: Network, broken: Network, mesh: RankMesh) -> Floats:
     ahead = np.tile(np.arange(1, nodes), mesh.ranks)
     first = gpu // mesh.ep * mesh.ep
     target = first + (gpu - first + ahead * in_node) % mesh.ep
-    ends_s = [_ends_s(network, gpu, target) for network in (whole, broken)]
-    slowest_s = [each.reshape(*groups.shape, -1).max(axis=2) for each in ends_s]
-    return np.asarray(np.maximum(slowest_s[1] / slowest_s[0], 1.0))
+    slowest_s, needed_s = (
+        ends_s.reshape(*groups.shape, -1).max(axis=2)
+        for ends_s in (_ends_s(given, gpu, target), _ports_alone_s(whole, gpu, target))
+    )
+    return np.asarray(np.maximum(slowest_s / needed_s, 1.0))
 
 
-def _slowdown(whole: Network, broken: Network, source: Ints, target: Ints) -> Floats:
+def _messages(whole: Network, given: Network, mesh: RankMesh, pairs: Ints) -> Floats:
+    """Return (pp, pp, pipelines) slowdowns between `pairs` of pipeline ranks, pair by pair."""
+    width = mesh.ranks_per_stage
+    message = np.ones((mesh.pp, mesh.pp, width))
+    for first, second in pairs.tolist():
+        own = first * width + np.arange(width)
+        message[first, second] = _slowdown(whole, given, own, own + (second - first) * width)
+    return message
+
+
+def _rings(whole: Network, given: Network, mesh: RankMesh, homes: Ints) -> Floats:
+    """Return (pp,) slowdowns of the rings through the nodes of each home of stages."""
+    in_node = whole.cluster.node.gpus
+    gpus = np.arange(mesh.ranks).reshape(mesh.pp, -1)
+    ring = np.ones(mesh.pp)
+    for home in np.unique(homes):
+        held = np.flatnonzero(homes == home)
+        members = gpus[held].ravel()
+        nodes = np.unique(members // in_node)
+        following = nodes[(np.searchsorted(nodes, members // in_node) + 1) % len(nodes)]
+        target = following * in_node + members % in_node
+        ring[held] = _slowdown(whole, given, members, target).max()
+    return ring
+
+
+def _slowdown(whole: Network, given: Network, source: Ints, target: Ints) -> Floats:
     """Return (flows,) slowdowns of flows that all start at once; 1 inside a node."""
     in_node = whole.cluster.node.gpus
     slowdown = np.ones(len(source))
     across = source // in_node != target // in_node
     if across.any():
-        ends_s = [_ends_s(each, source[across], target[across]) for each in (whole, broken)]
-        slowdown[across] = np.maximum(ends_s[1] / ends_s[0], 1.0)
+        ends = source[across], target[across]
+        slowdown[across] = np.maximum(_ends_s(given, *ends) / _ports_alone_s(whole, *ends), 1.0)
     return slowdown
 
 
@@ -145,7 +184,18 @@ def _ends_s(network: Network, source: Ints, target: Ints) -> Floats:
     """Return (flows,) when a byte from GPU to GPU of another node is over."""
     across = lanes(network, source, target)
     route = port_paths(network, across.source, across.target, across.flow)
-    ends_s = np.zeros(len(source))
-    flows = Flows.of(route, across.share)
-    np.maximum.at(ends_s, across.flow, finish(flows, network.bytes_per_s, batch=0.0).end_s)
+    return _last_s(network, route, across.flow, across.share)
+
+
+def _ports_alone_s(network: Network, source: Ints, target: Ints) -> Floats:
+    """Return (flows,) when that is over if no link between switches ever binds."""
+    across, topology = lanes(network, source, target), network.topology
+    ports = np.stack([topology.tx(across.source), topology.rx(across.target)], axis=1)
+    return _last_s(network, network.fabric_link(ports.astype(np.int32)), across.flow, across.share)
+
+
+def _last_s(network: Network, route: Routes, flow: Ints, share: Floats) -> Floats:
+    """Return (flows,) when the last lane of each flow is over."""
+    ends_s = np.zeros(int(flow.max()) + 1)
+    np.maximum.at(ends_s, flow, finish(Flows.of(route, share), network.bytes_per_s, 0.0).end_s)
     return ends_s

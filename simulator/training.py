@@ -8,8 +8,8 @@ import numpy as np
 from simulator.blueprint import Blueprint, ChunkKey, blueprint
 from simulator.experiment import EngineName, Experiment
 from simulator.explicit import ExplicitPlay, play_explicit
+from simulator.fabric_slowdowns import FabricSlowdowns, fabric_slowdowns
 from simulator.folded import FoldedPlay, play_folded
-from simulator.network_faults import FaultSlowdowns, fault_slowdowns
 from simulator.play import array, reference
 from simulator.play.chunk import ChunkPlay, Engine
 from simulator.play.pipeline import Pipeline, RankTimes, rank_times
@@ -36,7 +36,7 @@ class TrainingRun:
         explicit: what every rank did, if all were played.
         shared: one pipeline whose traffic meets on its NICs, if they are shared.
         folded_timeline: of the pipeline of folded chunks, each kind of traffic on a NIC of its own.
-        faults: what the cluster's faults slow down, if it has some.
+        fabric: what the network slows down, where it may.
     """
 
     experiment: Experiment
@@ -46,7 +46,7 @@ class TrainingRun:
     explicit: ExplicitPlay | None
     shared: SharedNics | None
     pricer: SegmentPricer
-    faults: FaultSlowdowns | None = None
+    fabric: FabricSlowdowns | None = None
 
     @property
     def workload(self) -> TrainingStep:
@@ -113,9 +113,9 @@ def train(experiment: Experiment) -> TrainingRun:
     """
     plan = blueprint(experiment)
     check_memory(plan.workload.memory_bytes, experiment.cluster.node.chip.hbm_capacity_bytes)
-    faults = fault_slowdowns(experiment, plan)
-    unlike = faults if "cluster.faults" in experiment.unlike else None
-    pricer = _pricer(experiment, plan.workload, faults if unlike is None else None)
+    fabric = fabric_slowdowns(experiment, plan)
+    unlike = fabric if experiment.unlike_links else None
+    pricer = _pricer(experiment, plan.workload, fabric if unlike is None else None)
     engine = ENGINES[experiment.ranks.engine]
     rng = np.random.default_rng(experiment.ranks.seed)
     folded = play_folded(experiment, plan, pricer, engine, rng)
@@ -135,23 +135,23 @@ def train(experiment: Experiment) -> TrainingRun:
     elif experiment.communication.nics == "shared":
         size_bytes = plan.workload.message_bytes
         shared = play_shared_nics(folded, pricer, engine, size_bytes, optimizer)
-    return TrainingRun(experiment, plan, folded, timeline, explicit, shared, pricer, faults)
+    return TrainingRun(experiment, plan, folded, timeline, explicit, shared, pricer, fabric)
 
 
 def _pricer(
-    experiment: Experiment, workload: TrainingStep, faults: FaultSlowdowns | None
+    experiment: Experiment, workload: TrainingStep, fabric: FabricSlowdowns | None
 ) -> SegmentPricer:
     """Return the prices of an experiment.
 
     Args:
-        faults: of which all ranks feel the same.
+        fabric: slowdowns that all ranks feel alike.
     """
     cluster, profile = experiment.cluster, experiment.profile
     rates = link_rates(
         cluster, profile.communication if profile else None, experiment.communication.sms
     )
-    if faults is not None:
-        rates = faults.slowed(rates)
+    if fabric is not None:
+        rates = fabric.slowed(rates)
     nobody = RoutingStatistics(nodes=1, gpus=1, nodes_per_token=0.0, gpus_per_token=0.0)
     return SegmentPricer(
         KernelPricer(cluster.node.chip, profile, experiment.compute_sms),

@@ -41,6 +41,11 @@ class FabricSpec(Kinded, ABC):
     planes: Annotated[int, Field(ge=1, le=4096)] = 1
 
     @property
+    def tapered(self) -> bool:
+        """Whether a leaf has fewer links up than down, so that they may bind what NICs do not."""
+        return False
+
+    @property
     @abstractmethod
     def endpoints_max(self) -> int:
         """Endpoints the fabric can hold, all planes together."""

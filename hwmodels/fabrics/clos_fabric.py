@@ -61,6 +61,11 @@ class FatTreeFabric(ClosFabric, ABC):
         return self
 
     @property
+    def tapered(self) -> bool:
+        """Whether links up of a leaf may bind; see `FabricSpec`."""
+        return self.leaf_down > self.leaf_up
+
+    @property
     def leaf_down(self) -> int:
         """Endpoints on a full leaf."""
         return leaf_ports(self.switch_radix, self.oversubscription or 1.0)[0]

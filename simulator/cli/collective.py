@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwmodels.errors import InputError, UnitError, suggestion
+from simulator.cli.documents import changed_document, set_option
 from simulator.cli.output import console, draw_to, echo_json, json_option
 
 if TYPE_CHECKING:
     from hwmodels.cluster import ClusterSpec
     from hwmodels.library import LibrarySpec
+    from simulator.network.moe_exchange import ExpertTraffic
 
 EXCHANGES = ("dispatch", "combine")
 
@@ -28,15 +30,11 @@ EXCHANGES = ("dispatch", "combine")
 @click.option("--library", help="Preset; datasheet rates without it.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, help="Of random and ecmp.")
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="As nic:17.2, plane:3=0.5.")
-@click.option(
-    "--set",
-    "overrides",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Change one value of the cluster, as in cluster.fabric.planes=4; repeatable.",
-)
+@set_option
 @click.option("--tokens", type=int, default=4096, help="Of dispatch and combine: a GPU's; 4096.")
 @click.option("--mode", default="normal", metavar="normal|low-latency", help="Of the same; normal.")
+@click.option("--sms", type=int, default=20, help="Of the same: SMs it is given; 20.")
+@click.option("--model", default="deepseek-v3", help="Of the same: whose experts; deepseek-v3.")
 @click.option(
     "--figure", type=click.Path(path_type=Path), help="Draw the network, coloured by its load."
 )
@@ -56,14 +54,16 @@ def collective(
     overrides: tuple[str, ...],
     tokens: int,
     mode: str,
+    sms: int,
+    model: str,
     figure: Path | None,
     as_json: bool,
 ) -> None:
     """Time one collective on the network of a cluster: bandwidths, byte bound, busiest links.
 
     KIND is all_gather, reduce_scatter, all_reduce, all_to_all, broadcast or send_recv, with sizes
-    and bus bandwidths as nccl-tests has them; or dispatch or combine, the exchange of an expert
-    layer of DeepSeek-V3 (packed, one group).
+    and bus bandwidths as nccl-tests has them; or dispatch or combine, the exchange of a model's
+    expert layer (packed, one group).
 
     \b
     moesim collective all_to_all --ranks 128 --bytes "16 GiB" --cluster h800-2048-mpft
@@ -75,7 +75,8 @@ def collective(
     cluster, achieved = _cluster(name, overrides, faults), _library(library)
     if kind in EXCHANGES:
         _refuse_for_exchanges(size, placement, groups, algorithm, figure)
-        _exchange(kind, mode, ranks, tokens, cluster, achieved, routing, seed, as_json)
+        traffic = _expert_traffic(model, mode, ranks, tokens)
+        _exchange(kind, mode, traffic, cluster, achieved, sms, routing, seed, as_json)
         return
     from simulator.network.collectives import KINDS
     from simulator.network.links import Network
@@ -109,15 +110,8 @@ def _cluster(name: str, overrides: Iterable[str], faults: tuple[str, ...]) -> "C
     """
     from hwmodels.cluster import CLUSTERS, ClusterSpec
     from hwmodels.spec import build, override
-    from simulator.experiment import parse_override
 
-    document = CLUSTERS.document(name)
-    for text in overrides:
-        path, value = parse_override(text)
-        prefix, _, below = path.partition(".")
-        if prefix != "cluster" or not below:
-            raise InputError(f"--set {text!r}: KEY must begin with 'cluster.', got {path!r}")
-        override(document, ClusterSpec, below, value, f"--set {text}")
+    document = changed_document(CLUSTERS, name, overrides)
     if faults:
         known = document.values.get("faults", [])
         override(document, ClusterSpec, "faults", [*known, *faults], "--fault")
@@ -159,13 +153,36 @@ def _refuse_for_exchanges(
             raise InputError(f"{option}: does not go with dispatch and combine, got {str(value)!r}")
 
 
+def _expert_traffic(name: str, mode: str, ranks: int, tokens: int) -> "ExpertTraffic":
+    """Return what a model's expert layer asks of the network.
+
+    In normal mode a token visits as many nodes as the model's router takes groups of experts; the
+    low-latency kernels do not care about nodes.
+    """
+    from simulator.network.moe_exchange import ExpertTraffic
+    from workloads.model import MODELS
+
+    model = MODELS.load(name)
+    if model.moe is None:
+        raise InputError(f"--model: must have experts, got {name!r}")
+    limited = mode == "normal" and model.moe.groups > 1
+    return ExpertTraffic(
+        ranks=ranks,
+        tokens=tokens,
+        hidden=model.hidden,
+        experts=model.moe.routed_experts,
+        top_k=model.moe.top_k,
+        routed_nodes_max=model.moe.groups_per_token if limited else None,
+    )
+
+
 def _exchange(
     kind: str,
     mode: str,
-    ranks: int,
-    tokens: int,
+    traffic: "ExpertTraffic",
     cluster: "ClusterSpec",
     library: "LibrarySpec | None",
+    sms: int,
     routing: str,
     seed: int,
     as_json: bool,
@@ -173,14 +190,21 @@ def _exchange(
     """Time an expert exchange, played as flows where that is longer than its slowest port."""
     from dataclasses import asdict
 
-    from simulator.network.moe_exchange import ExpertTraffic, moe_exchange
+    from simulator.network.moe_exchange import moe_exchange
     from simulator.tell.collective import show_exchange
 
-    nodes_max = 4 if mode == "normal" else None  # DeepSeek-V3 (arXiv 2412.19437) §2.1.2
-    traffic = ExpertTraffic(ranks=ranks, tokens=tokens, routed_nodes_max=nodes_max)
-    run = moe_exchange(kind, mode, traffic, cluster, library, routing=routing, seed=seed)  # type: ignore[arg-type]
+    run = moe_exchange(
+        kind,  # type: ignore[arg-type]
+        mode,  # type: ignore[arg-type]
+        traffic,
+        cluster,
+        library,
+        sms=sms,
+        routing=routing,
+        seed=seed,
+    )
     if as_json:
-        asked = {"kind": kind, "mode": mode, "ranks": ranks, "tokens": tokens}
-        echo_json(asked | {"cluster": cluster.name, "routing": routing} | asdict(run))
+        asked = {"kind": kind, "mode": mode, "sms": sms, "routing": routing}
+        echo_json(asked | asdict(traffic) | {"cluster": cluster.name} | asdict(run))
         return
-    show_exchange(console(), f"{kind}, {mode} mode, {ranks} ranks on {cluster.name}", run)
+    show_exchange(console(), f"{kind}, {mode} mode, {traffic.ranks} ranks on {cluster.name}", run)

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwmodels.errors import InputError, SpecError, suggestion
+from simulator.cli.documents import changed_document, set_option
 from simulator.cli.output import console, draw_to, echo_json, json_option
 
 if TYPE_CHECKING:
+    from hwmodels.cluster import ClusterSpec
+    from hwmodels.prices import PriceSpec
     from hwmodels.spec import Catalogue
+
+DEFAULT_PRICES = "isca25-table3"
 
 
 def _catalogues() -> "dict[str, Catalogue[Any]]":
@@ -57,25 +62,59 @@ def list_presets(kind: str | None, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="Draw the network of a cluster to this file (.png, .svg, .pdf) instead.",
 )
-def show(kind: str, name: str, as_json: bool, figure: Path | None) -> None:
-    """Print every value of preset NAME with its source.
+@click.option("--prices", metavar="NAME", help="Of a cluster's network; isca25-table3.")
+@set_option
+def show(
+    kind: str,
+    name: str,
+    as_json: bool,
+    figure: Path | None,
+    prices: str | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Print every value of preset NAME with its source; of a cluster also its network.
 
     KIND is chip, node, cluster, price, library, profile, model or experiment.
+
+    \b
+    moesim show chip h800
+    moesim show cluster h800-2048-mpft --figure mpft.png
+    moesim show cluster h800-2048-mpft --set cluster.nodes=2048     (price and power of 16,384 GPUs)
     """
+    from hwmodels.spec import build
     from simulator.tell.summary import show_preset
 
     catalogues, singular = _catalogues(), kind.removesuffix("s")
     if singular not in catalogues:
         raise SpecError(f"show: unknown kind {kind!r}{suggestion(kind, catalogues)}")
     catalogue = catalogues[singular]
+    for option, given in (("--figure", figure), ("--prices", prices)):
+        if given is not None and singular != "cluster":
+            raise InputError(f"{option}: is about the network of a cluster, got a {singular}")
+    document = changed_document(catalogue, name, overrides)
+    spec = build(catalogue.spec, document, name)
     if figure is not None:
-        if singular != "cluster":
-            raise InputError(f"--figure: draws the network of a cluster, got a {singular}")
-        draw_to(figure, catalogue.load(name))
+        draw_to(figure, spec)
         return
-    spec, document = catalogue.load(name), catalogue.document(name)
     if as_json:
         sources = {path: source.model_dump() for path, source in document.sources.items()}
-        echo_json({"values": spec.model_dump(mode="json"), "sources": sources})
-    else:
-        show_preset(console(), spec.model_dump(mode="json"), document)
+        told: dict[str, Any] = {"values": spec.model_dump(mode="json"), "sources": sources}
+        echo_json(told | (_network(spec, prices) if singular == "cluster" else {}))
+        return
+    show_preset(console(), spec.model_dump(mode="json"), document)
+    if singular == "cluster":
+        from simulator.tell.network_facts import show_network
+
+        show_network(console(), spec, _prices(prices))
+
+
+def _prices(name: str | None) -> "PriceSpec":
+    from hwmodels.prices import PRICES
+
+    return PRICES.load(name or DEFAULT_PRICES)
+
+
+def _network(cluster: "ClusterSpec", prices: str | None) -> dict[str, Any]:
+    from simulator.tell.network_facts import network_facts
+
+    return {"network": network_facts(cluster, _prices(prices))}

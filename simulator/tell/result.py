@@ -255,10 +255,7 @@ def _provenance(training: TrainingRun) -> Provenance:
 
 def _communication_basis(training: TrainingRun) -> str:
     basis = training.pricer.exchanges.rates.basis
-    if training.faults is None:
-        return basis
-    names = ", ".join(map(str, training.experiment.cluster.faults))
-    return f"{basis}; faults ({names}): {training.faults}"
+    return basis if training.fabric is None else f"{basis}; {training.fabric}"
 
 
 def _folding(training: TrainingRun) -> str:

@@ -1,202 +1,282 @@
-"""Faults of the network as training feels them: ratios by arithmetic, and who feels them."""
+"""Links between switches as training feels them: factors by hand, and who feels them."""
 
 import numpy as np
 import pytest
 
 from hwmodels.errors import InfeasibleError, SpecError
 from simulator.blueprint import blueprint
-from simulator.fabric_slowdowns import fabric_slowdowns
-from simulator.price.optimizer import RingSeconds
+from simulator.fabric_slowdowns import fabric_slowdowns, played_slowdowns
 from simulator.tell.result import run
 from simulator.training import train
+from tests.clusters import cluster
 from tests.refusals import MPFT, refusal
 
-SMALL = (
-    ("plan.ep", 16),
-    ("cluster.node.chip.hbm_capacity_bytes", "2 TB"),
-    ("ranks.expert_load.sigma", 0.0),
+FABRICS = ("mpft", "mrft", "ft2", "ft3", "roce")
+OVERSUBSCRIPTION, ROUTING = "cluster.fabric.oversubscription", "communication.routing"
+EXPLICIT = ("ranks.play", "explicit")
+SLOW_NICS = (
     ("cluster.node.nic.link_bytes_per_s", "100 Gb/s"),
+    ("cluster.fabric.link_bytes_per_s", "100 Gb/s"),
 )
-"""8 nodes of 8 GPUs, 4 pipeline ranks of one expert group over 2 nodes each; slow NICs bind."""
+"""Slow enough that messages and exchanges show in the step."""
 
 
 @pytest.fixture(scope="module")
-def faulty(small_experiment):
-    """The small experiment with faults and other changes."""
+def on_leaves(small_experiment):
+    """The small experiment, 8 nodes on leaves of few ports; `nodes` nodes to an expert group and a
+    pipeline rank. Every plane looks like every other: node n has one port there.
+    """
 
-    def make(*faults, changes=()):
-        return small_experiment(*SMALL, ("cluster.faults", list(faults)), *changes)
+    def make(radix, oversubscription=1.0, nodes=2, routing="adaptive", changes=()):
+        return small_experiment(
+            ("plan.pp", 8 // nodes),
+            ("plan.ep", 8 * nodes),
+            ("batch.sequences", 192),
+            ("cluster.node.chip.hbm_capacity_bytes", "2 TB"),
+            ("ranks.expert_load.sigma", 0.0),
+            ("cluster.fabric.switch_radix", radix),
+            (OVERSUBSCRIPTION, oversubscription),
+            (ROUTING, routing),
+            *changes,
+        )
 
     return make
 
 
-@pytest.fixture(scope="module")
-def slowdowns(faulty):
-    def make(*faults):
-        experiment = faulty(*faults)
-        return fabric_slowdowns(experiment, blueprint(experiment))
-
-    return make
-
-
-def v3(*faults):
-    experiment = MPFT.with_overrides({"cluster.faults": list(faults)})
+def found(experiment):
     return fabric_slowdowns(experiment, blueprint(experiment))
 
 
-# Ratios
+def by_node(message):
+    """Return the slowdown of each node's messages, those of its 8 GPUs being alike."""
+    per_node = message.reshape(-1, 8)
+    assert (per_node == per_node[:, :1]).all()
+    return per_node[:, 0]
 
 
-def test_without_faults_there_is_nothing_to_slow_down(slowdowns, faulty):
-    assert slowdowns() is None
-    assert train(faulty()).fabric is None
+# By hand
 
 
-@pytest.mark.parametrize("planes", [1, 2, 4])
-def test_planes_that_are_down_leave_the_others_their_bytes(planes):
-    """8/7 for one plane of eight: exchanges, messages and rings alike, everywhere."""
-    found = v3(*(f"plane:{plane}" for plane in range(planes)))
-    ratio = 8 / (8 - planes)
-    assert found.exchange == pytest.approx(np.full((16, 2), ratio), rel=1e-9)
-    assert found.ring == pytest.approx(np.full(16, ratio), rel=1e-9)
-    assert found.message.max() == pytest.approx(ratio, rel=1e-9)
-    assert (found.nvlink == 1).all()
-
-
-@pytest.mark.parametrize(("fault", "ratio"), [("nic:17.2=0.5", 2), ("nic:17.2", 8 / 7)])
-def test_one_nic_slows_the_groups_that_contain_it_and_no_other(fault, ratio):
-    """Node 17 is the second of pipeline rank 1, so of its first expert group; pipeline rank 14
-    holds the same stages and shares its rings.
+def test_only_messages_that_climb_share_the_uplink(on_leaves):
+    """Leaves of 4 nodes with one uplink: pipeline ranks 0 and 1 on one, 2 and 3 on the other. Both
+    nodes of rank 1 send to rank 2 over one link. Of a ring, one node at a time climbs.
     """
-    found = v3(fault)
-    expected = np.ones((16, 2))
-    expected[1, 0] = ratio
-    assert found.exchange == pytest.approx(expected, rel=1e-9)
-    ring = np.ones(16)
-    ring[[1, 14]] = ratio
-    assert found.ring == pytest.approx(ring, rel=1e-9)
-    slow = found.message > 1 + 1e-9
-    pairs = {tuple(pair) for pair in np.argwhere(slow.any(axis=2)).tolist()}
-    assert pairs == {(0, 1), (1, 2), (2, 1), (1, 0)}
-    assert set(np.flatnonzero(slow.any(axis=(0, 1))) // 8) == {1}
-    if fault.endswith("=0.5"):  # a slow NIC keeps its own messages
-        assert np.flatnonzero(slow.any(axis=(0, 1))).tolist() == [8 + 2]
+    slowdowns = found(on_leaves(radix=6, oversubscription=4))
+    message = np.ones((4, 4, 16))
+    message[1, 2] = message[2, 1] = 2.0
+    assert slowdowns.message == pytest.approx(message, rel=1e-12)
+    for alike in (slowdowns.exchange, slowdowns.ring, slowdowns.nvlink):
+        assert (alike == 1).all()
 
 
-def test_a_slow_node_slows_its_nvlink_too(slowdowns):
-    found = slowdowns("node:3=0.5")
-    nvlink = np.ones((4, 16))
-    nvlink[1, 8:] = 2
-    assert found.nvlink == pytest.approx(nvlink, rel=1e-12)
-    assert found.exchange[:, 0] == pytest.approx([1, 2, 1, 1], rel=1e-9)
+def test_groups_that_straddle_leaves_wait_for_the_uplink_they_share(on_leaves):
+    """Leaves of 3 nodes with one uplink hold nodes 0-2, 3-5, 6 and 7; groups are 0-3 and 4-7.
 
-
-def test_exchanges_inside_a_node_do_not_feel_nics(faulty):
-    experiment = faulty("nic:3.1", changes=(("plan.ep", 8),))
-    found = fabric_slowdowns(experiment, blueprint(experiment))
-    assert (found.exchange == 1).all()
-    assert found.message.max() > 1
-
-
-def test_a_ring_bound_by_nvlink_feels_a_slow_nic_late():
-    """Of 3 s NICs need 2: half as fast they need 4; a little slower, NVLink still binds."""
-    rings = RingSeconds(("a",), np.full((1, 2), 3.5), np.full((1, 2), 3.0), np.full((1, 2), 2.0))
-    slowed = rings.slowed(np.array([1.25, 2.0]))
-    assert slowed.seconds.tolist() == [[3.5, 4.5]]
-    assert slowed.moving_s.tolist() == [[3.0, 4.0]]
-    assert slowed.nic_s.tolist() == [[2.5, 4.0]]
-
-
-# A step
-
-
-def test_a_plane_that_is_down_is_folded_and_slows_what_nics_bind(faulty):
-    whole, broken = train(faulty()), train(faulty("plane:3"))
-    assert broken.explicit is None
-    rates, slow = whole.pricer.exchanges.rates, broken.pricer.exchanges.rates
-    for name in ("dispatch_nic", "combine_nic", "message_nic"):
-        assert getattr(slow, name) == pytest.approx(getattr(rates, name) * 7 / 8, rel=1e-9)
-    assert slow.nvlink == rates.nvlink
-    assert broken.times.step_s > whole.times.step_s
-
-
-def test_slower_nics_are_those_of_which_a_plane_is_down(faulty):
-    """7 of 8 planes at 400 Gb/s carry what 8 carry at 350."""
-    link = ("cluster.node.nic.link_bytes_per_s", "87.5 Gb/s")
-    broken, slow = train(faulty("plane:0")), train(faulty(changes=(link,)))
-    assert broken.times.step_s == pytest.approx(slow.times.step_s, rel=1e-9)
-
-
-def test_explicit_and_folded_ranks_feel_a_plane_alike(faulty):
-    both = [faulty("plane:3", changes=(("ranks.play", play),)) for play in ("auto", "explicit")]
-    folded, explicit = map(train, both)
-    assert explicit.times.step_s == pytest.approx(folded.times.step_s, rel=1e-9)
-
-
-def test_a_plane_that_is_down_goes_with_shared_nics(faulty):
-    shared = train(faulty("plane:3", changes=(("communication.nics", "shared"),)))
-    assert shared.times.step_s > train(faulty("plane:3")).times.step_s
-
-
-def test_a_slow_nic_is_a_straggling_one(faulty):
-    """Two descriptions of one thing, until the rings: those see that NVLink binds."""
-    straggler = {"gpu": 26, "part": "nic", "slowdown": 2.0}
-    fault = train(faulty("nic:3.2=0.5"))
-    twin = train(faulty(changes=(("ranks.stragglers", [straggler]),)))
-    assert fault.explicit.finish_s == pytest.approx(twin.explicit.finish_s, rel=1e-9)
-    whole = train(faulty(changes=(("ranks.play", "explicit"),))).explicit
-    assert fault.explicit.step_s > whole.step_s
-    later_s = fault.explicit.optimizer_s - whole.optimizer_s
-    assert (later_s[[1, 2]] > 0).all()  # two pipeline ranks of DualPipe hold the same stages
-    assert later_s[[0, 3]] == pytest.approx(0.0, abs=1e-12)
-
-
-def test_a_slow_node_is_eight_gpus_with_slow_links(faulty):
-    """At 400 Gb/s, where NVLink binds exchanges."""
-    fast = ("cluster.node.nic.link_bytes_per_s", "400 Gb/s")
-    stragglers = [
-        {"gpu": gpu, "part": part, "slowdown": 2.0}
-        for gpu in range(24, 32)
-        for part in ("nic", "nvlink")
-    ]
-    fault = train(faulty("node:3=0.5", changes=(fast,)))
-    twin = train(faulty(changes=(fast, ("ranks.stragglers", stragglers))))
-    assert fault.explicit.finish_s == pytest.approx(twin.explicit.finish_s, rel=1e-9)
-
-
-def test_every_rank_is_played_where_faults_set_them_apart(faulty):
-    experiment = faulty("plane:3", "nic:3.2")
-    assert experiment.unlike == ("cluster.faults",)
-    assert experiment.is_explicit
-    assert not faulty("plane:3").is_explicit
-    result = run(experiment)
-    assert result.play.mode == "explicit"
-    basis = result.provenance.communication_basis
-    assert "; faults (plane:3, nic:3.2): exchanges of 4 of 4 expert groups up to 1.33x" in basis
-
-
-# Refused
+    The middle leaf sends 3 -> 0, 1, 2 and 4, 5 -> 6, 7: seven units where a NIC sends three. Each
+    group has a flow there. From rank 0 to rank 1 the first leaf sends three messages up, each a
+    third of the rate; 2 -> 6 leaves two thirds of the way down to node 7, and 3 -> 7 takes them.
+    """
+    slowdowns = found(on_leaves(radix=4, oversubscription=3, nodes=4))
+    assert slowdowns.exchange == pytest.approx(np.full((2, 1), 7 / 3), rel=1e-12)
+    assert by_node(slowdowns.message[0, 1]) == pytest.approx([3, 3, 3, 1.5], rel=1e-12)
+    assert (slowdowns.ring == 1).all()
 
 
 @pytest.mark.parametrize(
-    ("faults", "error", "message"),
+    ("routing", "nodes"), [("adaptive", [4 / 3] * 4), ("static", [2, 2, 1, 2])]
+)
+def test_static_routes_collide_where_adaptive_ones_share(on_leaves, routing, nodes):
+    """Four nodes send to the next leaf over three uplinks.
+
+    By place under their leaf 0 to 2 are reached by uplinks 0 to 2 and down by the same; 3, the
+    fourth choice, by uplink 0 and down by link 1. So 0 and 3 share the way up, 1 and 3 the way
+    down, and 2 has its own.
+    """
+    slowdowns = found(on_leaves(radix=8, oversubscription=1.34, nodes=4, routing=routing))
+    assert by_node(slowdowns.message[0, 1]) == pytest.approx(nodes, rel=1e-12)
+
+
+def test_a_whole_step_on_a_tapered_fabric():
+    """MPFT with leaves of 48 nodes and 12 uplinks: three pipeline ranks of 16 nodes a leaf, so that
+    16 messages cross 12 links between ranks 2 and 3, 5 and 6, and so on; groups of 8 nodes do not
+    straddle leaves, and of a ring one message climbs.
+    """
+    slowdowns = found(MPFT.with_overrides({OVERSUBSCRIPTION: 4}))
+    message = np.ones((16, 16, 128))
+    for first in (2, 5, 8, 11, 14):
+        message[first, first + 1] = message[first + 1, first] = 16 / 12
+    assert slowdowns.message == pytest.approx(message, rel=1e-12)
+    assert (slowdowns.exchange == 1).all()
+    assert (slowdowns.ring == 1).all()
+
+
+def test_groups_on_a_tapered_tree_of_all_ports():
+    """FT2 with leaves of 6 nodes and 12 uplinks. Of 8 nodes, groups have a, b under two leaves, and
+    send a x b flows of 8 GPUs up from each. Leaves 0, 1 and 2 hold (6), (2, 4), (4, 2) nodes of
+    groups 0 to 2 of 8, and so on: the middle one sends 8 (2 x 6 + 4 x 4) = 224 over 12 links, where
+    a NIC sends 7 units.
+    """
+    experiment = MPFT.with_overrides({"cluster": "h800-2048-ft2", OVERSUBSCRIPTION: 4})
+    assert found(experiment).exchange.max() == pytest.approx(224 / 12 / 7, rel=1e-12)
+
+
+# Where no link binds
+
+
+@pytest.mark.parametrize("routing", ["adaptive", "static"])
+@pytest.mark.parametrize("fabric", FABRICS)
+def test_full_fabrics_slow_nothing(fabric, routing):
+    """Exactly 1, as is taken for granted of adaptive routing: nothing is played there."""
+    changes = {"cluster": f"h800-2048-{fabric}", ROUTING: routing}
+    experiment = MPFT.with_overrides(changes)
+    slowdowns = played_slowdowns(experiment, blueprint(experiment))
+    for each in (slowdowns.exchange, slowdowns.message, slowdowns.ring, slowdowns.nvlink):
+        assert (each == 1).all()
+    assert (found(experiment) is None) == (routing == "adaptive")
+
+
+@pytest.mark.parametrize("routing", ["static", "ecmp"])
+def test_under_one_leaf_there_is_nothing_to_choose(on_leaves, routing):
+    experiment = on_leaves(radix=16, routing=routing)
+    assert experiment.unlike_links == ()
+    assert found(experiment) is None
+    slowdowns = played_slowdowns(experiment, blueprint(experiment))
+    assert all((each == 1).all() for each in (slowdowns.exchange, slowdowns.message))
+
+
+def test_fast_links_between_switches_make_up_for_few_of_them(on_leaves):
+    """A fourth of the links, each four times as fast as a NIC."""
+    fast = ("cluster.fabric.link_bytes_per_s", "1600 Gb/s")
+    slowdowns = found(on_leaves(radix=6, oversubscription=4, changes=(fast,)))
+    assert (slowdowns.message == 1).all()
+
+
+# Laws
+
+
+@pytest.mark.parametrize("radix", [4, 6])
+def test_oversubscription_never_makes_a_step_shorter(on_leaves, radix):
+    changes = (EXPLICIT, *SLOW_NICS)
+    full, tapered = (
+        train(on_leaves(radix, ratio, nodes=4, changes=changes)).times.step_s
+        for ratio in (1.0, radix - 1.0)
+    )
+    assert tapered > full
+
+
+@pytest.mark.parametrize("fabric", ["mpft", "ft2"])
+@pytest.mark.parametrize("ratio", [1.0, 4.0])
+def test_hashed_paths_are_never_better_than_all_of_them(fabric, ratio):
+    changes = {"cluster": f"h800-2048-{fabric}", OVERSUBSCRIPTION: ratio}
+    spread = MPFT.with_overrides(changes)
+    spread = played_slowdowns(spread, blueprint(spread))
+    for seed in range(2):
+        hashed = found(MPFT.with_overrides(changes | {ROUTING: "ecmp", "ranks.seed": seed}))
+        assert (hashed.exchange.max(axis=1) >= spread.exchange.max(axis=1) * (1 - 1e-9)).all()
+        assert (hashed.message.max(axis=2) >= spread.message.max(axis=2) * (1 - 1e-9)).all()
+        assert (hashed.ring >= spread.ring * (1 - 1e-9)).all()
+        assert hashed.message.max() > spread.message.max()
+
+
+def test_a_seed_decides_which_hashed_paths_collide():
+    first, same, other = (
+        found(MPFT.with_overrides({ROUTING: "ecmp", "ranks.seed": seed})).message
+        for seed in (0, 0, 2**64 + 1)
+    )
+    assert (first == same).all()
+    assert (first != other).any()
+
+
+def test_hashed_paths_lengthen_a_step(on_leaves):
+    """Beside static routes, which do not collide on leaves of 4 nodes with 4 uplinks."""
+    static, hashed = (
+        train(on_leaves(8, nodes=4, routing=routing, changes=SLOW_NICS)).times.step_s
+        for routing in ("static", "ecmp")
+    )
+    assert hashed > static
+
+
+def test_folded_and_explicit_ranks_agree_where_nothing_binds(on_leaves):
+    folded = train(on_leaves(8, changes=SLOW_NICS))
+    explicit = train(on_leaves(8, routing="static", changes=SLOW_NICS))
+    assert folded.explicit is None
+    assert explicit.explicit is not None
+    assert explicit.times.step_s == pytest.approx(folded.times.step_s, rel=1e-9)
+
+
+def test_twice_the_oversubscription_is_half_the_links(on_leaves):
+    """What is left of a bundle counts, not why: 2 of 4 uplinks, or 4 at half the rate."""
+    slow = [
+        f"link:{plane}.{leaf}.{up}=0.5" for plane in range(8) for leaf in (0, 1) for up in range(4)
+    ]
+    broken = found(on_leaves(8, nodes=4, changes=(("cluster.faults", slow),)))
+    tapered = found(on_leaves(6, 2.0, nodes=4))
+    assert broken.message == pytest.approx(tapered.message, rel=1e-12)
+    assert broken.exchange == pytest.approx(tapered.exchange, rel=1e-12)
+    assert tapered.message.max() == pytest.approx(2.0, rel=1e-12)
+
+
+# Who feels it, and how it is told
+
+
+@pytest.mark.parametrize(
+    ("ratio", "tapered"), [(None, False), (1, False), (1.01, False), (2, True)]
+)
+def test_a_leaf_with_fewer_links_up_than_down_is_tapered(ratio, tapered):
+    """64 ports at 1.01 are 31 down and 31 up."""
+    changes = {} if ratio is None else {"fabric__oversubscription": ratio}
+    assert cluster(**changes).fabric.tapered is tapered
+    assert not cluster("h800-512-rail-only").fabric.tapered
+
+
+def test_every_rank_is_played_where_links_may_set_them_apart(on_leaves):
+    experiment = on_leaves(6, 4, routing="ecmp")
+    assert experiment.unlike == (OVERSUBSCRIPTION, ROUTING)
+    result = run(experiment)
+    assert result.play.mode == "explicit"
+    assert "; oversubscription, ecmp routing: exch" in result.provenance.communication_basis
+    plain = run(on_leaves(6, routing="adaptive"))
+    assert plain.play.mode == "folded"
+    assert "oversubscription" not in plain.provenance.communication_basis
+
+
+def test_faults_on_a_tapered_fabric_are_told_with_it(on_leaves):
+    """A plane is missed by all alike, the uplink by some. Of GPUs whose own plane it is, bytes are
+    over sooner, in parts beside those of others.
+    """
+    slowdowns = found(on_leaves(6, 4, changes=(("cluster.faults", ["plane:3"]),)))
+    assert slowdowns.causes == ("faults (plane:3)", "oversubscription")
+    assert slowdowns.exchange == pytest.approx(np.full((4, 1), 8 / 7), rel=1e-9)
+    assert slowdowns.message[0, 1].max() == pytest.approx(8 / 7, rel=1e-9)
+    assert slowdowns.message[1, 2].max() == pytest.approx(16 / 7, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
     [
-        (["node:12"], InfeasibleError, "node 12 is down, and with it GPUs 96 to 103"),
-        ([f"nic:4.{nic}" for nic in range(8)], InfeasibleError, "ranks on node 4 are cut off"),
-        ([f"plane:{plane}" for plane in range(8)], InfeasibleError, "are cut off"),
-        (["nic:256.0"], SpecError, "node must be below 256, got nic:256.0"),
-        (["nic"], SpecError, "must be one of node:NODE"),
+        ({OVERSUBSCRIPTION: 4, "ranks.play": "folded"}, SpecError, f"but {OVERSUBSCRIPTION} sets"),
+        ({ROUTING: "ecmp", "ranks.play": "folded"}, SpecError, f"but {ROUTING} sets them apart"),
+        ({ROUTING: "ecmp", "communication.nics": "shared"}, SpecError, f"({ROUTING} asks for it)"),
+        ({ROUTING: "random"}, SpecError, "communication.routing"),
     ],
 )
-def test_ranks_without_a_network_are_named(faults, error, message):
-    found = refusal({"cluster.faults": faults})
-    assert isinstance(found, error)
-    assert message in str(found)
-    assert "\n" not in str(found)
+def test_what_cannot_be_is_refused_in_one_line(values, error, message):
+    refused = refusal(values)
+    assert isinstance(refused, error)
+    assert message in str(refused)
+    assert "\n" not in str(refused)
 
 
-def test_single_faults_cannot_be_folded_nor_meet_on_shared_nics():
-    fault = {"cluster.faults": ["nic:17.2"]}
-    assert "cluster.faults sets them apart" in str(refusal(fault | {"ranks.play": "folded"}))
-    shared = refusal(fault | {"communication.nics": "shared"})
-    assert "(cluster.faults asks for it)" in str(shared)
+def test_a_fabric_without_known_routes_can_only_be_full(small_experiment):
+    """Slim Fly is counted, not routed: taken to bind nothing, and not asked to hash."""
+    fly = {
+        "kind": "slim_fly",
+        "q": 5,
+        "switch_radix": 64,
+        "link_bytes_per_s": "400 Gb/s",
+        "host_latency_s": "2 us",
+        "hop_latency_s": "1 us",
+    }
+    assert found(small_experiment(("cluster.fabric", fly))) is None
+    with pytest.raises(InfeasibleError, match="slim_fly, which is not routed yet"):
+        found(small_experiment(("cluster.fabric", fly), (ROUTING, "ecmp")))

@@ -64,7 +64,7 @@ def test_load_changes_the_picture(tmp_path: Path) -> None:
         ),
         (
             ["chip", "h800", "--figure", "x.png"],
-            "--figure: draws the network of a cluster, got a chip",
+            "--figure: is about the network of a cluster, got a chip",
         ),
         (
             ["cluster", "h800-2048-mpft", "--figure", "missing/x.png"],
