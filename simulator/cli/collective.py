@@ -78,16 +78,12 @@ def collective(
         traffic = _expert_traffic(model, mode, ranks, tokens)
         _exchange(kind, mode, traffic, cluster, achieved, sms, routing, seed, as_json)
         return
-    from simulator.network.collectives import KINDS
     from simulator.network.links import Network
     from simulator.network.placement import place
     from simulator.network.run import run_groups
-    from simulator.tell.collective import Told, link_load
+    from simulator.tell.collective import Told, link_load, show_collective
 
-    if kind not in KINDS:
-        known = (*KINDS, *EXCHANGES)
-        raise InputError(f"collective: unknown kind {kind!r}{suggestion(kind, known)}")
-    size_bytes = _size(size)
+    size_bytes = _size(kind, size)
     network = Network.of(cluster, routing, seed)
     gpus = place(cluster, ranks, groups, placement, seed)
     runs = run_groups(kind, size_bytes, gpus, network, achieved, algorithm)
@@ -96,10 +92,8 @@ def collective(
         draw_to(figure, cluster, link_load(told))
     if as_json:
         echo_json(told.as_dict())
-        return
-    from simulator.tell.collective import show_collective
-
-    show_collective(console(), told)
+    else:
+        show_collective(console(), told)
 
 
 def _cluster(name: str, overrides: Iterable[str], faults: tuple[str, ...]) -> "ClusterSpec":
@@ -126,9 +120,18 @@ def _library(name: str | None) -> "LibrarySpec | None":
     return LIBRARIES.load(name)
 
 
-def _size(text: str | None) -> float:
-    from hwmodels.units import BYTES, parse_quantity
+def _size(kind: str, text: str | None) -> float:
+    """Return the bytes of a collective.
 
+    Raises:
+        InputError: there is no such collective, or no size of it.
+    """
+    from hwmodels.units import BYTES, parse_quantity
+    from simulator.network.collectives import KINDS
+
+    if kind not in KINDS:
+        near = suggestion(kind, (*KINDS, *EXCHANGES))
+        raise InputError(f"collective: unknown kind {kind!r}{near}")
     if text is None:
         raise InputError("--bytes: is needed for a collective, such as --bytes '1 GiB', got none")
     try:

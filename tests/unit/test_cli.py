@@ -69,6 +69,7 @@ def test_run_prints_one_json_document_and_nothing_else():
         "intervals",
         "samples",
         "ranks",
+        "nics",
         "play",
         "provenance",
     }

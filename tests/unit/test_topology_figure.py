@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from hwmodels.cluster import CLUSTERS
+from hwmodels.errors import InfeasibleError
 from simulator.cli import moesim
 from simulator.tell import topology as picture
 from simulator.tell.topology import LinkLoad, draw_cluster
@@ -40,9 +41,14 @@ def test_a_line_is_as_busy_as_its_busiest_cable_in_either_direction() -> None:
 
 
 @pytest.mark.parametrize("name", CLUSTERS.names())
-def test_every_preset_can_be_drawn(name: str, tmp_path: Path) -> None:
-    draw_cluster(CLUSTERS.load(name), tmp_path / "cluster.png")
-    assert (tmp_path / "cluster.png").stat().st_size > 5000
+def test_every_preset_is_drawn_or_says_why_not(name: str, tmp_path: Path) -> None:
+    cluster, file = CLUSTERS.load(name), tmp_path / "cluster.png"
+    if cluster.fabric.kind in ("slim_fly", "dragonfly"):
+        with pytest.raises(InfeasibleError, match="which is not routed yet"):
+            draw_cluster(cluster, file)
+        return
+    draw_cluster(cluster, file)
+    assert file.stat().st_size > 5000
 
 
 def test_load_changes_the_picture(tmp_path: Path) -> None:
