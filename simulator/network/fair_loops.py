@@ -39,7 +39,7 @@ class Crossings(NamedTuple):
         due_s: (flows,) end at the rate of now.
         end_s: (flows,) end, negative until then.
         alive: (flows,) those that move, at the front of their component's part.
-        near: (flows,) those that are due soon; room for the loops.
+        near: (flows,) those that are due soon, in their component's part; room for the loops.
         movers: (links,) entries of `flow` that are looked at.
         rising, rising_weight: (links,) rows, and flows in them, whose rates still rise.
         free: (links,) bytes/s not given away.
@@ -74,7 +74,7 @@ class Loops(NamedTuple):
 
     label_components: Callable[..., Ints]
     divide_all: Callable[..., None]
-    play_all: Callable[..., int]
+    play_some: Callable[..., int]
 
 
 def label_components(link_start: Ints, link: Ints, links: int) -> Ints:
@@ -101,10 +101,10 @@ def divide_all(net: Crossings) -> None:
         divide(net, component, net.flow_first[component + 1])
 
 
-def play_all(net: Crossings, batch: float) -> int:
-    """Fill `end_s`; return how often the links of a component were divided."""
+def play_some(net: Crossings, batch: float, first: int, last: int) -> int:
+    """Fill `end_s` of components [first, last); return how often links of one were divided."""
     allocations = 0
-    for component in range(net.flow_first.size - 1):
+    for component in range(first, last):
         allocations += play(net, component, batch)
     return allocations
 
@@ -144,35 +144,35 @@ def end_of_batch(net: Crossings, first: int, last: int, now: float, batch: float
         net.due_s[flow] = now + net.left_bytes[flow] / net.rate[flow]
         earliest = min(earliest, net.due_s[flow])
     window = max(batch, SAME)
-    nearest = 0
+    nearest = first  # components do not share their room
     for a in range(first, last):
         if net.due_s[net.alive[a]] <= earliest * (1 + window):
             net.near[nearest] = net.alive[a]
             nearest += 1
     for _ in range(WINDOWS):
-        until = latest_within(net, nearest, earliest * (1 + window))
-        if window <= SAME or bearable(net, nearest, until, batch):
+        until = latest_within(net, first, nearest, earliest * (1 + window))
+        if window <= SAME or bearable(net, first, nearest, until, batch):
             return until
         window *= NARROWER
-    return latest_within(net, nearest, earliest * (1 + SAME))
+    return latest_within(net, first, nearest, earliest * (1 + SAME))
 
 
-def latest_within(net: Crossings, nearest: int, limit_s: float) -> float:
-    """Return the latest end up to `limit_s`."""
+def latest_within(net: Crossings, first: int, nearest: int, limit_s: float) -> float:
+    """Return the latest end up to `limit_s` of the near flows [first, nearest)."""
     latest = 0.0
-    for n in range(nearest):
+    for n in range(first, nearest):
         if net.due_s[net.near[n]] <= limit_s:
             latest = max(latest, net.due_s[net.near[n]])
     return latest
 
 
-def bearable(net: Crossings, nearest: int, until: float, batch: float) -> bool:
+def bearable(net: Crossings, first: int, nearest: int, until: float, batch: float) -> bool:
     """Return whether no link has lost more than its part of `until` if the next end is then."""
     part = batch / (1 + batch) * until
-    for n in range(nearest):
+    for n in range(first, nearest):
         lose(net, net.near[n], until, net.losing_bytes)
     fits = True
-    for n in range(nearest):
+    for n in range(first, nearest):
         flow = net.near[n]
         for crossing in range(net.link_start[flow], net.link_start[flow + 1]):
             link = net.link[crossing]
@@ -246,7 +246,7 @@ def count_movers(net: Crossings, link: int) -> None:
 HELPERS = (count_movers, divide, lose, latest_within, bearable, end_of_batch, play)
 """What the loops call; compiled into them."""
 
-PLAIN = Loops(label_components, divide_all, play_all)
+PLAIN = Loops(label_components, divide_all, play_some)
 """The loops as they stand, run by the interpreter."""
 
 

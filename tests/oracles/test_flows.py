@@ -201,7 +201,7 @@ def played(flows, bytes_per_s, batch=0.0, loops=PLAIN):
     rows = np.flatnonzero((flows.moved_bytes > 0) & (flows.route >= 0).any(axis=1))
     capacity = np.asarray(bytes_per_s, dtype=np.float64)
     net, rows = fair.crossings(flows, rows, capacity, loops)
-    allocations = loops.play_all(net, batch)
+    allocations = loops.play_some(net, batch, 0, len(net.flow_first) - 1)
     end_s = np.zeros(len(flows))
     end_s[rows] = net.end_s
     return end_s, allocations
