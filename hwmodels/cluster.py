@@ -1,7 +1,7 @@
 """A cluster: equal nodes on one scale-out fabric."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,14 @@ from hwmodels.spec import Catalogue, Spec
 Fabric = Annotated[SerializeAsAny[FabricSpec], BeforeValidator(FabricSpec.of_kind)]
 
 
+def _several(faults: Any) -> Any:
+    """A single fault need not stand in a list."""
+    return (faults,) if isinstance(faults, str) else faults
+
+
+Faults = Annotated[tuple[FaultSpec, ...], BeforeValidator(_several)]
+
+
 class ClusterSpec(Spec):
     """`nodes` times `node`, joined by `fabric`.
 
@@ -28,7 +36,7 @@ class ClusterSpec(Spec):
     nodes: Annotated[int, Field(ge=1, le=10**6)]
     node: NodeSpec
     fabric: Fabric
-    faults: tuple[FaultSpec, ...] = ()
+    faults: Faults = ()
 
     @model_validator(mode="after")
     def _fabric_fits_the_nodes(self) -> "ClusterSpec":
@@ -57,12 +65,12 @@ class ClusterSpec(Spec):
         return min(self.nodes * self.node.ports, self.fabric.endpoints_max)
 
     def topology(self) -> Topology:
-        """Return the fabric wired to the nodes, its ports at the rate of the NICs.
+        """Return the fabric wired to the nodes, its ports at the rate of the NICs behind PCIe.
 
         Raises:
             InfeasibleError: the fabric is not routed yet.
         """
-        rate = self.node.nic.link_bytes_per_s
+        rate = self.node.port_bytes_per_s
         return self.fabric.topology(self.nodes, self.node.ports, rate)
 
     def degraded_bytes_per_s(self) -> npt.NDArray[np.float64]:

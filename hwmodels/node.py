@@ -63,7 +63,7 @@ class NodeSpec(Spec):
     Attributes:
         gpus: GPUs of the scale-up domain.
         nics: compute-network NICs; storage and management NICs are not counted.
-        pcie_bytes_per_s: one GPU to its NIC or the host, one direction.
+        pcie_bytes_per_s: one GPU to its NICs or the host, one direction.
     """
 
     name: str
@@ -119,9 +119,19 @@ class NodeSpec(Spec):
         return self.nics * self.nic.ports
 
     @property
+    def port_bytes_per_s(self) -> float:
+        """One NIC port, one direction: its link, or its share of the PCIe of the GPUs behind it."""
+        return min(self.nic.link_bytes_per_s, self.pcie_bytes_per_s * self.gpus / self.ports)
+
+    @property
+    def pcie_binds(self) -> bool:
+        """Whether NICs could do more than PCIe feeds them."""
+        return self.port_bytes_per_s < self.nic.link_bytes_per_s
+
+    @property
     def scale_out_bytes_per_s(self) -> float:
-        """All NICs together, one direction."""
-        return self.ports * self.nic.link_bytes_per_s
+        """All NICs together, one direction, as far as PCIe feeds them."""
+        return self.ports * self.port_bytes_per_s
 
     @property
     def scale_out_bytes_per_s_per_gpu(self) -> float:

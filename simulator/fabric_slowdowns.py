@@ -70,11 +70,16 @@ class FabricSlowdowns:
 
     def __str__(self) -> str:
         """Return what is slowed, by what and by how much, for people."""
-        slow = int((self.exchange > 1).sum())
+        factors, groups = np.unique(np.round(self.exchange, 3), return_counts=True)
+        exchanges = ", ".join(
+            f"{factor:.3g}x in {count} of {self.exchange.size} expert groups"
+            for factor, count in zip(factors.tolist(), groups.tolist(), strict=True)
+            if factor > 1 or len(factors) == 1
+        )
         return (
-            f"{', '.join(self.causes)}: exchanges of {slow} of {self.exchange.size} expert groups "
-            f"up to {self.exchange.max():.3g}x as long on NICs, "
-            f"messages {self.message.max():.3g}x, gradient rings {self.ring.max():.3g}x"
+            f"{', '.join(self.causes)}: time on NICs of exchanges {exchanges}, "
+            f"of messages up to {self.message.max():.3g}x, "
+            f"of gradient rings up to {self.ring.max():.3g}x"
         )
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from simulator.network.moe_exchange import ExpertTraffic
 
 EXCHANGES = ("dispatch", "combine")
+ALGORITHMS = "ring, tree, hierarchical, in-network, pairwise, one-shot, two-shot"
+SIZE_LEAST, SIZE_MOST = 1.0, 2.0**60
 
 
 @click.command()
@@ -26,7 +28,7 @@ EXCHANGES = ("dispatch", "combine")
 @click.option("--placement", default="packed", metavar="packed|random|spread", show_default=True)
 @click.option("--groups", type=int, default=1, help="Disjoint groups that do it at once; 1.")
 @click.option("--routing", default="static", metavar="static|ecmp|adaptive", show_default=True)
-@click.option("--algorithm", default="auto", help="The fastest without it.")
+@click.option("--algorithm", default="auto", metavar="NAME", help=f"{ALGORITHMS}; the fastest.")
 @click.option("--library", help="Preset; datasheet rates without it.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, help="Of random and ecmp.")
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="As nic:17.2, plane:3=0.5.")
@@ -87,7 +89,7 @@ def collective(
     network = Network.of(cluster, routing, seed)
     gpus = place(cluster, ranks, groups, placement, seed)
     runs = run_groups(kind, size_bytes, gpus, network, achieved, algorithm)
-    told = Told(network, tuple(runs), placement)
+    told = Told(network, tuple(runs), gpus, placement)
     if figure is not None:
         draw_to(figure, cluster, link_load(told))
     if as_json:
@@ -135,9 +137,12 @@ def _size(kind: str, text: str | None) -> float:
     if text is None:
         raise InputError("--bytes: is needed for a collective, such as --bytes '1 GiB', got none")
     try:
-        return parse_quantity(text, BYTES)
+        size_bytes = parse_quantity(text, BYTES)
     except UnitError as error:
         raise UnitError(f"--bytes: {error}") from None
+    if not SIZE_LEAST <= size_bytes <= SIZE_MOST:
+        raise InputError(f"--bytes: must be from 1 B to 1 EiB, got {text!r}")
+    return size_bytes
 
 
 def _refuse_for_exchanges(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hwmodels.cluster import ClusterSpec
-    from simulator.tell.topology import LinkLoad
+    from simulator.tell.link_load import LinkLoad
 
 WIDTH_WITHOUT_TERMINAL = 150
 DRAWS_WITHOUT_PROGRESS = 20

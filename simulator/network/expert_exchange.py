@@ -20,9 +20,16 @@ from hwmodels.costs.exchange import (
 from hwmodels.errors import InfeasibleError, InputError
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.library import LibrarySpec
-from simulator.network.fair import finish
 from simulator.network.flows import Flows
 from simulator.network.links import Network
+from simulator.network.played_exchange import PlayedExchange, played_exchange
+from simulator.network.port_rates import (
+    PortRates,
+    datasheet_rates,
+    forwarded_latency_s,
+    link_scales,
+    longest_latency_s,
+)
 from simulator.network.slowest_port import PortCopies, normal_ports, slowest_port_s
 from simulator.network.traffic import Traffic
 from workloads.routing_matrix import RoutingMatrix
@@ -34,22 +41,13 @@ FORMAT_ON_THE_WIRE: dict[Direction, NumberFormat] = {
 
 
 @dataclass(frozen=True, slots=True)
-class PortRates:
-    """What one GPU's ports reach, one direction, and the time of an exchange of nothing."""
-
-    nic_bytes_per_s: float
-    nvlink_bytes_per_s: float
-    latency_s: float
-    basis: str
-
-
-@dataclass(frozen=True, slots=True)
 class ExchangeRun:
     """One dispatch or combine.
 
     Attributes:
         time_s: seconds.
-        bound_s: bytes of the busiest port over its datasheet rate.
+        bound_s: bytes of the busiest port over its datasheet rate; where it was played as flows,
+            as of `PlayedExchange`.
         logical_bytes_per_s: as DeepEP reports it: copies of a GPU's tokens, those already in place
             included, over the time. Normal mode counts nodes, or GPUs inside one; low-latency mode
             counts experts.
@@ -89,7 +87,7 @@ def normal_exchange(
     check_exchange(matrix, token_bytes, cluster)
     if not 1 <= sms <= cluster.node.chip.sms:
         raise InputError(f"sms: must be 1 to {cluster.node.chip.sms}, got {sms}")
-    ports = normal_ports(matrix)
+    ports = normal_ports(matrix).carrying(direction)
     rates = normal_rates(direction, matrix, token_bytes, cluster, library, sms)
     time_s = slowest_port_s(
         ports, token_bytes, rates.nic_bytes_per_s, rates.nvlink_bytes_per_s, rates.latency_s
@@ -147,9 +145,8 @@ def normal_rates(
     Raises:
         InfeasibleError: the library has no exchange, or none between nodes.
     """
-    plain = datasheet_rates(cluster, matrix.nodes > 1)
     if library is None:
-        return plain
+        return datasheet_rates(cluster, forwarded_latency_s(cluster, matrix.nodes))
     exchange = library.exchange
     if exchange is None:
         raise InfeasibleError(f"library {library.name}: has no exchange in normal mode")
@@ -159,7 +156,7 @@ def normal_rates(
     spans = matrix.nodes > 1
     nic_scale, nvlink_scale = link_scales(library, cluster, spans)
     nvlink = exchange.nvlink_bytes_per_s
-    nic = plain.nic_bytes_per_s  # which nothing meets inside one node
+    nic = cluster.node.scale_out_bytes_per_s_per_gpu  # which nothing meets inside one node
     if spans:
         nic, nvlink = _rates_between(exchange, direction, library.name)
     work = exchange.work(direction)
@@ -167,7 +164,7 @@ def normal_rates(
     return PortRates(
         nic * nic_scale * share,
         nvlink * nvlink_scale * share,
-        plain.latency_s if work is None else float(latency_s(work, shape)),
+        longest_latency_s(cluster, spans) if work is None else float(latency_s(work, shape)),
         f"library {library.name}",
     )
 
@@ -179,32 +176,6 @@ def _rates_between(
     if nic is None or nvlink is None:
         raise InfeasibleError(f"library {name}: its exchange was measured inside one node only")
     return nic, nvlink
-
-
-def datasheet_rates(cluster: ClusterSpec, spans: bool) -> PortRates:
-    """Return the datasheet rates of one GPU's ports, and the latency of one message."""
-    node = cluster.node
-    latency = node.scale_up.latency_s
-    if spans:
-        latency = float(cluster.fabric.latency_s(cluster.topology().diameter))
-    nic = node.scale_out_bytes_per_s_per_gpu
-    return PortRates(nic, node.chip.nvlink_bytes_per_s, latency, "datasheet rates of the links")
-
-
-def link_scales(library: LibrarySpec, cluster: ClusterSpec, spans: bool) -> tuple[float, float]:
-    """Return links here / links the library was measured on, NIC and NVLink.
-
-    Raises:
-        InfeasibleError: it does not say on which.
-    """
-    nvlink, nic = library.link_nvlink_bytes_per_s, library.link_nic_bytes_per_s
-    if nvlink is None or (spans and nic is None):
-        raise InfeasibleError(
-            f"library {library.name}: does not say which links it was measured on"
-        )
-    node = cluster.node
-    scale = node.scale_out_bytes_per_s_per_gpu / nic if spans and nic is not None else 1.0
-    return scale, node.chip.nvlink_bytes_per_s / nvlink
 
 
 def check_exchange(matrix: RoutingMatrix, token_bytes: float, cluster: ClusterSpec) -> None:
@@ -265,7 +236,7 @@ def exchange_flows(
     return traffic.flows()
 
 
-def exchange_flow_s(
+def play_normal(
     direction: Direction,
     matrix: RoutingMatrix,
     token_bytes: float,
@@ -274,19 +245,12 @@ def exchange_flow_s(
     sms: int = 20,
     routing: str = "static",
     seed: int = 0,
-) -> float:
-    """Return seconds of an exchange in normal mode played as flows; see `normal_exchange`."""
+) -> PlayedExchange:
+    """Return an exchange in normal mode played as flows; see `normal_exchange`."""
     check_exchange(matrix, token_bytes, cluster)
     rates = normal_rates(direction, matrix, token_bytes, cluster, library, sms)
-    node = cluster.node
-    network = Network.of(
-        cluster,
-        routing,
-        seed,
-        nvlink_bytes_per_s=rates.nvlink_bytes_per_s,
-        nic_bytes_per_s=rates.nic_bytes_per_s * node.gpus / node.ports,
-    )
-    flows = exchange_flows(direction, matrix, token_bytes, network)
-    if not len(flows):
-        return 0.0
-    return rates.latency_s + finish(flows, network.bytes_per_s).last_s
+
+    def flows_on(network: Network) -> Flows:
+        return exchange_flows(direction, matrix, token_bytes, network)
+
+    return played_exchange(flows_on, matrix.nodes, rates, cluster, routing, seed)

@@ -35,6 +35,7 @@ class Network:
         bytes_per_s: (links,) of all links, numbered as in the module docstring.
         routing: see `simulator.network.routing`.
         seed: of the hash by which ECMP chooses.
+        whole: the same without faults; None where there are none.
     """
 
     cluster: ClusterSpec
@@ -43,6 +44,7 @@ class Network:
     seed: int
     fabric_bytes_per_s: Floats
     bytes_per_s: Floats
+    whole: "Network | None" = None
 
     @classmethod
     def of(
@@ -79,7 +81,7 @@ class Network:
         topology = cluster.topology()
         fabric = degraded(topology, cluster.faults)
         if nic_bytes_per_s is not None:
-            fabric *= nic_bytes_per_s / cluster.node.nic.link_bytes_per_s
+            fabric *= nic_bytes_per_s / cluster.node.port_bytes_per_s
         rate = nvlink_bytes_per_s or cluster.node.chip.nvlink_bytes_per_s
         nvlink = np.repeat(rate * _node_rate_left(cluster), cluster.node.gpus)
         shared = fabric
@@ -87,7 +89,11 @@ class Network:
             bundled = np.bincount(topology.bundle, weights=fabric, minlength=topology.bundles)
             shared = bundled.astype(np.float64)
         every = np.concatenate([nvlink, nvlink, shared])
-        return cls(cluster, topology, cast("Routing", routing), seed, fabric, every)
+        whole = None
+        if cluster.faults:
+            unbroken = cluster.model_copy(update={"faults": ()})
+            whole = cls.of(unbroken, routing, seed, nvlink_bytes_per_s, nic_bytes_per_s)
+        return cls(cluster, topology, cast("Routing", routing), seed, fabric, every, whole)
 
     @property
     def gpus(self) -> int:

@@ -13,15 +13,18 @@ from hwmodels.errors import InfeasibleError
 from hwmodels.library import LibrarySpec
 from simulator.network.expert_exchange import (
     ExchangeRun,
-    PortRates,
     check_exchange,
-    datasheet_rates,
     exchange_run,
-    link_scales,
 )
-from simulator.network.fair import finish
 from simulator.network.flows import Flows
 from simulator.network.links import Network
+from simulator.network.played_exchange import PlayedExchange, played_exchange
+from simulator.network.port_rates import (
+    PortRates,
+    datasheet_rates,
+    link_scales,
+    straight_latency_s,
+)
 from simulator.network.slowest_port import direct_ports, slowest_port_s
 from simulator.network.traffic import Traffic
 from workloads.routing_matrix import RoutingMatrix
@@ -50,7 +53,7 @@ def low_latency_exchange(
         InfeasibleError: the matrix does not fit the nodes, or the library says nothing of it.
     """
     check_exchange(matrix, token_bytes, cluster)
-    ports = direct_ports(matrix, over_nvlink)
+    ports = direct_ports(matrix, over_nvlink).carrying(direction)
     rates, message = low_latency_rates(
         direction, matrix, token_bytes, cluster, library, experts, ports.nic > 0
     )
@@ -82,9 +85,9 @@ def low_latency_rates(
     Raises:
         InfeasibleError: the library has no low-latency mode, or NICs are used and it has no rate.
     """
-    plain = datasheet_rates(cluster, uses_nics)
     if library is None:
-        return plain, token_bytes
+        latency_s = straight_latency_s(cluster, matrix.nodes, uses_nics)
+        return datasheet_rates(cluster, latency_s), token_bytes
     parameters = library.low_latency
     if parameters is None:
         raise InfeasibleError(f"library {library.name}: has no low-latency mode")
@@ -94,8 +97,10 @@ def low_latency_rates(
             f"library {library.name}: its low-latency mode was measured over NVLink only"
         )
     nic_scale, nvlink_scale = link_scales(library, cluster, uses_nics)
+    # Without a rate of NICs no copy takes them.
+    nic = work.nic_bytes_per_s or cluster.node.scale_out_bytes_per_s_per_gpu
     rates = PortRates(
-        (work.nic_bytes_per_s or plain.nic_bytes_per_s) * nic_scale,
+        nic * nic_scale,
         work.nvlink_bytes_per_s * nvlink_scale,
         float(waits_s(work, _shape(matrix, token_bytes, cluster, experts))),
         f"library {library.name}",
@@ -127,7 +132,7 @@ def low_latency_flows(
     return traffic.flows()
 
 
-def low_latency_flow_s(
+def play_low_latency(
     direction: Direction,
     matrix: RoutingMatrix,
     token_bytes: float,
@@ -137,25 +142,17 @@ def low_latency_flow_s(
     experts: int,
     routing: str = "static",
     seed: int = 0,
-) -> float:
-    """Return seconds of an exchange in low-latency mode played as flows."""
+) -> PlayedExchange:
+    """Return an exchange in low-latency mode played as flows; see `low_latency_exchange`."""
     check_exchange(matrix, token_bytes, cluster)
-    spans = matrix.nodes > 1
     rates, message = low_latency_rates(
-        direction, matrix, token_bytes, cluster, library, experts, spans
+        direction, matrix, token_bytes, cluster, library, experts, matrix.nodes > 1
     )
-    node = cluster.node
-    network = Network.of(
-        cluster,
-        routing,
-        seed,
-        nvlink_bytes_per_s=rates.nvlink_bytes_per_s,
-        nic_bytes_per_s=rates.nic_bytes_per_s * node.gpus / node.ports,
-    )
-    flows = low_latency_flows(direction, matrix, message, network)
-    if not len(flows):
-        return 0.0
-    return rates.latency_s + finish(flows, network.bytes_per_s).last_s
+
+    def flows_on(network: Network) -> Flows:
+        return low_latency_flows(direction, matrix, message, network)
+
+    return played_exchange(flows_on, matrix.nodes, rates, cluster, routing, seed)
 
 
 def _shape(

@@ -12,10 +12,12 @@ from hwmodels.library import LibrarySpec
 from simulator.network.expert_exchange import (
     FORMAT_ON_THE_WIRE,
     ExchangeRun,
-    exchange_flow_s,
     normal_exchange,
+    play_normal,
 )
-from simulator.network.low_latency import low_latency_exchange, low_latency_flow_s
+from simulator.network.low_latency import low_latency_exchange, play_low_latency
+from simulator.network.played_exchange import PlayedExchange
+from simulator.network.slowest_port import SAME
 from workloads.model import MoESpec
 from workloads.routing import expected_copies
 from workloads.routing_matrix import RoutingMatrix, expected_matrix, straight_matrix
@@ -80,7 +82,23 @@ class ExpertTraffic:
                 )
             copies = expected_copies(moe, self.ranks, in_node, self.routed_nodes_max)
             return expected_matrix(copies, self.tokens, self.top_k, load)
+        self._check_straight(gpus_per_node)
         return straight_matrix(self.tokens, self.top_k, nodes, in_node, load)
+
+    def _check_straight(self, gpus_per_node: int) -> None:
+        """Refuse groups that low-latency mode cannot hold the experts on.
+
+        Experts need not divide: DeepEP times 288 of them on 256 GPUs.
+        """
+        if self.experts < self.ranks:
+            raise InfeasibleError(
+                f"ranks: must be at most the {self.experts} experts, got {self.ranks}"
+            )
+        if self.ranks < gpus_per_node and self.experts % self.ranks and gpus_per_node % self.ranks:
+            raise InfeasibleError(
+                f"ranks: inside one node must divide its {gpus_per_node} GPUs or the "
+                f"{self.experts} experts, got {self.ranks}"
+            )
 
 
 def moe_exchange(
@@ -102,13 +120,16 @@ def moe_exchange(
         sms: given to communication in normal mode; low-latency mode keeps none busy.
         over_nvlink: of low-latency mode, as of `low_latency_exchange`.
         routing: play the exchange as flows over the cluster's links, faults included, and take
-            that time where it is longer than the slowest port's: `static`, `ecmp`, `adaptive`.
+            their time and bytes where they are more than the slowest port's: `static`, `ecmp`,
+            `adaptive`.
         seed: of ECMP's hash.
 
     Raises:
         InputError, InfeasibleError: bad input, a group that does not fit, a library without it.
     """
     _check_words(direction, mode)
+    if routing is not None and not over_nvlink:
+        raise InputError("over_nvlink: must be true where flows are played, got false")
     matrix = traffic.matrix(mode, cluster.node.gpus)
     token_bytes = FORMAT_ON_THE_WIRE[direction].bytes_of(traffic.hidden)
     if mode == "normal":
@@ -123,14 +144,12 @@ def moe_exchange(
             experts=traffic.experts,
             over_nvlink=over_nvlink,
         )
-    if routing is None or not run.time_s:
+    if routing is None:
         return run
     if mode == "normal":
-        flow_s = exchange_flow_s(
-            direction, matrix, token_bytes, cluster, library, sms, routing, seed
-        )
+        played = play_normal(direction, matrix, token_bytes, cluster, library, sms, routing, seed)
     else:
-        flow_s = low_latency_flow_s(
+        played = play_low_latency(
             direction,
             matrix,
             token_bytes,
@@ -140,7 +159,7 @@ def moe_exchange(
             routing=routing,
             seed=seed,
         )
-    return _slowed(run, flow_s)
+    return _as_played(run, played)
 
 
 def _check_words(direction: str, mode: str) -> None:
@@ -149,12 +168,22 @@ def _check_words(direction: str, mode: str) -> None:
             raise InputError(f"exchange: must be one of {', '.join(known)}, got {word!r}")
 
 
-def _slowed(run: ExchangeRun, flow_s: float) -> ExchangeRun:
-    """Return the exchange as slow as its flows are, where that is slower."""
-    if flow_s <= run.time_s:
+def _as_played(run: ExchangeRun, played: PlayedExchange) -> ExchangeRun:
+    """Return the exchange as slow as its flows, and with their bytes, where those are more.
+
+    They may be less in low-latency mode on planes, which the slowest port takes for joined.
+    """
+    if played.bound_s >= run.bound_s * (1 - SAME):
+        run = replace(
+            run,
+            bound_s=played.bound_s,
+            nic_bytes=played.nic_bytes,
+            nvlink_bytes=played.nvlink_bytes,
+        )
+    if played.time_s <= run.time_s * (1 + SAME):
         return run
-    logical = run.logical_bytes_per_s * run.time_s / flow_s
-    return replace(run, time_s=flow_s, logical_bytes_per_s=logical, slowest="flows that meet")
+    logical = run.logical_bytes_per_s * run.time_s / played.time_s
+    return replace(run, time_s=played.time_s, logical_bytes_per_s=logical, slowest=played.slowest)
 
 
 def _shares(load: tuple[float, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -7,8 +7,8 @@
     ecmp        by a hash of source port, target port and flow number: flows collide by chance.
     adaptive    packet by packet over all: links side by side act as one (`Topology.bundle`).
 
-Paths over a link that is down are not taken: by place or by hash, flows that would take one are
-dealt out over the choices that are whole, and a bundle has the less capacity.
+Paths over a link that is down are not taken: flows that would take one are dealt out by hash over
+the choices that are whole, and a bundle has the less capacity.
 """
 
 import numpy as np
@@ -45,6 +45,7 @@ def port_paths(
         drawn = _place(network, target, topology.switches_passed(source, target))
     choice = (drawn % choices.astype(np.uint64)).astype(np.int64)
     if network.is_cut:
+        drawn = _hash(network.seed, source, target, flow)
         choice = _living_choice(network, source, target, choice, drawn)
     return network.fabric_link(topology.routes(source, target, choice))
 

@@ -18,9 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hwmodels.costs.exchange import Direction
 from workloads.routing_matrix import RoutingMatrix
 
 Floats = NDArray[np.float64]
+
+SAME = 1e-9
+"""Sums of the same bytes in another order differ by less, relatively."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,17 +46,26 @@ class PortCopies:
         """Most copies through a GPU's NVLink, one direction."""
         return float(np.maximum.reduce(self.copies[2:], axis=None))
 
+    def carrying(self, direction: Direction) -> "PortCopies":
+        """Return what the same ports carry in a direction, of a dispatch's: combine goes back."""
+        return self if direction == "dispatch" else PortCopies(self.copies[[1, 0, 3, 2]])
+
     def slowest(self, nic_bytes_per_s: float, nvlink_bytes_per_s: float) -> str:
         """Return the port that takes longest, in words."""
         rates = [[nic_bytes_per_s], [nic_bytes_per_s], [nvlink_bytes_per_s], [nvlink_bytes_per_s]]
         time = self.copies / np.array(rates)
-        port, gpu = np.unravel_index(int(time.argmax()), time.shape)
-        name = ("nic out of", "nic into", "nvlink out of", "nvlink into")[int(port)]
+        port, gpu = divmod(first_of_most(time), time.shape[1])
+        name = ("nic out of", "nic into", "nvlink out of", "nvlink into")[port]
         return f"{name} gpu {gpu}"
 
 
+def first_of_most(values: Floats) -> int:
+    """Return the flat place of the largest value, the first of those that are the same."""
+    return int(np.argmax(values >= values.max() * (1 - SAME)))
+
+
 def normal_ports(matrix: RoutingMatrix) -> PortCopies:
-    """Return the copies through ports of a dispatch in normal mode; of combine, in is out."""
+    """Return the copies through ports of a dispatch in normal mode."""
     nodes, index = matrix.nodes, matrix.gpus_per_node
     add = np.add.reduce
     to_node = matrix.node_copies.reshape(nodes, index, nodes)
@@ -68,7 +81,7 @@ def normal_ports(matrix: RoutingMatrix) -> PortCopies:
 
 
 def direct_ports(matrix: RoutingMatrix, over_nvlink: bool = True) -> PortCopies:
-    """Return the copies through ports in low-latency mode.
+    """Return the copies through ports of a dispatch in low-latency mode.
 
     Args:
         over_nvlink: whether copies inside a node take NVLink; else they take NICs too.

@@ -61,10 +61,11 @@ def link_rates(cluster: ClusterSpec, library: LibrarySpec | None, sms: int) -> L
     node, fabric = cluster.node, cluster.fabric
     nic, nvlink = node.scale_out_bytes_per_s_per_gpu, node.chip.nvlink_bytes_per_s
     latency_s = float(fabric.latency_s(CROSS_LEAF_HOPS))
+    behind = ", NICs as fast as PCIe feeds them" if node.pcie_binds else ""
     if library is None:
         in_node_s = node.scale_up.latency_s
         datasheet = (nic, nic, nvlink, nvlink, nvlink, nic, latency_s, in_node_s, 1.0, 1.0)
-        return LinkRates(*datasheet, basis="datasheet rates of the links")
+        return LinkRates(*datasheet, basis=f"datasheet rates of the links{behind}")
     exchange = _given(library, "exchange", library.exchange)
     nic_scale = nic / _rate(library, "link_nic_bytes_per_s")
     nvlink_scale = nvlink / _rate(library, "link_nvlink_bytes_per_s")
@@ -83,7 +84,8 @@ def link_rates(cluster: ClusterSpec, library: LibrarySpec | None, sms: int) -> L
         combine_beside_compute=_rate(library, "exchange.combine_beside_compute"),
         basis="achieved rates of the profile"
         + ("" if nic_scale == 1 else f", NICs scaled by {nic_scale:g}")
-        + ("" if nvlink_scale == 1 else f", NVLink by {nvlink_scale:g}"),
+        + ("" if nvlink_scale == 1 else f", NVLink by {nvlink_scale:g}")
+        + behind,
     )
 
 

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from hwmodels.units import format_quantity
 from simulator.network.expert_exchange import ExchangeRun
+from simulator.network.flows import Ints
 from simulator.network.links import Network
 from simulator.network.run import CollectiveRun
+from simulator.tell.link_load import LinkLoad
 from simulator.tell.summary import table
-from simulator.tell.topology import LinkLoad
 
 LINKS_SHOWN = 5
 CONVENTIONS = (
@@ -22,17 +23,36 @@ CONVENTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class BusyLinks:
+    """Links that are equally busy.
+
+    Attributes:
+        link: the first of them.
+        alike: how many there are.
+        moved_bytes: over the first.
+        load: share of the time that it is busy at its full rate.
+    """
+
+    link: str
+    alike: int
+    moved_bytes: float
+    load: float
+
+
 @dataclass(frozen=True)
 class Told:
     """What ran.
 
     Attributes:
         runs: of each group; they ran at once.
-        placement: of their ranks, in a word.
+        gpus: (groups, ranks) where ranks sat.
+        placement: the same, in a word.
     """
 
     network: Network
     runs: tuple[CollectiveRun, ...]
+    gpus: Ints
     placement: str
 
     @cached_property
@@ -40,10 +60,36 @@ class Told:
         """The group that ended last."""
         return max(self.runs, key=lambda run: run.time_s)
 
+    @property
+    def nodes(self) -> int:
+        """Nodes that hold ranks of any group."""
+        return len(np.unique(self.gpus // self.network.cluster.node.gpus))
+
+    @property
+    def crosses_switches(self) -> bool:
+        """Whether any byte crosses a link between switches, so that routing matters."""
+        ports = 2 * (self.network.gpus + self.network.topology.endpoints)
+        return bool(self.last.link_bytes[ports:].any())
+
     @cached_property
-    def busiest(self) -> list[tuple[str, float, float]]:
-        """(name, bytes, share of the time) of the busiest links."""
-        return self.last.busiest(self.network, LINKS_SHOWN)
+    def busiest(self) -> list["BusyLinks"]:
+        """The busiest links, those that are equally busy as one."""
+        run = self.last
+        busy_s = np.zeros(len(run.link_bytes))
+        np.divide(run.link_bytes, self.network.bytes_per_s, out=busy_s, where=run.link_bytes > 0)
+        share = np.round(busy_s / (run.time_s or 1.0), 6)
+        shares, first, count = np.unique(share, return_index=True, return_counts=True)
+        order = np.argsort(-shares)[:LINKS_SHOWN]
+        return [
+            BusyLinks(
+                self.network.link_name(int(first[i])),
+                int(count[i]),
+                float(run.link_bytes[first[i]]),
+                float(shares[i]),
+            )
+            for i in order.tolist()
+            if shares[i] > 0
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Return one JSON document."""
@@ -52,7 +98,7 @@ class Told:
             "kind": run.kind,
             "cluster": cluster.name,
             "ranks": run.ranks,
-            "nodes": run.nodes,
+            "nodes": self.nodes,
             "groups": len(self.runs),
             "placement": self.placement,
             "routing": self.network.routing,
@@ -70,8 +116,10 @@ class Told:
             "time_over_bound": _ratio(run),
             "group_time_s": [each.time_s for each in self.runs],
             "busiest_links": [
-                {"link": name, "bytes": moved, "load": load} for name, moved, load in self.busiest
+                {"link": b.link, "alike": b.alike, "bytes": b.moved_bytes, "load": b.load}
+                for b in self.busiest
             ],
+            "crosses_switches": self.crosses_switches,
             "basis": run.basis,
             "conventions": CONVENTIONS,
         }
@@ -86,39 +134,51 @@ def link_load(told: Told) -> LinkLoad:
     if network.routing == "adaptive":
         fabric = fabric[network.topology.bundle]
     nvlink = np.maximum(load[: network.gpus], load[network.gpus : 2 * network.gpus])
-    size = format_quantity(run.size_bytes, "B")
-    return LinkLoad(f"{run.kind} of {size}, {run.ranks} ranks", fabric, nvlink)
+    return LinkLoad(_title(told), fabric, nvlink)
 
 
 def show_collective(console: Console, told: Told) -> None:
     """Print one collective, or the slowest of several groups."""
-    run, network = told.last, told.network
-    many = f"{len(told.runs)} groups of " if len(told.runs) > 1 else ""
-    title = (
-        f"{run.kind} of {format_quantity(run.size_bytes, 'B')}, {many}{run.ranks} ranks on "
-        f"{run.nodes} nodes of {network.cluster.name}, {told.placement}, {network.routing} routing"
-    )
-    console.print(title, style="bold", markup=False, highlight=False)
+    run, several = told.last, len(told.runs) > 1
+    console.print(_title(told), style="bold", markup=False, highlight=False)
     facts = table("", "", "")
-    if len(told.runs) > 1:
+    if several:
         first_s = min(each.time_s for each in told.runs)
         facts.add_row("time of the first group", format_quantity(first_s, "s"))
-    facts.add_row("time of the last group" if many else "time", format_quantity(run.time_s, "s"))
-    facts.add_row("of it launch and steps", format_quantity(run.fixed_s, "s"))
+    facts.add_row("time of the last group" if several else "time", format_quantity(run.time_s, "s"))
+    facts.add_row("  launch and steps", format_quantity(run.fixed_s, "s"))
+    facts.add_row("  bytes on links", format_quantity(run.wire_s, "s"))
     taken = run.algorithm + (f", {run.protocol}" if run.protocol else "")
     facts.add_row("algorithm", taken if run.ranks > 1 else "nothing to send")
     facts.add_row("algorithm bandwidth", format_quantity(run.algbw_bytes_per_s, "B/s"))
     facts.add_row("bus bandwidth", format_quantity(run.busbw_bytes_per_s, "B/s"))
-    facts.add_row("byte bound", format_quantity(run.bound_s, "s"))
+    bound = "byte bound of one group alone" if several else "byte bound"
+    facts.add_row(bound, format_quantity(run.bound_s, "s"))
     facts.add_row("time / bound", f"{_ratio(run):.3f}")
+    if not told.crosses_switches:
+        facts.add_row("links between switches", "none used: routing does not matter")
     console.print(facts, highlight=False)
     if told.busiest:
-        links = table("busiest links", "", "bytes", "load at full rate")
-        for name, moved, load in told.busiest:
-            links.add_row(name, format_quantity(moved, "B"), f"{load:.1%}")
+        links = table("busiest links", "", "bytes of each", "busy")
+        for busy in told.busiest:
+            alike = f" and {busy.alike - 1:,} alike" if busy.alike > 1 else ""
+            moved = format_quantity(busy.moved_bytes, "B")
+            links.add_row(busy.link + alike, moved, f"{busy.load:.1%} of the time")
         console.print(links, highlight=False)
     console.print(run.basis, highlight=False)
     console.print(CONVENTIONS, highlight=False)
+
+
+def _title(told: Told) -> str:
+    run, network = told.last, told.network
+    several = f"{len(told.runs)} groups of " if len(told.runs) > 1 else ""
+    nodes = f"{told.nodes} node" + ("s" if told.nodes > 1 else "")
+    faults = ", ".join(str(fault) for fault in network.cluster.faults)
+    return (
+        f"{run.kind} of {format_quantity(run.size_bytes, 'B')}, {several}{run.ranks} ranks on "
+        f"{nodes} of {network.cluster.name}, {told.placement}, {network.routing} routing"
+        + (f", faults {faults}" if faults else "")
+    )
 
 
 def show_exchange(console: Console, title: str, run: ExchangeRun) -> None:

@@ -16,8 +16,9 @@ from simulator.tell.summary import table
 def network_facts(cluster: ClusterSpec, prices: PriceSpec) -> dict[str, Any]:
     """Return facts of a cluster's scale-out network; None where they are not known.
 
-    `links` are those between switches, and so are price and power; `diameter_switches` is passed on
-    the longest way; `bisection_bytes_per_s` crosses the worst halving of the ports, one direction.
+    `links` are those between switches; price and power are of switches and these links, without
+    NICs and the cables to them. `diameter_switches` are passed on the longest way, and
+    `bisection_bytes_per_s` crosses the worst halving of the ports, one direction.
     """
     counts, node = cluster.fabric_counts, cluster.node
     scale_up = node.scale_up_topology()
@@ -37,6 +38,7 @@ def network_facts(cluster: ClusterSpec, prices: PriceSpec) -> dict[str, Any]:
         "bisection_bytes_per_s": bisection,
         "prices": prices.name,
         "cost_usd": prices.cost_usd(counts),
+        "cost_usd_per_gpu": prices.cost_usd(counts) / cluster.gpus,
         "power_w": prices.power_w(counts) if powered else None,
     }
 
@@ -66,6 +68,5 @@ def _show_fabric(grid: Table, facts: Mapping[str, Any]) -> None:
     grid.add_row("switches on the longest way", str(facts["diameter_switches"]))
     grid.add_row("bisection, one direction", quantity("bisection_bytes_per_s", "B/s"))
     grid.add_row("power of switches and links", quantity("power_w", "W"))
-    cost = facts["cost_usd"]
-    grid.add_row(f"price of both ({facts['prices']})", f"{cost / 1e6:,.2f} M USD")
-    grid.add_row("price for each NIC port", f"{cost / facts['endpoints']:,.0f} USD")
+    grid.add_row(f"price of both ({facts['prices']})", f"{facts['cost_usd'] / 1e6:,.2f} M USD")
+    grid.add_row("price for each GPU", f"{facts['cost_usd_per_gpu']:,.0f} USD")

@@ -4,7 +4,6 @@ Cables between the same two switches are one line, the thicker the more they are
 links were in a run, a line takes the colour of the busiest of its cables, in either direction.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from matplotlib.patches import Rectangle
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.units import format_quantity
+from simulator.tell.link_load import LinkLoad
 from simulator.tell.style import STYLE
 
 if TYPE_CHECKING:
@@ -27,26 +27,12 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 INK, LINE, BOX, GPU = "#1f2430", "#8a8f98", "#d9dce1", "#3b75af"
 PLANES_A_ROW = 4
 LABELLED_LEAVES = 16  # leaves of a plane; more stand too close for words
 DRAWN_GPUS = 72  # of a node
-
-
-@dataclass(frozen=True, slots=True)
-class LinkLoad:
-    """How busy links were: 1 is busy all the time.
-
-    Attributes:
-        title: what ran.
-        fabric: (directed links of the topology,).
-        nvlink: (gpus,) the busier direction of each.
-    """
-
-    title: str
-    fabric: Floats
-    nvlink: Floats
 
 
 def draw_cluster(cluster: ClusterSpec, file: Path, load: LinkLoad | None = None) -> None:
@@ -57,6 +43,7 @@ def draw_cluster(cluster: ClusterSpec, file: Path, load: LinkLoad | None = None)
     """
     topology = cluster.topology()
     planes = int(topology.switch_plane.max(initial=-1)) + 1
+    dead = cluster.degraded_bytes_per_s() == 0
     with mpl.rc_context(STYLE):
         figure = plt.figure(figsize=_size(planes))
         rows = max(1, -(-planes // PLANES_A_ROW))
@@ -64,7 +51,7 @@ def draw_cluster(cluster: ClusterSpec, file: Path, load: LinkLoad | None = None)
         _draw_node(figure.add_subplot(grid[:, 0]), cluster, load)
         for plane in range(planes):
             place = grid[plane // PLANES_A_ROW, 1 + plane % PLANES_A_ROW]
-            _draw_plane(figure.add_subplot(place), topology, plane, load)
+            _draw_plane(figure.add_subplot(place), topology, plane, load, dead)
         figure.suptitle(_title(cluster, load), x=0.125, ha="left", color=INK)
         if load is not None:
             _draw_scale(figure)
@@ -96,33 +83,49 @@ def _draw_scale(figure: "Figure") -> None:
     colors = mpl.colors.ListedColormap([_color(busy) for busy in np.linspace(0, 1, 64)])
     scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 100), colors)
     bar = figure.colorbar(scale, ax=figure.axes, fraction=0.015, pad=0.02)
-    bar.set_label("busiest cable, % of the time")
+    bar.set_label("busy, % of the time (busiest cable of each line)")
 
 
 # --- one plane ------------------------------------------------------------------------------
 
 
-def _draw_plane(axes: "Axes", topology: "Topology", plane: int, load: LinkLoad | None) -> None:
+def _draw_plane(
+    axes: "Axes", topology: "Topology", plane: int, load: LinkLoad | None, dead: Mask
+) -> None:
     """Draw the switches of a plane tier by tier, and the ports under each leaf as one box."""
     x, y = _places(topology, plane)
-    lines, cables, busy = _lines(topology, plane, load)
-    segments = list(np.stack([x[lines], y[lines]], axis=-1))
-    colors = LINE if load is None else [_color(each) for each in busy]
-    alpha = min(1.0, max(0.08, 60 / max(1, len(lines)))) if load is None else None
+    lines, cables, busy, gone = _lines(topology, plane, load, dead)
     widths = 0.5 + 0.8 * np.log2(np.maximum(1, cables))
-    axes.add_collection(LineCollection(segments, colors=colors, linewidths=widths, alpha=alpha))
+    faint = min(1.0, max(0.08, 60 / max(1, len(lines)))) if load is None else None
+    colors = np.array([mpl.colors.to_rgba(LINE) if load is None else _color(b) for b in busy])
+    ends = np.stack([x[lines], y[lines]], axis=-1)
+    for chosen, style, alpha in ((~gone, "solid", faint), (gone, "dotted", 0.4)):
+        axes.add_collection(
+            LineCollection(
+                list(ends[chosen]),
+                colors=[*colors[chosen]] if style == "solid" else LINE,
+                linewidths=widths[chosen] if style == "solid" else 0.8,
+                linestyles=style,
+                alpha=alpha,
+            )
+        )
     tiers = topology.switch_tier[topology.switch_plane == plane]
     own = np.flatnonzero(topology.switch_plane == plane) + topology.endpoints
     size = max(3.0, min(60.0, 1500 / max(1, np.bincount(tiers).max())))
     axes.scatter(x[own], y[own], s=size, marker="s", color=INK, zorder=3)
-    _draw_ports(axes, topology, plane, x, load)
+    _draw_ports(axes, topology, plane, x, load, dead)
     top = int(tiers.max(initial=0))
-    axes.set(xlim=(-0.04, 1.04), ylim=(-0.75, top + 0.35), xticks=[], yticks=range(top + 1))
-    axes.set_yticklabels(["leaf", "spine" if top == 1 else "aggregation", "core"][: top + 1])
+    axes.set(xlim=(-0.04, 1.04), ylim=(-0.8, top + 0.35), xticks=[])
+    axes.set_yticks([-0.42, *range(top + 1)])
+    names = ["ports", "leaf", "spine" if top == 1 else "aggr.", "core"][: top + 2]
+    axes.set_yticklabels(names if plane % PLANES_A_ROW == 0 else [""] * len(names))
     axes.tick_params(length=0, labelsize=8, colors=LINE)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.set_title(f"plane {plane}" if topology.switch_plane.max() else "network", color=INK)
+    if topology.switch_plane.max():
+        axes.set_title(
+            f"plane {plane}" + (" is down" if len(gone) and gone.all() else ""), color=INK
+        )
 
 
 def _places(topology: "Topology", plane: int) -> tuple[Floats, Floats]:
@@ -135,36 +138,46 @@ def _places(topology: "Topology", plane: int) -> tuple[Floats, Floats]:
     return x, y
 
 
-def _lines(topology: "Topology", plane: int, load: LinkLoad | None) -> tuple[Ints, Ints, Floats]:
-    """Return (lines, 2) the switches of a plane that are joined, cables of each, how busy."""
+def _lines(
+    topology: "Topology", plane: int, load: LinkLoad | None, dead: Mask
+) -> tuple[Ints, Ints, Floats, Mask]:
+    """Return of each line of a plane its two switches, cables, how busy, and whether gone."""
     between = topology.tier > 0
     ends = np.sort(np.stack([topology.tail, topology.head], axis=1)[between], axis=1)
     own = topology.switch_plane[ends[:, 0] - topology.endpoints] == plane
     lines, line = np.unique(ends[own], axis=0, return_inverse=True)
+    line = line.ravel()
     busy = np.zeros(len(lines))
     if load is not None:
-        np.maximum.at(busy, line.ravel(), load.fabric[between][own])
-    return lines, np.bincount(line.ravel(), minlength=len(lines)) // 2, busy
+        np.maximum.at(busy, line, load.fabric[between][own])
+    links = np.bincount(line, minlength=len(lines))
+    lost = np.bincount(line, weights=dead[between][own], minlength=len(lines))
+    return lines, links // 2, busy, lost == links
 
 
 def _draw_ports(
-    axes: "Axes", topology: "Topology", plane: int, x: Floats, load: LinkLoad | None
+    axes: "Axes", topology: "Topology", plane: int, x: Floats, load: LinkLoad | None, dead: Mask
 ) -> None:
+    """Draw the ports under each leaf as a box, crossed out where all are down."""
     leaves = np.flatnonzero((topology.switch_plane == plane) & (topology.switch_tier == 0))
     width = 0.8 / max(1, len(leaves))
+    counts = set()
     for leaf in leaves.tolist():
         ports = np.flatnonzero(topology.head[: topology.endpoints] == topology.endpoints + leaf)
+        counts.add(len(ports))
         center = x[topology.endpoints + leaf]
-        color: str | tuple[float, ...] = BOX
-        if load is not None and len(ports):
-            both = np.concatenate([topology.tx(ports), topology.rx(ports)])
-            color = _color(float(load.fabric[both].max()))
+        both = np.concatenate([topology.tx(ports), topology.rx(ports)])
+        face: str | tuple[float, ...] = BOX if load is None else _color(load.fabric[both].max())
         axes.plot([center, center], [0, -0.3], color=LINE, linewidth=1, zorder=1)
-        corner = (center - width / 2, -0.55)
-        axes.add_patch(Rectangle(corner, width, 0.25, facecolor=color, edgecolor="none"))
+        box = Rectangle((center - width / 2, -0.55), width, 0.25, facecolor=face, edgecolor="none")
+        if dead[both].all():
+            box.set(facecolor="white", edgecolor=LINE, hatch="xxx", linewidth=0.5)
+        axes.add_patch(box)
         if len(leaves) <= LABELLED_LEAVES:
             axes.text(center, -0.62, str(len(ports)), ha="center", va="top", fontsize=7, color=INK)
-    axes.text(-0.03, -0.62, "ports", ha="right", va="top", fontsize=8, color=LINE)
+    if len(leaves) > LABELLED_LEAVES:
+        text = f"{len(leaves):,} leaves of {' or '.join(map(str, sorted(counts)))} ports"
+        axes.text(0.5, -0.62, text, ha="center", va="top", fontsize=8, color=INK)
 
 
 # --- one node -------------------------------------------------------------------------------

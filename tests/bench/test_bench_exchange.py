@@ -8,7 +8,7 @@ import pytest
 
 from hwmodels.cluster import CLUSTERS
 from hwmodels.library import LIBRARIES
-from simulator.network.expert_exchange import exchange_flow_s, normal_exchange
+from simulator.network.expert_exchange import normal_exchange, play_normal
 from simulator.network.slowest_port import direct_ports, normal_ports, slowest_port_s
 from workloads.model import MoESpec
 from workloads.routing import expected_copies
@@ -49,5 +49,5 @@ def test_an_exchange_with_all_that_is_told_and_the_same_as_flows(table, matrix):
     (formula, *_) = table.timed(
         "normal_exchange", lambda: [normal_exchange(*given).time_s for _ in range(CALLS)], count, 20
     )
-    (flows, *_) = table.timed("as flows", lambda: [exchange_flow_s(*given)], count, 5)
+    (flows, *_) = table.timed("as flows", lambda: [play_normal(*given).time_s], count, 5)
     assert flows == pytest.approx(formula, rel=0.03)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from hwmodels.cluster import CLUSTERS
+from hwmodels.costs.exchange import Direction
 from hwmodels.library import LIBRARIES
-from simulator.network.expert_exchange import exchange_flow_s, normal_exchange, normal_rates
-from simulator.network.low_latency import low_latency_exchange, low_latency_flow_s
+from simulator.network.expert_exchange import normal_exchange, normal_rates, play_normal
+from simulator.network.low_latency import low_latency_exchange, play_low_latency
 from simulator.network.slowest_port import direct_ports, normal_ports
 from simulator.price.collectives import ExchangePricer, link_rates
 from workloads.model import MoESpec
@@ -66,13 +67,34 @@ def test_ports_of_the_low_latency_mode_counted_copy_by_copy(over_nvlink: bool) -
     assert direct_ports(matrix, over_nvlink).copies == pytest.approx(expected, rel=1e-12)
 
 
+def test_combine_carries_back_what_dispatch_brought() -> None:
+    """A port's in is its out."""
+    ports = normal_ports(drawn(0))
+    back = ports.carrying("combine")
+    assert ports.carrying("dispatch") is ports
+    assert back.copies.tolist() == ports.copies[[1, 0, 3, 2]].tolist()
+    assert (back.nic, back.nvlink) == (ports.nic, ports.nvlink)
+
+
+@pytest.mark.parametrize("seed", range(0, 50, 10))
+@pytest.mark.parametrize("direction", ["dispatch", "combine"])
+def test_flows_carry_the_bytes_of_ports(seed: int, direction: Direction) -> None:
+    """Through NICs what the formula counts; over NVLink the same to rounding."""
+    matrix = drawn(seed)
+    formula = normal_exchange(direction, matrix, FP8, MPFT)
+    played = play_normal(direction, matrix, FP8, MPFT)
+    assert played.nic_bytes == pytest.approx(formula.nic_bytes, rel=1e-12)
+    assert played.nvlink_bytes == pytest.approx(formula.nvlink_bytes, rel=1e-12)
+    assert played.bound_s == pytest.approx(formula.bound_s, rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(50))
 def test_flows_over_the_fabric_take_the_slowest_ports_time(seed: int) -> None:
     """Within 3 % on skewed matrices, and never less: 64 GPUs on 8 nodes, 8 planes."""
     matrix = drawn(seed)
     direction, size = (("dispatch", FP8), ("combine", BF16))[seed // 2 % 2]
     formula = normal_exchange(direction, matrix, size, MPFT, H800, 20).time_s
-    flows = exchange_flow_s(direction, matrix, size, MPFT, H800, 20)
+    flows = play_normal(direction, matrix, size, MPFT, H800, 20).time_s
     assert flows * (1 - 0.03) <= formula <= flows * (1 + 1e-9)
 
 
@@ -81,7 +103,7 @@ def test_low_latency_flows_take_the_slowest_ports_time(seed: int) -> None:
     """On a multi-rail fabric, where every NIC reaches every other, by three switches if not one."""
     matrix = drawn(seed)
     formula = low_latency_exchange("dispatch", matrix, FP8, MRFT, H800, experts=256).time_s
-    flows = low_latency_flow_s("dispatch", matrix, FP8, MRFT, H800, experts=256)
+    flows = play_low_latency("dispatch", matrix, FP8, MRFT, H800, experts=256).time_s
     assert flows == pytest.approx(formula, rel=0.03)
 
 

@@ -87,16 +87,142 @@ def test_uneven_loads_are_no_faster_than_even_ones(mode) -> None:
         assert uneven >= even * (1 - 1e-12)
 
 
+def with_faults(*faults: str, cluster: ClusterSpec = CLUSTER) -> ClusterSpec:
+    return cluster.model_validate({**cluster.model_dump(), "faults": list(faults)})
+
+
 def test_a_failed_plane_slows_an_exchange_and_the_slowest_port_does_not_see_it() -> None:
     """One plane of eight: what its GPUs sent by it goes by the other seven."""
     traffic = ExpertTraffic(64, routed_nodes_max=4)
-    broken = CLUSTER.model_validate({**CLUSTER.model_dump(), "faults": ["plane:3"]})
     library = LIBRARY["deepep-h800"]
     whole, felt = (
-        moe_exchange("dispatch", "normal", traffic, each, library, routing="static").time_s
-        for each in (CLUSTER, broken)
+        moe_exchange("dispatch", "normal", traffic, each, library, routing="static")
+        for each in (CLUSTER, with_faults("plane:3"))
     )
-    assert felt / whole == pytest.approx(8 / 7, rel=0.02)
+    assert felt.time_s / whole.time_s == pytest.approx(8 / 7, rel=0.02)
+    assert felt.nic_bytes == pytest.approx(whole.nic_bytes * 8 / 7, rel=1e-9)
+    assert felt.bound_s == pytest.approx(whole.bound_s * 8 / 7, rel=1e-9)
+    assert felt.slowest == "nic:0.0 out"
+
+
+def test_what_a_fault_leaves_is_what_is_told() -> None:
+    """EP16: GPU 0 hands over by NVLink what its dead NIC would have sent, and is the slowest."""
+    traffic = ExpertTraffic(16, routed_nodes_max=4)
+    whole = moe_exchange("dispatch", "normal", traffic, CLUSTER, routing="static")
+    told = moe_exchange("dispatch", "normal", traffic, with_faults("plane:0"), routing="static")
+    assert whole.slowest == told.slowest == "nvlink out of gpu 0"
+    assert told.nic_bytes == pytest.approx(whole.nic_bytes * 8 / 7, rel=1e-9)
+    handed_over = whole.nvlink_bytes + whole.nic_bytes
+    assert told.nvlink_bytes == pytest.approx(handed_over, rel=1e-9)
+    assert told.bound_s == pytest.approx(handed_over / 200e9, rel=1e-9)
+    slow = moe_exchange("dispatch", "normal", traffic, with_faults("nic:1.2=0.01"), routing="ecmp")
+    assert slow.slowest == "nic:1.2 out"
+    assert slow.bound_s == pytest.approx(whole.nic_bytes / 0.5e9, rel=1e-9)
+    assert slow.nic_bytes == pytest.approx(whole.nic_bytes, rel=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["normal", "low-latency"])
+@pytest.mark.parametrize("ranks", [1, 8, 16])
+def test_a_dead_node_is_told_as_collectives_tell_it(mode, ranks) -> None:
+    broken = with_faults("node:0")
+    with pytest.raises(InfeasibleError) as caught:
+        moe_exchange("dispatch", mode, ExpertTraffic(ranks), broken, routing="static")
+    assert str(caught.value) == "group: node 0 is down, and with it GPUs 0 to 7"
+
+
+@pytest.mark.parametrize("routing", ["static", "adaptive"])
+def test_flows_are_named_only_where_they_meet(routing) -> None:
+    """Balanced on planes nothing meets; behind one uplink of a leaf it does."""
+    for ranks in (8, 16, 32, 64, 128):
+        for direction in ("dispatch", "combine"):
+            traffic = ExpertTraffic(ranks, routed_nodes_max=4)
+            run = moe_exchange(direction, "normal", traffic, CLUSTER, routing=routing)
+            assert run.slowest == ("nic" if ranks > 16 else "nvlink") + " out of gpu 0"
+    leaf = [f"link:0.0.{uplink}=0.01" for uplink in range(32)]
+    rails = with_faults(*leaf, cluster=CLUSTERS.load("h800-2048-ft2"))
+    run = moe_exchange("dispatch", "normal", ExpertTraffic(64), rails, routing=routing)
+    assert "flows that meet on " in run.slowest
+    assert run.bound_s <= run.time_s
+
+
+@given(st.data(), modes, directions, st.sampled_from(["static", "ecmp", "adaptive"]))
+@settings(max_examples=40, deadline=None)
+def test_played_exchanges_are_no_faster_than_their_bound(data, mode, direction, routing) -> None:
+    some = ["plane:0", "nic:0.1", "nic:1.2=0.3", "node:1=0.5", "leaf:3.0=0.2", "link:0.0.0"]
+    faults = data.draw(st.lists(st.sampled_from(some), unique=True, max_size=3))
+    ranks = data.draw(st.sampled_from([4, 8, 16, 64]))
+    load = tuple(np.random.default_rng(ranks).lognormal(0, 0.5, ranks).tolist())
+    traffic = ExpertTraffic(ranks, tokens=64, load=load)
+    run = moe_exchange(direction, mode, traffic, with_faults(*faults), routing=routing)
+    assert run.time_s >= run.bound_s
+
+
+@pytest.mark.parametrize("mode", ["normal", "low-latency"])
+@pytest.mark.parametrize("routing", [None, "static"])
+def test_the_overloaded_gpu_receives_in_dispatch_and_sends_in_combine(mode, routing) -> None:
+    load = tuple(4.0 if rank == 3 else 1.0 for rank in range(16))
+    traffic = ExpertTraffic(16, tokens=512, load=load, routed_nodes_max=4)
+    port = "nvlink" if mode == "normal" else "nic"
+    for direction, way in (("dispatch", "into"), ("combine", "out of")):
+        run = moe_exchange(direction, mode, traffic, CLUSTER, routing=routing)
+        assert run.slowest == f"{port} {way} gpu 3"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "mode", "ranks", "switches", "nvlink"),
+    [
+        ("h800-2048-mpft", "normal", 8, 0, 1),
+        ("h800-2048-mpft", "normal", 16, 1, 1),
+        ("h800-2048-mpft", "normal", 256, 1, 1),
+        ("h800-2048-mpft", "low-latency", 8, 0, 1),
+        ("h800-2048-mpft", "low-latency", 16, 1, 1),
+        ("h800-2048-mrft", "low-latency", 16, 3, 0),
+        ("h800-2048-mrft", "normal", 16, 1, 1),
+        ("h800-2048-ft2", "low-latency", 64, 3, 0),
+        ("h800-2048-ft2", "normal", 64, 3, 1),
+    ],
+)
+def test_without_a_library_latency_is_that_of_the_links_crossed(
+    cluster, mode, ranks, switches, nvlink
+) -> None:
+    """A token of 128 elements takes no time itself; switches are those between these nodes."""
+    spec = CLUSTERS.load(cluster)
+    traffic = ExpertTraffic(ranks, tokens=1, hidden=128)
+    run = moe_exchange("dispatch", mode, traffic, spec)
+    latency_s = nvlink * spec.node.scale_up.latency_s
+    if switches:
+        latency_s += spec.fabric.latency_s(switches)
+    assert run.time_s == pytest.approx(latency_s, rel=0.01)
+
+
+def test_low_latency_mode_takes_groups_that_hold_the_experts() -> None:
+    """288 experts on 256 GPUs are what DeepEP publishes; parts of a node may divide either."""
+    for ranks, experts in ((256, 288), (6, 288), (4, 10), (64, 100), (256, 256)):
+        traffic = ExpertTraffic(ranks, tokens=128, experts=experts)
+        assert moe_exchange("combine", "low-latency", traffic, CLUSTER).time_s > 0
+    refused = {
+        (2048, 256): "ranks: must be at most the 256 experts, got 2048",
+        (16, 10): "ranks: must be at most the 10 experts, got 16",
+        (7, 256): "ranks: inside one node must divide its 8 GPUs or the 256 experts, got 7",
+        (12, 256): "ranks: beyond one node must fill whole nodes of 8 GPUs, got 12",
+    }
+    for (ranks, experts), message in refused.items():
+        traffic = ExpertTraffic(ranks, tokens=128, experts=experts)
+        with pytest.raises(InfeasibleError) as caught:
+            moe_exchange("combine", "low-latency", traffic, CLUSTER)
+        assert str(caught.value) == message
+
+
+def test_copies_inside_a_node_are_not_played_over_nics() -> None:
+    with pytest.raises(InputError, match="over_nvlink: must be true where flows are played"):
+        moe_exchange(
+            "dispatch",
+            "low-latency",
+            ExpertTraffic(16),
+            CLUSTER,
+            over_nvlink=False,
+            routing="static",
+        )
 
 
 @pytest.mark.parametrize(

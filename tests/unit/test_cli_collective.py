@@ -55,8 +55,16 @@ def test_groups_run_at_once_and_random_ones_follow_the_seed(invoke):
 
 def test_people_read_the_same(invoke):
     text = invoke("collective", "all_to_all", *SMALL, "--groups", 2).stdout
-    for words in ("2 groups of 16 ranks on 2 nodes", "bus bandwidth", "byte bound", "nic:0.0 out"):
+    for words in (
+        "2 groups of 16 ranks on 4 nodes",
+        "bus bandwidth",
+        "byte bound",
+        "nic:0.0 out and",
+    ):
         assert words in text
+    assert "routing does not matter" in text  # four nodes sit under one leaf
+    crossing = invoke("collective", "all_to_all", "--ranks", 512, "--bytes", 8, *MPFT).stdout
+    assert "routing does not matter" not in crossing
     alone = invoke("collective", "all_reduce", "--ranks", 1, "--bytes", 8, *MPFT).stdout
     assert "nothing to send" in alone
 
@@ -84,8 +92,14 @@ def test_the_network_is_drawn_with_its_load(invoke, tmp_path):
         (("alltoall", *SMALL), "unknown kind 'alltoall'; did you mean 'all_to_all'"),
         (("all_to_all", "--ranks", 16, *MPFT), "--bytes: is needed"),
         (("all_to_all", "--ranks", 16, "--bytes", "5 s", *MPFT), "--bytes: expected a unit of B"),
-        (("all_to_all", "--ranks", 16, "--bytes", "0", *MPFT), "bytes: must be above 0"),
-        (("all_to_all", "--ranks", 16, "--bytes", "-1", *MPFT), "bytes: must be above 0"),
+        (
+            ("all_to_all", "--ranks", 16, "--bytes", "0", *MPFT),
+            "--bytes: must be from 1 B to 1 EiB",
+        ),
+        (
+            ("all_to_all", "--ranks", 16, "--bytes", "-1", *MPFT),
+            "--bytes: must be from 1 B to 1 EiB",
+        ),
         (("all_to_all", "--ranks", 0, "--bytes", "1", *MPFT), "ranks: must be at least 1, got 0"),
         (("all_to_all", "--ranks", 4096, "--bytes", "1", *MPFT), "2048 GPUs.*got 4096"),
         (("all_to_all", *SMALL, "--groups", 200), "got 3200"),

@@ -156,13 +156,24 @@ def test_rates_grow_with_the_sms_of_communication_up_to_saturation():
 def test_on_other_links_achieved_rates_scale_with_the_datasheet():
     """Twice the NIC, twice each NIC rate; NVLink rates stay."""
     node = CLUSTER.node
-    wide = node.model_copy(update={"nic": node.nic.model_copy(update={"link_bytes_per_s": 100e9})})
+    nic = node.nic.model_copy(update={"link_bytes_per_s": 100e9})
+    wide = node.model_copy(update={"nic": nic, "pcie_bytes_per_s": 126e9})
     base = link_rates(CLUSTER, PROFILE.communication, 20)
     rates = link_rates(CLUSTER.model_copy(update={"node": wide}), PROFILE.communication, 20)
     for name in ("dispatch_nic", "combine_nic", "message_nic"):
         assert getattr(rates, name) == pytest.approx(2 * getattr(base, name), rel=1e-12)
     assert rates.nvlink == base.nvlink
     assert rates.forwarding_nvlink == base.forwarding_nvlink
+
+
+def test_nics_are_scaled_as_far_as_pcie_feeds_them():
+    node = CLUSTER.node
+    wide = node.model_copy(update={"nic": node.nic.model_copy(update={"link_bytes_per_s": 100e9})})
+    rates = link_rates(CLUSTER.model_copy(update={"node": wide}), PROFILE.communication, 20)
+    base = link_rates(CLUSTER, PROFILE.communication, 20)
+    assert rates.dispatch_nic == pytest.approx(63 / 50 * base.dispatch_nic, rel=1e-12)
+    assert rates.basis.endswith(", NICs as fast as PCIe feeds them")
+    assert "PCIe" not in base.basis
 
 
 # Messages and rings

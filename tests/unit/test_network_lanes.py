@@ -48,12 +48,32 @@ def test_nics_of_several_ports_use_all_planes_alike():
     assert ends(several, 2, 8 + 5) == [((0, 8 + p), (1, 20 + p), 0.25) for p in range(4)]
 
 
-def test_a_dead_port_is_spread_over_those_left_and_a_slow_one_is_kept():
+def test_a_message_of_one_gpu_has_one_port_where_its_own_is_dead_and_a_slow_one_is_kept():
     broken = Network.of(cluster(nodes=4, faults=["nic:1.5", "nic:2.5=0.1"]))
-    spread = ends(broken, 3, 8 + 5)
-    assert [(a, b) for a, b, _ in spread] == [((0, p), (1, p)) for p in range(8) if p != 5]
-    assert [share for _, _, share in spread] == pytest.approx([1 / 7] * 7)
+    assert ends(broken, 3, 8 + 5) == [((0, 6), (1, 6), 1.0)]
     assert ends(broken, 3, 16 + 5) == [((0, 5), (2, 5), 1.0)]
+
+
+def test_messages_by_dead_ports_go_by_others_that_nothing_uses():
+    """GPUs 4, 5 and 6 to those beside them: 4 has its port; 5 and 6 get 1 and 0."""
+    broken = Network.of(cluster(nodes=4, faults=["nic:1.5", "nic:0.6"]))
+    found = ends(broken, np.array([4, 5, 6]), np.array([12, 13, 14]))
+    assert found == [((0, p), (1, p), 1.0) for p in (4, 1, 0)]
+
+
+def test_where_all_gpus_send_a_dead_port_is_spread_over_those_left():
+    broken = Network.of(cluster(nodes=4, faults=["nic:1.5"]))
+    found = ends(broken, np.arange(8), np.arange(8, 16))
+    living = [p for p in range(8) if p != 5]
+    assert found[:7] == [((0, p), (1, p), 1.0) for p in living]
+    assert [(a, b) for a, b, _ in found[7:]] == [((0, p), (1, p)) for p in living]
+    assert [share for _, _, share in found[7:]] == pytest.approx([1 / 7] * 7)
+
+
+def test_an_end_that_lives_is_kept_where_any_port_reaches_it():
+    broken = Network.of(cluster("h800-2048-ft2", nodes=4, faults=["nic:0.3"]))
+    assert ends(broken, 3, 8 + 5) == [((0, 4), (1, 5), 1.0)]
+    assert ends(broken, 8 + 5, 3) == [((1, 5), (0, 4), 1.0)]
 
 
 def test_nodes_without_a_port_at_the_same_place_use_any_that_reach():
@@ -70,7 +90,7 @@ def test_several_flows_keep_their_shares_apart():
     found = lanes(broken, source, target)
     total = np.bincount(found.flow, weights=found.share)
     assert total == pytest.approx(1)
-    assert np.bincount(found.flow).tolist() == [6, 1, 7, 1]
+    assert np.bincount(found.flow).tolist() == [1, 1, 1, 1]
     nodes = found.source // 8, found.target // 8
     assert np.array_equal(nodes[0], source[found.flow] // 8)
     assert np.array_equal(nodes[1], target[found.flow] // 8)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hwmodels.cluster import CLUSTERS
 from hwmodels.errors import InfeasibleError, SpecError
 from hwmodels.node import NODES, NodeSpec
 from hwmodels.spec import build, override
@@ -30,9 +31,25 @@ def test_scale_up_to_scale_out_is_four_to_one_on_h800() -> None:
 
 
 def test_every_port_of_a_nic_counts() -> None:
-    node = h800x8_with({"nic.ports": 4, "nic.link_bytes_per_s": "200 Gb/s"})
+    node = h800x8_with({"nic.ports": 4, "nic.link_bytes_per_s": "100 Gb/s"})
     assert node.ports == 32
-    assert node.scale_out_bytes_per_s == 8 * 100e9
+    assert node.scale_out_bytes_per_s == 8 * 50e9
+    assert not node.pcie_binds
+
+
+@pytest.mark.parametrize(("nics", "pcie_of_a_nic"), [(8, 63e9), (4, 126e9), (16, 31.5e9)])
+def test_nics_are_no_faster_than_the_pcie_of_the_gpus_behind_them(
+    nics: int, pcie_of_a_nic: float
+) -> None:
+    node = h800x8_with({"nics": nics, "nic.link_bytes_per_s": "1600 Gb/s"})
+    assert node.pcie_binds
+    assert node.port_bytes_per_s == pytest.approx(pcie_of_a_nic)
+    assert node.scale_out_bytes_per_s_per_gpu == pytest.approx(63e9)
+
+
+def test_a_cluster_is_wired_at_the_rate_that_pcie_feeds() -> None:
+    cx8 = CLUSTERS.load("b200-2048-cx8")
+    assert cx8.topology().endpoint_bytes_per_s == pytest.approx(63e9 / 4)
 
 
 @pytest.mark.parametrize("nics", [1, 2, 4, 8, 16])

@@ -2,17 +2,21 @@
 
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from hwmodels.cluster import CLUSTERS
 from hwmodels.errors import InfeasibleError
+from hwmodels.faults import FaultSpec
 from simulator.cli import moesim
 from simulator.tell import topology as picture
-from simulator.tell.topology import LinkLoad, draw_cluster
+from simulator.tell.link_load import LinkLoad
+from simulator.tell.topology import draw_cluster
 
 MPFT = CLUSTERS.load("h800-2048-mpft")
+ALL_WELL = np.zeros(MPFT.topology().directed_links, np.bool_)
 
 
 def load_of(links: dict[int, float]) -> LinkLoad:
@@ -23,7 +27,8 @@ def load_of(links: dict[int, float]) -> LinkLoad:
 
 
 def test_cables_between_two_switches_are_one_line() -> None:
-    lines, cables, _ = picture._lines(MPFT.topology(), 3, None)
+    lines, cables, _, gone = picture._lines(MPFT.topology(), 3, None, ALL_WELL)
+    assert not gone.any()
     assert len(lines) == 8 * 4  # leaves times spines of a plane
     assert set(cables.tolist()) == {8}  # 32 uplinks of a leaf over 4 spines
     assert len(np.unique(lines)) == 8 + 4
@@ -33,11 +38,13 @@ def test_a_line_is_as_busy_as_its_busiest_cable_in_either_direction() -> None:
     topology = MPFT.topology()
     up, down = (int(topology.uplink(0, 0)) + way * topology.clos.leaf_links for way in (0, 1))
     for link in (up, up + 1, down):
-        lines, _, busy = picture._lines(topology, 0, load_of({link: 0.7}))
+        lines, _, busy, _ = picture._lines(topology, 0, load_of({link: 0.7}), ALL_WELL)
         ends = {topology.tail[link], topology.head[link]}
         assert [set(line) == ends for line in lines.tolist()] == (busy == 0.7).tolist()
         assert sorted(set(busy.tolist())) == [0.0, 0.7]
-    assert not picture._lines(topology, 1, load_of({up: 0.7}))[2].any()  # of another plane
+    assert not picture._lines(topology, 1, load_of({up: 0.7}), ALL_WELL)[
+        2
+    ].any()  # of another plane
 
 
 @pytest.mark.parametrize("name", CLUSTERS.names())
@@ -49,6 +56,25 @@ def test_every_preset_is_drawn_or_says_why_not(name: str, tmp_path: Path) -> Non
         return
     draw_cluster(cluster, file)
     assert file.stat().st_size > 5000
+
+
+def test_a_line_is_gone_when_all_its_cables_are() -> None:
+    broken = MPFT.model_copy(update={"faults": (FaultSpec.model_validate("spine:0.2"),)})
+    dead = broken.degraded_bytes_per_s() == 0
+    topology = MPFT.topology()
+    lines, _, _, gone = picture._lines(topology, 0, None, dead)
+    spine = topology.spine_vertex(0, 2)
+    assert [spine in line for line in lines.tolist()] == gone.tolist()
+    assert not picture._lines(topology, 1, None, dead)[3].any()
+
+
+def test_a_plane_that_is_down_is_said_so(tmp_path: Path) -> None:
+    broken = MPFT.model_copy(update={"faults": (FaultSpec.model_validate("plane:3"),)})
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        draw_cluster(broken, tmp_path / "broken.svg")
+    text = (tmp_path / "broken.svg").read_text(encoding="utf-8")
+    assert "plane 3 is down" in text
+    assert "plane 2 is down" not in text
 
 
 def test_load_changes_the_picture(tmp_path: Path) -> None:
