@@ -11,8 +11,10 @@ them over by NVLink to the GPU whose NIC has the same place in its node as the o
 A writer of remote memory goes straight to the target's own port wherever it is joined to the
 source's, over however many switches, and else as with `receiver`: `unless joined`.
 
-What a dead port or path cannot carry is spread evenly over the ports of the same place in both
-nodes that still reach each other, or over any that do. A slow port keeps its share.
+What a dead port or path cannot carry goes by ports of the same place in both nodes that still reach
+each other, or by any that do: by as many ports that nothing else between these nodes uses as died,
+so that a message of one GPU never has more ports than when all were whole; where there are not as
+many left, evenly over all that live. A slow port keeps its share.
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ import numpy.typing as npt
 
 from hwmodels.errors import InfeasibleError
 from simulator.network.flows import Floats, Ints
-from simulator.network.links import Network
+from simulator.network.links import Mask, Network
 from simulator.network.routing import reachable
 
 Forward = Literal["sender", "receiver", "unless joined"]
@@ -84,7 +86,7 @@ def same_place(network: Network, source_node: Ints, target_gpu: Ints) -> Lanes:
 
 
 def living(network: Network, planned: Lanes) -> Lanes:
-    """Return the lanes with what is dead spread over what is not.
+    """Return the lanes with what is dead carried by what is not.
 
     Raises:
         InfeasibleError: two nodes have no path left between them.
@@ -92,22 +94,85 @@ def living(network: Network, planned: Lanes) -> Lanes:
     alive = reachable(network, planned.source, planned.target)
     if alive.all():
         return planned
-    ports = network.cluster.node.ports
+    ports, nodes = network.cluster.node.ports, network.cluster.nodes
     dead = np.flatnonzero(~alive)
-    nodes = np.stack([planned.source[dead] // ports, planned.target[dead] // ports])
-    pairs, pair = np.unique(nodes, axis=1, return_inverse=True)
-    among = _living_ports(network, pairs[0], pairs[1])
-    counts = np.bincount(among.flow, minlength=pairs.shape[1])
-    start = np.cumsum(counts) - counts
-    lane = np.repeat(np.arange(dead.size), counts[pair])
-    within = np.arange(lane.size) - np.repeat(np.cumsum(counts[pair]) - counts[pair], counts[pair])
-    chosen = start[pair][lane] + within
+    key = planned.source // ports * nodes + planned.target // ports
+    pairs, pair = np.unique(key[dead], return_inverse=True)
+    among = _living_ports(network, *np.divmod(pairs, nodes))
+    busy = np.flatnonzero(alive & np.isin(key, pairs))
+    used = np.zeros((2, pairs.size, ports), dtype=np.bool_)
+    for side, ends in zip(used, (planned.source, planned.target), strict=True):
+        side[np.searchsorted(pairs, key[busy]), ends[busy] % ports] = True
+    lane, chosen, share = _instead(network, planned, dead, pair, among, used)
+    source, target = _ends_kept(network, planned, dead[lane], among, chosen)
     return Lanes(
         np.concatenate([planned.flow[alive], planned.flow[dead][lane]]),
-        np.concatenate([planned.source[alive], among.source[chosen]]),
-        np.concatenate([planned.target[alive], among.target[chosen]]),
-        np.concatenate([planned.share[alive], planned.share[dead][lane] * among.share[chosen]]),
+        np.concatenate([planned.source[alive], source]),
+        np.concatenate([planned.target[alive], target]),
+        np.concatenate([planned.share[alive], planned.share[dead][lane] * share]),
     )
+
+
+def _instead(
+    network: Network, planned: Lanes, dead: Ints, pair: Ints, among: Lanes, used: Mask
+) -> tuple[Ints, Ints, Floats]:
+    """Return who takes over: numbers in `dead` and in `among`, and the share it takes.
+
+    Args:
+        dead, pair: (dead lanes,) which of `planned`, and between which pair of nodes.
+        among: the living lanes of each pair, `flow` its number.
+        used: (2, pairs, ports) the ports that other lanes leave by and arrive at.
+    """
+    ports = network.cluster.node.ports
+    source, target = planned.source[dead], planned.target[dead]
+    sends = network.fabric_bytes_per_s[network.topology.tx(source)] > 0
+    receives = network.fabric_bytes_per_s[network.topology.rx(target)] > 0
+    by_target = sends & ~receives
+    broken = np.where(by_target, target % ports + ports, source % ports)
+    ways, way = np.unique(pair * 2 * ports + broken, return_inverse=True)
+    of_way, place = ways // (2 * ports), ways % ports
+    first = np.searchsorted(of_way, np.arange(used.shape[1]))
+    turn = np.arange(ways.size) - first[of_way]
+    count = np.bincount(among.flow, minlength=first.size)
+    start = np.cumsum(count) - count
+    # Beginning at another place for each pair of nodes, so that not all take the same.
+    number = np.arange(among.flow.size) - start[among.flow]
+    nodes = among.source // ports + among.target // ports
+    after = (number - place[first][among.flow] - nodes) % count[among.flow]
+    spare = ~(used[0, among.flow, among.source % ports] | used[1, among.flow, among.target % ports])
+    free = np.flatnonzero(spare)
+    free = free[np.lexsort((after[free], among.flow[free]))]
+    spares = np.bincount(among.flow[free], minlength=first.size)
+    first_free = np.cumsum(spares) - spares
+    replaced = np.bincount(of_way, minlength=first.size) <= spares
+    one, many = np.flatnonzero(replaced[pair]), np.flatnonzero(~replaced[pair])
+    taken = free[(first_free[of_way] + turn)[way[one]]]
+    spread = np.repeat(many, count[pair[many]])
+    ends = np.cumsum(count[pair[many]])
+    within = np.arange(spread.size) - np.repeat(ends - count[pair[many]], count[pair[many]])
+    return (
+        np.concatenate([one, spread]),
+        np.concatenate([taken, start[pair[spread]] + within]),
+        np.concatenate([np.ones(one.size), 1 / count[pair[spread]]]),
+    )
+
+
+def _ends_kept(
+    network: Network, planned: Lanes, dead: Ints, among: Lanes, chosen: Ints
+) -> tuple[Ints, Ints]:
+    """Return the ends of lanes taken instead: a planned end that lives stays if it is as near."""
+    source, target = among.source[chosen], among.target[chosen]
+    own_source, own_target = planned.source[dead], planned.target[dead]
+    source = np.where(_as_near(network, own_source, target, source, target), own_source, source)
+    kept = _as_near(network, source, own_target, source, target)
+    return source, np.where(kept, own_target, target)
+
+
+def _as_near(network: Network, source: Ints, target: Ints, other: Ints, end: Ints) -> Mask:
+    """Return whether ports reach each other, by no more switches than `other` reaches `end`."""
+    passed = network.topology.switches_passed
+    near = passed(source, target) <= passed(other, end)
+    return np.asarray(near & reachable(network, source, target), dtype=np.bool_)
 
 
 def _living_ports(network: Network, source_node: Ints, target_node: Ints) -> Lanes:

@@ -4,15 +4,16 @@ time = launch and steps + the flows of all stages, max-min fair on the links the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwmodels.errors import InputError, suggestion
+from hwmodels.errors import InfeasibleError, InputError, suggestion
 from hwmodels.library import LibrarySpec
 from simulator.network.bounds import bound_s_per_byte
 from simulator.network.collectives import algorithms_of, plan_of
 from simulator.network.collectives.plan import Plan
+from simulator.network.collectives.rows import ROWS_MAX, ROWS_TRIED, rows_at_most
 from simulator.network.flows import Floats, Ints
 from simulator.network.links import Network
 from simulator.network.placement import Group, group_of
@@ -97,7 +98,8 @@ def run_collective(
 
     Raises:
         InputError: no such kind or algorithm, a rank twice, or a size that is not above zero.
-        InfeasibleError: ranks that are not there, down, or cut off from each other.
+        InfeasibleError: ranks that are not there, down, or cut off from each other, or more flows
+            than `simulator.network.collectives.rows.ROWS_MAX`.
         OutOfRangeError: the library says nothing about such a collective.
     """
     return run_groups(kind, size_bytes, [gpus], network, library, algorithm)[0]
@@ -113,7 +115,8 @@ def run_groups(
 ) -> list[CollectiveRun]:
     """Return the same collective of several groups that all start at once on one network.
 
-    All take one algorithm: with `auto` that with which the last of them ends first.
+    All take one algorithm: with `auto` that with which the last of them ends first. No fault makes
+    any of them faster.
     """
     if not 0 < size_bytes < np.inf:
         raise InputError(f"bytes: must be above 0 and finite, got {size_bytes:g}")
@@ -124,7 +127,7 @@ def run_groups(
     if not len(groups):
         raise InputError("groups: must be at least one, got none")
     cast = tuple(group_of(network.cluster, gpus) for gpus in groups)
-    possible = list(ways(kind, cast, library, algorithm))
+    possible = _small_enough(kind, cast, network, list(ways(kind, cast, library, algorithm)))
     plans = {
         name: tuple(plan_of(network, group, kind, name) for group in cast)
         for name in {way.algorithm: None for way in possible}
@@ -134,7 +137,44 @@ def run_groups(
         pairs = zip(cast, plans[way.algorithm], strict=True)
         steps_s = [fixed_s(way, kind, size_bytes, *pair, network) for pair in pairs]
         timed.append(_Timed(way, plans[way.algorithm], np.array(steps_s)))
-    return _told(kind, size_bytes, cast, network, library, *_fastest(network, timed, size_bytes))
+    runs = _told(kind, size_bytes, cast, network, library, *_fastest(network, timed, size_bytes))
+    if network.whole is None:
+        return runs
+    before = run_groups(kind, size_bytes, groups, network.whole, library, algorithm)
+    return [_not_faster(run, whole) for run, whole in zip(runs, before, strict=True)]
+
+
+def _not_faster(run: CollectiveRun, whole: CollectiveRun) -> CollectiveRun:
+    """Return a run under faults, which takes at least as long as on the whole network.
+
+    A fault may by chance part messages that meet at one port. A library would part them without a
+    fault if it knew how, so what a fault forces on it is not taken for an improvement.
+    """
+    late_s = max(0.0, whole.time_s - run.time_s)
+    return replace(run, time_s=run.time_s + late_s, wire_s=run.wire_s + late_s)
+
+
+def _small_enough(
+    kind: str, groups: tuple[Group, ...], network: Network, possible: list[Way]
+) -> list[Way]:
+    """Return the ways that are tried: large plans only where there are no others.
+
+    Raises:
+        InfeasibleError: the plans of all ways are too large.
+    """
+    rows = {
+        name: sum(rows_at_most(network, group, kind, name) for group in groups)
+        for name in {way.algorithm: None for way in possible}
+    }
+    name = min(rows, key=rows.__getitem__)
+    if rows[name] > ROWS_MAX:
+        ranks = sum(map(len, groups))
+        raise InfeasibleError(
+            f"ranks: {kind} by {name} may have at most {ROWS_MAX} flows, "
+            f"got {rows[name]} for {ranks} ranks"
+        )
+    limit = max(ROWS_TRIED, rows[name])
+    return [way for way in possible if rows[way.algorithm] <= limit]
 
 
 def _told(

@@ -260,7 +260,8 @@ def test_rates_of_a_library_without_protocols_scale_with_the_links():
     library = LIBRARIES.load("deepep-h800")
     run = run_collective("all_to_all", GIB, range(64), NETWORK, library)
     assert run.wire_s == pytest.approx(GIB * 7 / 8 / 44e9, rel=1e-9)
-    wide = cluster(nodes=8, node__nic__link_bytes_per_s=100e9, fabric__link_bytes_per_s=100e9)
+    rates = {"node__nic__link_bytes_per_s": 100e9, "fabric__link_bytes_per_s": 100e9}
+    wide = cluster(nodes=8, node__pcie_bytes_per_s=128e9, **rates)
     run = run_collective("all_to_all", GIB, range(64), Network.of(wide), library)
     assert run.wire_s == pytest.approx(GIB * 7 / 8 / 88e9, rel=1e-9)
 

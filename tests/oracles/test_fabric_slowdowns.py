@@ -234,7 +234,10 @@ def test_every_rank_is_played_where_links_may_set_them_apart(on_leaves):
     assert experiment.unlike == (OVERSUBSCRIPTION, ROUTING)
     result = run(experiment)
     assert result.play.mode == "explicit"
-    assert "; oversubscription, ecmp routing: time on NICs of exch" in result.provenance.communication_basis
+    assert (
+        "; oversubscription, ecmp routing: time on NICs of exch"
+        in result.provenance.communication_basis
+    )
     plain = run(on_leaves(6, routing="adaptive"))
     assert plain.play.mode == "folded"
     assert "oversubscription" not in plain.provenance.communication_basis

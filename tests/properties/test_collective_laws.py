@@ -184,3 +184,67 @@ def test_faults_never_help_and_never_carry_bytes(kind, ranks, seed, broken, left
             continue
         assert run.time_s >= run.bound_s * ROUNDING
         assert not run.link_bytes[net.bytes_per_s == 0].any()
+
+
+FAULTS = (
+    ("plane:0",),
+    ("plane:0", "plane:1"),
+    ("plane:3=0.5",),
+    ("nic:0.0",),
+    ("nic:0.0", "nic:1.1"),
+    ("leaf:2.0=0.3",),
+    ("node:0=0.5",),
+    tuple(f"nic:0.{port}" for port in range(7)),
+    tuple(f"nic:{node}.{node}" for node in range(8)),
+)
+
+
+@pytest.mark.parametrize("how", ["packed", "random", "spread"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("faults", FAULTS, ids=" ".join)
+def test_no_fault_makes_any_collective_faster(faults, kind, how):
+    """On eight nodes of eight, for few and many ranks."""
+    broken = Network.of(cluster(nodes=8, faults=list(faults)))
+    for ranks in (2, 9, 17, 40):
+        gpus = place(broken.cluster, ranks, 1, how, seed=ranks)[0]
+        try:
+            run = run_collective(kind, 2.0**30, gpus, broken)
+        except InfeasibleError as error:
+            assert "cut off" in str(error)  # noqa: PT017 - most raise nothing
+            continue
+        before = run_collective(kind, 2.0**30, gpus, broken.whole)
+        assert run.time_s >= before.time_s * ROUNDING
+        assert run.time_s >= run.bound_s * ROUNDING
+        assert run.time_s == pytest.approx(run.fixed_s + run.wire_s, rel=1e-12)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "ring", "hierarchical", "one-shot"])
+def test_reduce_scatter_is_an_all_gather_backwards(algorithm):
+    """As long, on any number of ranks; and a lone GPU on the last node is no cliff: it has all its
+    node's NICs, in as out.
+    """
+    net, bandwidth = Network.of(cluster(nodes=8)), {}
+    for ranks in range(2, 41):
+        if ranks <= 8 and algorithm == "hierarchical":
+            continue
+        gathered, scattered = (
+            run_collective(kind, 2.0**30, range(ranks), net, algorithm=algorithm)
+            for kind in ("all_gather", "reduce_scatter")
+        )
+        assert gathered.time_s == pytest.approx(scattered.time_s, rel=1e-9)
+        bandwidth[ranks] = gathered.busbw_bytes_per_s
+    if algorithm == "auto":
+        for ranks in (16, 24, 32):
+            assert bandwidth[ranks + 1] == pytest.approx(bandwidth[ranks], rel=0.01)
+
+
+def test_ten_thousand_gpus_take_no_messages_to_each_other():
+    """Under `auto` ways that grow with ranks times nodes are left out; by name they are refused."""
+    spec = cluster("h800-2048-ft3", nodes=12800, fabric__switch_radix=128)
+    net = Network.of(spec)
+    for kind in ("all_gather", "all_reduce", "broadcast"):
+        run = run_collective(kind, 2.0**30, range(16384), net)
+        assert run.algorithm in ("ring", "tree", "hierarchical")
+    for kind, name in (("all_to_all", "auto"), ("all_reduce", "two-shot")):
+        with pytest.raises(InfeasibleError, match=r"may have at most 40000000 flows, got 1311"):
+            run_collective(kind, 2.0**30, range(102400), net, algorithm=name)

@@ -50,15 +50,24 @@ def test_nics_of_several_ports_use_all_planes_alike():
 
 def test_a_message_of_one_gpu_has_one_port_where_its_own_is_dead_and_a_slow_one_is_kept():
     broken = Network.of(cluster(nodes=4, faults=["nic:1.5", "nic:2.5=0.1"]))
-    assert ends(broken, 3, 8 + 5) == [((0, 6), (1, 6), 1.0)]
+    assert ends(broken, 3, 8 + 5) == [((0, 7), (1, 7), 1.0)]
     assert ends(broken, 3, 16 + 5) == [((0, 5), (2, 5), 1.0)]
 
 
+def test_detours_of_different_nodes_part_company():
+    """One dead plane of eight: messages of GPU 3 to 14 nodes go by all others, two each."""
+    broken = Network.of(cluster(nodes=16, faults=["plane:3"]))
+    target = np.arange(1, 15) * 8 + 3
+    found = ends(broken, np.full(14, 3), target)
+    ports = [source[1] for source, _, _ in found]
+    assert sorted(ports) == sorted([p for p in range(8) if p != 3] * 2)
+
+
 def test_messages_by_dead_ports_go_by_others_that_nothing_uses():
-    """GPUs 4, 5 and 6 to those beside them: 4 has its port; 5 and 6 get 1 and 0."""
+    """GPUs 4, 5 and 6 to those beside them: 4 has its port; 5 and 6 get 2 and 1."""
     broken = Network.of(cluster(nodes=4, faults=["nic:1.5", "nic:0.6"]))
     found = ends(broken, np.array([4, 5, 6]), np.array([12, 13, 14]))
-    assert found == [((0, p), (1, p), 1.0) for p in (4, 1, 0)]
+    assert found == [((0, p), (1, p), 1.0) for p in (4, 2, 1)]
 
 
 def test_where_all_gpus_send_a_dead_port_is_spread_over_those_left():
@@ -72,8 +81,8 @@ def test_where_all_gpus_send_a_dead_port_is_spread_over_those_left():
 
 def test_an_end_that_lives_is_kept_where_any_port_reaches_it():
     broken = Network.of(cluster("h800-2048-ft2", nodes=4, faults=["nic:0.3"]))
-    assert ends(broken, 3, 8 + 5) == [((0, 4), (1, 5), 1.0)]
-    assert ends(broken, 8 + 5, 3) == [((1, 5), (0, 4), 1.0)]
+    assert ends(broken, 3, 8 + 5) == [((0, 5), (1, 5), 1.0)]
+    assert ends(broken, 8 + 5, 3) == [((1, 5), (0, 5), 1.0)]
 
 
 def test_nodes_without_a_port_at_the_same_place_use_any_that_reach():

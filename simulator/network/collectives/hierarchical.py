@@ -14,7 +14,7 @@ import numpy as np
 
 from simulator.network.collectives.pairwise import node_targets
 from simulator.network.collectives.plan import Plan
-from simulator.network.collectives.rails import add_in_node, held, in_node_pairs
+from simulator.network.collectives.rails import add_hops, add_in_node, held, in_node_pairs
 from simulator.network.links import Network
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic
@@ -42,7 +42,7 @@ def _gather(traffic: Traffic, group: Group, backwards: bool) -> None:
     following = (place + 1) % nodes
     ends = group.slot(place, channel), group.slot(following, channel)
     source, target = ends[::-1] if backwards else ends
-    traffic.message(source, target, (1 - group.counts[following] / ranks) / channels)
+    add_hops(traffic, group, source, target, (1 - group.counts[following] / ranks) / channels)
     elsewhere = 1 - group.counts[group.place] / ranks
     sent = 1 / ranks + held(group) * elsewhere  # its own part, and what its rails brought
     if not backwards:

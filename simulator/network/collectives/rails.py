@@ -5,8 +5,11 @@ in the hands of its member `c`, modulo how many it has, so that all NICs of memb
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from simulator.network.flows import Floats, Ints
+from simulator.network.lanes import Forward
+from simulator.network.links import Mask
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic
 
@@ -21,6 +24,25 @@ def add_in_node(traffic: Traffic, group: Group, sent: Floats) -> None:
     """Let each member send `sent` (members,) bytes to each of the others on its node."""
     source, target = in_node_pairs(group)
     traffic.nvlink(group.members[source], group.members[target], sent[source])
+
+
+def add_hops(
+    traffic: Traffic, group: Group, source: Ints, target: Ints, moved_bytes: npt.ArrayLike
+) -> None:
+    """Add messages from member to member of `channels` that run side by side.
+
+    Between nodes the one with fewer members forwards: a lone GPU sends and receives by all NICs
+    that its neighbour's members have, so that a hop and the one back are alike.
+    """
+    moved = np.broadcast_to(np.asarray(moved_bytes, np.float64), source.shape)
+    ends = (np.searchsorted(group.nodes, end // group.gpus_per_node) for end in (source, target))
+    sends, receives = (group.counts[place] for place in ends)
+    # Of two alike the one whose GPU comes first, there and back.
+    fewer = (receives < sends) | ((receives == sends) & (target < source))
+    forwards: tuple[tuple[Mask, Forward], ...] = ((~fewer, "sender"), (fewer, "receiver"))
+    for chosen, forward in forwards:
+        if chosen.any():
+            traffic.message(source[chosen], target[chosen], moved[chosen], forward)
 
 
 def in_node_pairs(group: Group) -> tuple[Ints, Ints]:

@@ -11,6 +11,7 @@ JPDC 69, 2009).
 import numpy as np
 
 from simulator.network.collectives.plan import Plan
+from simulator.network.collectives.rails import add_hops
 from simulator.network.flows import Ints
 from simulator.network.links import Network
 from simulator.network.placement import Group
@@ -28,7 +29,7 @@ def plan(network: Network, group: Group, kind: str) -> Plan:
         onward = target != group.gpus[0]
         source, target = source[onward], target[onward]
     traffic = Traffic(network)
-    traffic.message(source, target, share / channels)
+    add_hops(traffic, group, source, target, share / channels)
     steps = rounds * (ranks - 1)
     fabric_steps = min(steps, rounds * nodes) if nodes > 1 else 0
     return Plan.of([traffic], steps - fabric_steps, fabric_steps, chain=True)

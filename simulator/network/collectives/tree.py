@@ -10,7 +10,7 @@ broadcast down, from the root that holds both trees. On one node the trees join 
 import numpy as np
 
 from simulator.network.collectives.plan import Plan
-from simulator.network.collectives.rails import held, in_node_pairs
+from simulator.network.collectives.rails import add_hops, held, in_node_pairs
 from simulator.network.flows import Ints
 from simulator.network.links import Network
 from simulator.network.placement import Group
@@ -24,23 +24,23 @@ def plan(network: Network, group: Group, kind: str) -> Plan:
     steps = ways * _levels(len(group))
     if nodes == 1:
         order = group.members if kind == "all_reduce" else np.array(group.gpus)
-        _join(traffic, order[:, None], ways)
+        _join(traffic, group, order[:, None], ways)
         return Plan.of([traffic], steps, 0)
     root = int(np.searchsorted(group.nodes, group.gpus[0] // group.gpus_per_node))
     place = np.roll(np.arange(nodes), -root) if ways == 1 else np.arange(nodes)
-    _join(traffic, group.slot(place[:, None], np.arange(group.channels)), ways)
+    _join(traffic, group, group.slot(place[:, None], np.arange(group.channels)), ways)
     _inside(traffic, group, root, ways)
     fabric_steps = min(steps, ways * _levels(nodes))
     return Plan.of([traffic], steps - fabric_steps, fabric_steps, chain=True)
 
 
-def _join(traffic: Traffic, gpu: Ints, ways: int) -> None:
+def _join(traffic: Traffic, group: Group, gpu: Ints, ways: int) -> None:
     """Add the trees over units, a GPU for each channel: (units, channels)."""
     parent, child = _all_reduce_edges(len(gpu)) if ways == 2 else _broadcast_edges(len(gpu))
     half = 0.5 / gpu.shape[1]
-    traffic.message(gpu[parent].ravel(), gpu[child].ravel(), half)
+    add_hops(traffic, group, gpu[parent].ravel(), gpu[child].ravel(), half)
     if ways == 2:
-        traffic.message(gpu[child].ravel(), gpu[parent].ravel(), half)
+        add_hops(traffic, group, gpu[child].ravel(), gpu[parent].ravel(), half)
 
 
 def _inside(traffic: Traffic, group: Group, root: int, ways: int) -> None:
