@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from hwmodels.cluster import ClusterSpec
@@ -21,7 +21,6 @@ from simulator.tell.style import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from hwmodels.fabrics.topology import Topology
 
@@ -45,7 +44,7 @@ def draw_cluster(cluster: ClusterSpec, file: Path, load: LinkLoad | None = None)
     planes = int(topology.switch_plane.max(initial=-1)) + 1
     dead = cluster.degraded_bytes_per_s() == 0
     with mpl.rc_context(STYLE):
-        figure = plt.figure(figsize=_size(planes))
+        figure = Figure(figsize=_size(planes))
         rows = max(1, -(-planes // PLANES_A_ROW))
         grid = figure.add_gridspec(rows, 1 + min(planes, PLANES_A_ROW), hspace=0.35, wspace=0.12)
         _draw_node(figure.add_subplot(grid[:, 0]), cluster, load)
@@ -56,7 +55,6 @@ def draw_cluster(cluster: ClusterSpec, file: Path, load: LinkLoad | None = None)
         if load is not None:
             _draw_scale(figure)
         figure.savefig(file)
-        plt.close(figure)
 
 
 def _size(planes: int) -> tuple[float, float]:
@@ -79,7 +77,7 @@ def _color(busy: float) -> tuple[float, ...]:
     return tuple(mpl.colormaps["YlOrRd"](0.15 + 0.85 * min(1.0, busy)))
 
 
-def _draw_scale(figure: "Figure") -> None:
+def _draw_scale(figure: Figure) -> None:
     colors = mpl.colors.ListedColormap([_color(busy) for busy in np.linspace(0, 1, 64)])
     scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 100), colors)
     bar = figure.colorbar(scale, ax=figure.axes, fraction=0.015, pad=0.02)

@@ -74,7 +74,7 @@ def test_a_fabric_may_be_replaced_as_a_table() -> None:
         ("nodes", "many", "nodes: must be a whole number, got 'many'"),
         ("faults", ["plane:8"], "faults: plane must be below 8, got plane:8"),
         ("faults", ["nic:1"], "faults.0: must be one of node:NODE, nic:NODE.PORT, plane:PLANE, "),
-        ("faults", "plane:3", "faults: input should be a valid tuple, got 'plane:3'"),
+        ("faults", 3, "faults: input should be a valid tuple, got 3"),
         ("node.nic.link_bytes_per_s", "400 Gbit", "node.nic.link_bytes_per_s: expected a unit of "),
     ],
 )
@@ -180,3 +180,9 @@ def test_three_layers_cost_a_hop_more_and_half_again_as_many_switches() -> None:
     assert (two.fabric_counts.switches, three.fabric_counts.switches) == (96, 160)
     assert (two.topology().diameter, three.topology().diameter) == (3, 5)
     assert two.topology().bisection_bytes_per_s == three.topology().bisection_bytes_per_s
+
+
+def test_a_single_fault_need_not_stand_in_a_list() -> None:
+    document = CLUSTERS.document("h800-2048-mpft")
+    override(document, ClusterSpec, "faults", "plane:3", "test")
+    assert [str(fault) for fault in build(ClusterSpec, document, "one").faults] == ["plane:3"]
