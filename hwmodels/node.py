@@ -92,7 +92,9 @@ class NodeSpec(Spec):
         """
         rate = self.scale_up.link_bytes_per_s
         if rate is None:
-            raise InfeasibleError(f"node {self.name}: scale_up.link_bytes_per_s is not given")
+            raise InfeasibleError(
+                f"node {self.name}: scale_up.link_bytes_per_s must be given, got none"
+            )
         return math.ceil(self.chip.nvlink_bytes_per_s / rate * (1 - 1e-9))
 
     def scale_up_topology(self) -> Topology:
@@ -107,7 +109,7 @@ class NodeSpec(Spec):
         """
         links, switches = self.scale_up_links, self.scale_up.switches
         if switches is None:
-            raise InfeasibleError(f"node {self.name}: scale_up.switches is not given")
+            raise InfeasibleError(f"node {self.name}: scale_up.switches must be given, got none")
         chip = np.arange(self.gpus * links) % links % switches
         chip.flags.writeable = False
         rate = self.chip.nvlink_bytes_per_s / links

@@ -39,7 +39,7 @@ class PriceSpec(Spec):
             InfeasibleError: the preset does not say what they draw.
         """
         if self.switch_w is None or self.link_w is None:
-            raise InfeasibleError(f"price {self.name}: switch_w and link_w must be given")
+            raise InfeasibleError(f"price {self.name}: switch_w and link_w must be given, got none")
         return counts.switches * self.switch_w + counts.links * self.link_w
 
 

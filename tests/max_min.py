@@ -8,6 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from simulator.network.flows import Flows
+
 CLOSE = 1 + 1e-9
 
 
@@ -114,3 +116,14 @@ def exact_rates(routes, capacity):
         full = {link for link, left in room.items() if left == min(room.values())}
         rising = {flow for flow in rising if not full & set(routes[flow])}
     return rate
+
+
+def merged(flows):
+    """Return one row for all that have the same route and bytes, in the order of their first."""
+    rows = {}
+    for route, moved, weight in zip(
+        map(tuple, flows.route.tolist()), flows.moved_bytes, flows.weight, strict=True
+    ):
+        rows[route, moved] = rows.get((route, moved), 0.0) + weight
+    routes = np.array([route for route, _ in rows], int).reshape(len(rows), flows.route.shape[1])
+    return Flows.of(routes, [moved for _, moved in rows], list(rows.values()))

@@ -131,24 +131,5 @@ def parts(flows: Flows) -> Iterator[tuple[slice, Ints]]:
         yield rows, np.add(flows.route[rows].T, 1, dtype=np.int64, order="C")
 
 
-def merged(flows: Flows) -> Flows:
-    """Return one row for all that have the same route and bytes, in the order of their first."""
-    columns = [np.unique(flows.moved_bytes, return_inverse=True)[1]]
-    columns += [hop.astype(np.int64) + 1 for hop in flows.route.T]
-    key, keys = np.zeros(len(flows), np.int64), 1
-    for column in columns:
-        values = int(column.max(initial=0)) + 1
-        if keys * values > np.iinfo(np.int64).max:  # number what there is, and go on
-            unique, key = np.unique(key, return_inverse=True)
-            keys = len(unique)
-        key, keys = key * values + column, keys * values
-    _, first, row = np.unique(key, return_index=True, return_inverse=True)
-    weight = np.zeros(len(first))
-    np.add.at(weight, row, flows.weight)
-    order = np.argsort(first)
-    kept = first[order]
-    return Flows(flows.route[kept], flows.moved_bytes[kept], weight[order])
-
-
 def _within_bounds(quantity: Floats) -> npt.NDArray[np.bool_]:
     return (quantity >= LEAST) & (quantity <= MOST)

@@ -163,9 +163,10 @@ def moe_exchange(
 
 
 def _check_words(direction: str, mode: str) -> None:
-    for word, known in ((mode, get_args(Mode)), (direction, get_args(Direction))):
+    words = {"mode": (mode, get_args(Mode)), "direction": (direction, get_args(Direction))}
+    for name, (word, known) in words.items():
         if word not in known:
-            raise InputError(f"exchange: must be one of {', '.join(known)}, got {word!r}")
+            raise InputError(f"{name}: must be one of {', '.join(known)}, got {word!r}")
 
 
 def _as_played(run: ExchangeRun, played: PlayedExchange) -> ExchangeRun:

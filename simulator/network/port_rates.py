@@ -76,12 +76,13 @@ def link_scales(library: LibrarySpec, cluster: ClusterSpec, spans: bool) -> tupl
     """Return links here / links the library was measured on, NIC and NVLink.
 
     Raises:
-        InfeasibleError: it does not say on which.
+        InfeasibleError: it was measured on none such.
     """
     nvlink, nic = library.link_nvlink_bytes_per_s, library.link_nic_bytes_per_s
     if nvlink is None or (spans and nic is None):
         raise InfeasibleError(
-            f"library {library.name}: does not say which links it was measured on"
+            f"library {library.name}: must have rates {'between nodes' if nvlink else 'of NVLink'} "
+            f"for such a group, got none measured"
         )
     node = cluster.node
     scale = node.scale_out_bytes_per_s_per_gpu / nic if spans and nic is not None else 1.0

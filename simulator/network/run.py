@@ -61,17 +61,6 @@ class CollectiveRun:
         factor = BUS_FACTORS.get(self.kind, 1.0) * (self.ranks - 1) / self.ranks
         return self.algbw_bytes_per_s * (factor or 1.0)
 
-    def busiest(self, network: Network, count: int = 5) -> list[tuple[str, float, float]]:
-        """Return (name, bytes, share of the time it is busy at its full rate) of links."""
-        some = np.flatnonzero(self.link_bytes)
-        busy = self.link_bytes[some] / network.bytes_per_s[some]
-        order = some[np.argsort(-busy, kind="stable")[:count]].tolist()
-        full_s = self.time_s * network.bytes_per_s
-        return [
-            (network.link_name(link), float(moved), float(moved / full_s[link]))
-            for link, moved in zip(order, self.link_bytes[order], strict=True)
-        ]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Timed:

@@ -7,18 +7,16 @@ white idle.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
-
-mpl.use("Agg")
-
 import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
 
 from simulator.play.chunk import ChunkPlay
 from simulator.play.pipeline import COMPUTE as PIPELINE_COMPUTE
 from simulator.tell.metrics import PHASE_NAMES
+from simulator.tell.style import STYLE
 from simulator.training import TrainingRun
 from workloads.chunks import COMPUTE
 
@@ -43,16 +41,6 @@ PHASE_COLORS = {
     "weight": WEIGHT,
     "optimizer": OPTIMIZER,
     "bubble": IDLE,
-}
-STYLE: dict[Any, Any] = {
-    "figure.dpi": 110,
-    "savefig.bbox": "tight",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
 }
 
 

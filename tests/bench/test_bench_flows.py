@@ -10,7 +10,7 @@ import pytest
 
 from simulator.network.fair import fair_rates, finish
 from simulator.network.fair_loops import compiled
-from simulator.network.flows import Flows, link_bytes, merged
+from simulator.network.flows import Flows, link_bytes
 
 pytestmark = pytest.mark.bench
 
@@ -91,8 +91,6 @@ def test_an_exchange_of_the_whole_cluster_has_a_closed_form(table):
     assert (times.closed_form, times.allocations) == (True, 0)
     per_nic_s = (NODES - 1) * GPUS_PER_NODE * MESSAGE_BYTES / NIC_BYTES_PER_S
     assert times.end_s == pytest.approx(per_nic_s, rel=1e-12)
-    few = table.timed("merging", lambda: merged(flows), lambda few: (len(flows), 1, len(few)))
-    assert len(few) == len(flows)
 
 
 def test_random_groups_meet_on_uplinks(table):

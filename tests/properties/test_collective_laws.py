@@ -2,6 +2,7 @@
 messages are never free, one rank costs nothing, bytes that leave arrive.
 """
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -216,6 +217,19 @@ def test_no_fault_makes_any_collective_faster(faults, kind, how):
         assert run.time_s >= before.time_s * ROUNDING
         assert run.time_s >= run.bound_s * ROUNDING
         assert run.time_s == pytest.approx(run.fixed_s + run.wire_s, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("faults", FAULTS, ids=" ".join)
+def test_whole_nodes_are_no_faster_by_their_detours_alone(faults, kind):
+    """Without the rule that a fault is no help: none is needed where all GPUs of a node send."""
+    broken = Network.of(cluster(nodes=8, faults=list(faults)))
+    detoured = replace(broken, whole=None)
+    for ranks in (16, 40):
+        run, before = (
+            run_collective(kind, 2.0**30, range(ranks), net) for net in (detoured, broken.whole)
+        )
+        assert run.time_s >= before.time_s * ROUNDING
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "ring", "hierarchical", "one-shot"])

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from simulator.network import fair, fair_loops
 from simulator.network.fair import fair_rates, finish
-from simulator.network.flows import Flows, link_bytes, merged
-from tests.max_min import assert_max_min
+from simulator.network.flows import Flows, link_bytes
+from tests.max_min import assert_max_min, merged
 
 CLOSE = {"rel": 1e-9, "abs": 1e-12}
 ROUNDING = 1 + 1e-9

@@ -68,5 +68,7 @@ def test_cost_and_power_are_those_of_switches_and_links() -> None:
 
 def test_power_that_is_not_given_is_not_guessed() -> None:
     prices = PriceSpec(name="p", switch_usd=100, link_usd=1)
-    with pytest.raises(InfeasibleError, match=r"^price p: switch_w and link_w must be given$"):
+    with pytest.raises(
+        InfeasibleError, match=r"^price p: switch_w and link_w must be given, got none$"
+    ):
         prices.power_w(FabricCounts(8, 3, 5))

@@ -1,4 +1,4 @@
-"""Flows as rows: what they are refused for, how they are merged, and which loops play them."""
+"""Flows as rows: what they are refused for, and which loops play them."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from hwmodels.errors import InfeasibleError, InputError
 from simulator.network import fair_loops
 from simulator.network.fair import fair_rates, finish
-from simulator.network.flows import PART_ROWS, Flows, link_bytes, merged
+from simulator.network.flows import PART_ROWS, Flows, link_bytes
 
 
 def test_numbers_stand_for_all_rows():
@@ -93,26 +93,6 @@ def test_rows_are_looked_at_in_parts():
     assert finish(flows, [1e3, 1e3]).last_s == pytest.approx(
         link_bytes(flows, 2).max() / 1e3, rel=0.01
     )
-
-
-def test_merged_rows_stand_in_the_order_of_their_first():
-    flows = Flows.of([[5, -1], [1, 2], [5, -1], [1, 2], [2, 1]], [3, 1, 3, 2, 1], [1, 1, 2.5, 1, 1])
-    few = merged(flows)
-    assert few.route.tolist() == [[5, -1], [1, 2], [1, 2], [2, 1]]
-    assert few.moved_bytes.tolist() == [3, 1, 2, 1]
-    assert few.weight.tolist() == [3.5, 1, 1, 1]
-
-
-def test_long_routes_over_many_links_are_merged_too():
-    """12 hops of 17 bits each: more than a number of 64 bits holds at once."""
-    rng = np.random.default_rng(0)
-    first = rng.permutation(100_000)[:12]
-    other = np.append(first[:-1], 100_000)
-    flows = Flows.of([first, other, first], [1.5, 1.5, 1.5])
-    few = merged(flows)
-    assert few.route.tolist() == [first.tolist(), other.tolist()]
-    assert few.weight.tolist() == [2, 1]
-    assert len(merged(Flows.of(np.zeros((0, 3), int), 1))) == 0
 
 
 def test_small_work_is_not_compiled(monkeypatch):

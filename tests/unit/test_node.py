@@ -104,7 +104,9 @@ def test_a_slower_chip_has_fewer_links() -> None:
 @pytest.mark.parametrize("missing", ["switches", "link_bytes_per_s"])
 def test_a_node_that_does_not_say_how_it_is_joined_has_no_scale_up_topology(missing: str) -> None:
     node = h800x8_with({f"scale_up.{missing}": "none"})
-    with pytest.raises(InfeasibleError, match=f"^node h800x8: scale_up.{missing} is not given$"):
+    with pytest.raises(
+        InfeasibleError, match=f"^node h800x8: scale_up.{missing} must be given, got none$"
+    ):
         node.scale_up_topology()
 
 
