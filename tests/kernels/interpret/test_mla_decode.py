@@ -5,7 +5,8 @@ import torch
 
 from kernels import mla_decode
 from kernels.mla_decode import Config
-from tests.kernels.numerics import assert_close, poison
+from calibration.numerics import poison
+from tests.kernels.numerics import assert_close
 
 
 def run(shape: dict[str, int], config: Config | None = None, sms: int | None = None) -> None:

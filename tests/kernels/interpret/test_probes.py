@@ -14,7 +14,8 @@ from kernels import (
     probe_launch,
     probe_tensor_rate,
 )
-from tests.kernels.numerics import TOLERANCE, assert_close, poison
+from calibration.numerics import TOLERANCE, poison
+from tests.kernels.numerics import assert_close
 
 
 @pytest.mark.parametrize("config", [None, *bf16_gemm.CONFIGS])
