@@ -20,6 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver, jit
 
 from calibration.measurement import Point
+from calibration.process import end_with_parent
 from kernels import _device, load
 
 HOPPER = GPUTarget("cuda", 90, 32)
@@ -48,9 +49,7 @@ class OfflineDriver:
 
 
 @contextlib.contextmanager
-def compiling(
-    target: GPUTarget = HOPPER, sms: int = HOPPER_SMS
-) -> Iterator[list[tuple[str, Any]]]:
+def compiling(target: GPUTarget = HOPPER, sms: int = HOPPER_SMS) -> Iterator[list[tuple[str, Any]]]:
     """Turn launches into compilations; yields (kernel name, compiled kernel) of each."""
     compiled: list[tuple[str, Any]] = []
     run = jit.JITFunction.run
@@ -97,7 +96,7 @@ class Ahead:
     ) -> None:
         count = workers or max(1, (os.cpu_count() or 2) - 1)
         # Spawned: a forked child would inherit a CUDA context that it cannot use.
-        self._pool = multiprocessing.get_context("spawn").Pool(count, _without_gpu)
+        self._pool = multiprocessing.get_context("spawn").Pool(count, _begin_worker)
         self._results = {
             point.key: self._pool.apply_async(compile_point, (point, capability, sms))
             for point in points
@@ -126,6 +125,7 @@ class Ahead:
         self._pool.join()
 
 
-def _without_gpu() -> None:
-    """Keep a compiling process off the GPU, whatever a library would do there."""
+def _begin_worker() -> None:
+    """Keep a compiling process off the GPU, and let none outlive the process that measures."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    end_with_parent()

@@ -1,7 +1,7 @@
 """The command `python -m calibration.gpu_day`; see the package for what it does.
 
-Exit 0: the day is over, whatever it had time for; 2: the command or the folder is wrong; 3: there is
-no GPU, or it failed on the way, and what was measured is in the folder.
+Exit 0: the day is over, whatever it had time for; 2: the command or the folder is wrong; 3: there
+is no GPU, or it failed on the way, and what was measured is in the folder.
 """
 
 import argparse
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import calibration.gpu_day
+from calibration.gpu_day.supervise import supervise
+from calibration.process import end_with_parent
 from hwmodels.errors import CalibrationError, MachineError, MoesimError
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on with the day in DIR")
     parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="these parts")
     parser.add_argument("--list", action="store_true", help="print the parts and what they take")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)  # not supervised
     parser.add_argument("--dry-run", action="store_true", help="tiny, in Triton's interpreter")
     return parser
 
@@ -73,8 +76,29 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if options.out is None:
         raise CalibrationError("--out: names the folder of the day, got none")
+    from calibration.gpu_day.day import RECORD, refuse_folder  # noqa: PLC0415
+
+    if options.dry_run or options.alone:
+        return _run_alone(options, parts)
+    refuse_folder(options.out, resume=options.resume)
+
+    def command(resume: bool, left_s: float) -> list[str]:
+        only = ["--only", *options.only] if options.only else []
+        again = ["--resume"] if resume else []
+        return [
+            sys.executable, "-m", "calibration.gpu_day", "--alone", "--out", str(options.out),
+            "--budget", str(max(left_s, BUDGETS_S[0])), *only, *again,
+        ]  # fmt: skip
+
+    return supervise(command, options.out / RECORD, options.budget, resume=options.resume)
+
+
+def _run_alone(options: argparse.Namespace, parts: "Mapping[str, Part]") -> int:
+    """Run the parts in this process."""
     from calibration.gpu_day.run import run_parts  # noqa: PLC0415
 
+    if options.alone:
+        end_with_parent()
     with _day(options, parts) as day:
         run_parts(day, parts)
     return 0

@@ -22,6 +22,11 @@ RECORD, ROWS = "day.json", "rows.csv"
 COMPILE_WAIT_S = 60.0
 """How long a row waits for its kernels; a tile that spills badly takes minutes to compile."""
 
+COMPILE_LOOK_S = 5.0
+"""How often it says meanwhile that it is alive."""
+
+ENDED = "the process ended or hung in it"
+
 
 def refuse_folder(out: Path, *, resume: bool) -> None:
     """Refuse a folder in which no day can begin.
@@ -131,17 +136,33 @@ class Day:
             MachineError: the device has failed.
         """
         for point in self._todo(points):
-            self.tell(f"{point.kernel} {shape_text(point.shape)} {point.config}")
-            late = self._compilers is not None and (
-                self._compilers.wait(point, min(COMPILE_WAIT_S, self.budget.part_left_s)) == "late"
-            )
-            if late:
-                error = f"not compiled within {COMPILE_WAIT_S:g} s, or before the part's time was up"
+            why_not = self.begin("time", point)
+            if why_not:
                 left = self.machine.sms - point.held_sms
-                self._rows.write(row(point, self.machine, left, None, error))
+                self._rows.write(row(point, self.machine, left, None, why_not))
             else:
                 self._rows.write(measure(point, self.machine))
             self._done.add(point.key)
+
+    def begin(self, what: str, point: Point) -> str:
+        """Say what is done now, and wait for its kernels; return why it cannot be done, or nothing.
+
+        Whoever looks after this process reads from the record what it was doing when it ended, and
+        that it does something at all.
+        """
+        doing = [what, *point.key]
+        if doing in self.record["suspects"]:
+            return ENDED
+        self.record["doing"] = doing
+        self.keep()
+        self.tell(f"{what} of {point.kernel} {shape_text(point.shape)} {point.config}")
+        if self._compilers is None:
+            return ""
+        for _ in range(round(COMPILE_WAIT_S / COMPILE_LOOK_S)):
+            if self._compilers.wait(point, COMPILE_LOOK_S) != "late":
+                return ""
+            self.keep()
+        return f"not compiled within {COMPILE_WAIT_S:g} s"
 
     def _todo(self, points: Iterable[Point]) -> Iterator[Point]:
         for point in points:
@@ -172,8 +193,9 @@ class Day:
         try:
             known = json.loads((self.out / RECORD).read_text(encoding="utf-8"))
             starts, parts = list(known["starts"]), dict(known["parts"])
+            suspects = list(known["suspects"])
         except FileNotFoundError:
-            starts, parts = [], {}
+            starts, parts, suspects = [], {}, []
         except (ValueError, KeyError, TypeError) as error:
             raise CalibrationError(
                 f"{self.out / RECORD}: is no record of a day: {first_line(error)}"
@@ -186,6 +208,8 @@ class Day:
             "versions": _versions(),
             "kernels_sha256": _digest_of_kernels(),
             "parts": parts,
+            "doing": None,
+            "suspects": suspects,
         }
 
 

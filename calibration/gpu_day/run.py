@@ -20,6 +20,8 @@ def run_parts(day: Day, parts: Mapping[str, Part]) -> None:
         to_come -= part.SHARE
         day.budget.begin_part(part.SHARE, to_come, part.LEAST_S)
         _run_part(day, name, part)
+    day.record["doing"] = None
+    day.keep()
 
 
 def _run_part(day: Day, name: str, part: Part) -> None:

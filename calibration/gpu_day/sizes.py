@@ -1,9 +1,7 @@
 """How large the shapes of a day are: real ones, or tiny ones for a dry run in the interpreter."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,7 +101,7 @@ TINY: dict[str, Shape] = {
     "mla_prefill": {"batch": 1, "length": 33, "heads": 1},
     "mla_prefill_backward": {"batch": 1, "length": 33, "heads": 1},
     "moe_map": {"tokens": 9, "rows": 12, "top_k": 2, "experts": 3},
-    "moe_permute": {"tokens": 3, "rows": 4, "top_k": 2, "experts": 1, "hidden": 128, "fp8": 1},
+    "moe_permute": {"tokens": 5, "rows": 4, "top_k": 2, "experts": 1, "hidden": 128, "fp8": 1},
     "moe_unpermute": {
         "tokens": 9, "rows": 12, "top_k": 2, "experts": 3, "hidden": 40, "weighted": 1,
     },

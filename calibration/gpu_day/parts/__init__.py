@@ -55,7 +55,7 @@ class Part(Protocol):
 def parts() -> dict[str, Part]:
     """Return all parts by name, in order of worth."""
     found = {
-        info.name: cast(Part, importlib.import_module(f"{__name__}.{info.name}"))
+        info.name: cast("Part", importlib.import_module(f"{__name__}.{info.name}"))
         for info in pkgutil.iter_modules(__path__)
     }
     return dict(sorted(found.items(), key=lambda item: item[1].NUMBER))

@@ -16,7 +16,8 @@ TENSOR_STEPS = 1024
 def points(sizes: Sizes) -> list[Point]:
     """Return the probes, each also back to back until the clock has settled."""
     copy = {"bytes": sizes.copy_bytes()}
-    tensor = [sizes.shapes("probe_tensor_rate")[0] | {"format": name} for name in ("bf16", "fp8")]
+    largest = sizes.shapes("probe_tensor_rate")[0]
+    tensor = [{**largest, "format": name} for name in ("bf16", "fp8")]
     return [
         Point("probe_copy", copy),
         Point("probe_copy", copy, "torch"),

@@ -48,7 +48,6 @@ def check(day: Day, point: Point) -> None:
     if not rows:
         if not day.has_time():
             return
-        day.tell(f"numbers of {point.kernel} {name['shape']} {point.config}")
         rows = _rows(day, point)
         table.append(*({**name, **row} for row in rows))
     if any(row["verdict"] != RIGHT for row in rows):
@@ -58,6 +57,10 @@ def check(day: Day, point: Point) -> None:
 def _rows(day: Day, point: Point) -> list[dict[str, Any]]:
     """Return a row for each output, or one that says why there is none."""
     here = {"device": day.machine.name, "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    empty = {"output": "", "error": "", "bound": ""}
+    why_not = day.begin("numbers", point)
+    if why_not:
+        return [{**empty, "verdict": FAILED, "note": why_not, **here}]
     try:
         found = numerics.check(point.kernel, point.shape, day.machine.device, **point.options())
         day.machine.finish()
@@ -66,7 +69,6 @@ def _rows(day: Day, point: Point) -> list[dict[str, Any]]:
     except Exception as error:  # whatever a kernel raises belongs in its row
         check_alive(day.machine, error)
         why = f"{type(error).__name__}: {first_line(error)}"
-        empty = {"output": "", "error": "", "bound": ""}
         return [{**empty, "verdict": FAILED, "note": why, **here}]
     return [
         {

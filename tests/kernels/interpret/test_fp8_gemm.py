@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from calibration.numerics import poison
 from kernels import fp8_gemm
 from kernels.fp8_gemm import Config
-from calibration.numerics import poison
 from tests.kernels.numerics import assert_close
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from calibration.numerics import poison
 from kernels import mla_decode
 from kernels.mla_decode import Config
-from calibration.numerics import poison
 from tests.kernels.numerics import assert_close
 
 

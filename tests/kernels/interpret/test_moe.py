@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kernels import moe_map, moe_permute, moe_unpermute, router
 from calibration.numerics import poison
+from kernels import moe_map, moe_permute, moe_unpermute, router
 from tests.kernels.numerics import assert_close
 
 ROUTES = [

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from calibration.numerics import TOLERANCE, poison
 from kernels import (
     bf16_gemm,
     load,
@@ -14,7 +15,6 @@ from kernels import (
     probe_launch,
     probe_tensor_rate,
 )
-from calibration.numerics import TOLERANCE, poison
 from tests.kernels.numerics import assert_close
 
 
