@@ -53,7 +53,7 @@ def ceilings(machine: Machine) -> Ceilings:
     """
     rates = []
     for format_ in ("bf16", "fp8"):
-        shape = {"format": format_, "programs": machine.sms, "steps": 4096}
+        shape = {"format": format_, "programs": machine.sms, "steps": 1024}
         probed = measure(Point("probe_tensor_rate", shape), machine)
         rates.append(probed.flops / seconds(probed))
     probed = measure(Point("probe_copy", {"bytes": COPY_BYTES}), machine)

@@ -48,6 +48,12 @@ class Machine(Protocol):
     def held(self, sms: int, *, copying: bool) -> AbstractContextManager[None]:
         """Hold some SMs meanwhile."""
 
+    def finish(self) -> None:
+        """Wait until what was queued is done."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of the device: memory, clocks, limits."""
+
 
 def find_gpu() -> Machine:
     """Return the GPU to measure on.
@@ -90,6 +96,7 @@ def prepare(point: Point, device: Any, sms: int) -> Callable[[], object]:
     launch = module.PROVIDERS[point.provider]
     args = module.inputs(dict(point.shape), device)
     args = getattr(module, "ADAPT", {}).get(point.provider, lambda same: same)(args)
+    args |= point.options()
     # A persistent grid must know how many SMs are left; others fill what they find.
     if point.kernel != "occupy" and "sms" in inspect.signature(launch).parameters:
         args["sms"] = sms
@@ -169,6 +176,7 @@ def row(point: Point, machine: Machine, sms: int, timing: Any, error: str) -> Me
         torch=torch.__version__,
         triton=triton.__version__,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=point.config,
         error=error,
     )
 

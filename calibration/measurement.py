@@ -5,15 +5,13 @@ on what, and at which clock; a shape that failed is a row with its error and no 
 flushed to disk one by one: whoever is killed loses at most the row being measured.
 """
 
-import csv
-import io
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from calibration.append_csv import AppendCsv, whole_rows
 from hwmodels.errors import CalibrationError
 
 MODES = ("isolated", "limited", "beside")
@@ -33,6 +31,7 @@ class Point:
         held_sms: SMs held by somebody else; 0 when isolated.
         repeats: at most so many timed runs.
         sustained: run back to back for half a second and more, so that the clock settles.
+        config: fields of the kernel's `Config` as JSON; empty for what its `choose` picks.
     """
 
     kernel: str
@@ -42,6 +41,7 @@ class Point:
     held_sms: int = 0
     repeats: int = 30
     sustained: bool = False
+    config: str = ""
 
     def __post_init__(self) -> None:
         where = f"plan: {self.kernel} {shape_text(self.shape)}"
@@ -62,7 +62,24 @@ class Point:
             self.mode,
             str(self.held_sms),
             str(int(self.sustained)),
+            self.config,
         )
+
+    def options(self) -> dict[str, Any]:
+        """Return what a launch of ours takes beside its inputs: the configuration, if one is asked
+        for.
+
+        Raises:
+            CalibrationError: the kernel has no such configuration.
+        """
+        if not self.config:
+            return {}
+        from kernels import load  # noqa: PLC0415 - imports torch and triton
+
+        try:
+            return {"config": load(self.kernel).Config(**json.loads(self.config))}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise CalibrationError(f"{self.kernel}: config {self.config}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +87,7 @@ class Measurement:
     """One row. Times and rates are empty (None) where the point failed or nothing could be read.
 
     Attributes:
-        kernel, provider, shape, mode, held_sms, sustained: the point.
+        kernel, provider, shape, mode, held_sms, sustained, config: the point.
         sms: SMs left to the kernel.
         library, version: what ran, for instance `triton 3.7.1`.
         time_s, p20_s, p80_s: median and quantiles of `repeats` runs.
@@ -103,6 +120,7 @@ class Measurement:
     torch: str
     triton: str
     date: str
+    config: str = ""
     error: str = ""
 
     @property
@@ -115,10 +133,12 @@ class Measurement:
             self.mode,
             str(self.held_sms),
             str(self.sustained),
+            self.config,
         )
 
 
 COLUMNS = tuple(field.name for field in fields(Measurement))
+KEY_COLUMNS = ("kernel", "provider", "shape", "mode", "held_sms", "sustained", "config")
 
 
 def shape_text(shape: Shape) -> str:
@@ -144,67 +164,39 @@ def read_plan(path: Path) -> list[Point]:
         raise CalibrationError(f"{path}: is no measuring plan: {error!r}") from error
 
 
+def config_text(config: Any) -> str:
+    """Return a kernel's `Config` as one cell, like a shape."""
+    return shape_text(asdict(config))
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a file; one cut off by a kill is left out.
 
     Raises:
         CalibrationError: the columns are not those of a measurement.
     """
-    whole = _whole_lines(path)
-    rows = list(csv.reader(io.StringIO(whole)))
-    if not rows:
-        return []
-    if tuple(rows[0]) != COLUMNS:
-        raise CalibrationError(f"{path}: columns {rows[0][:4]}... are not those of measured rows")
-    return [dict(zip(COLUMNS, row, strict=True)) for row in rows[1:] if len(row) == len(COLUMNS)]
+    return whole_rows(path, COLUMNS, "measured rows")
+
+
+def key_of(row: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the key of the point that a row of a file measured."""
+    return tuple(row[name] for name in KEY_COLUMNS)
 
 
 def finished(path: Path) -> set[tuple[str, ...]]:
     """Return the keys of all rows with a time: what a resumed run need not measure again."""
-    names = ("kernel", "provider", "shape", "mode", "held_sms", "sustained")
-    return {tuple(row[name] for name in names) for row in read_rows(path) if not row["error"]}
+    return {key_of(row) for row in read_rows(path) if not row["error"]}
 
 
-class RowWriter:
-    """Appends rows to a CSV file, each safe on disk before the next is measured."""
+class RowWriter(AppendCsv):
+    """Appends measured rows to a CSV file, each safe on disk before the next is measured."""
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        if path.exists() and not resume:
-            raise CalibrationError(f"{path}: exists; --resume continues it")
-        whole = _whole_lines(path) if path.exists() else ""
-        if path.exists():
-            read_rows(path)  # refuses a file of something else before it is touched
-            with path.open("r+", encoding="utf-8", newline="") as file:
-                file.truncate(len(whole.encode()))
-        self._file = path.open("a", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        if not whole:
-            self._append(COLUMNS)
+        super().__init__(path, COLUMNS, "measured rows", resume=resume)
 
     def write(self, row: Measurement) -> None:
         """Append one row."""
-        self._append(["" if value is None else value for value in asdict(row).values()])
-
-    def _append(self, cells: Any) -> None:
-        self._writer.writerow(cells)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> "RowWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _whole_lines(path: Path) -> str:
-    """Return the text up to the last line break: what was written in full."""
-    text = path.read_text(encoding="utf-8")
-    return text[: text.rfind("\n") + 1]
+        self.append(asdict(row))
 
 
 def points_as_json(points: list[Point], estimate_s: float) -> str:

@@ -1,4 +1,4 @@
-"""The ops of a model's training as points to measure: what is priced is what gets measured.
+"""The ops of a model's training and decode as points to measure: what is priced gets measured.
 
 Matrix products and attention cores map by their shape. A memory-bound op maps where one of our
 kernels does the same work, byte for byte but for FP8 scales, which the op leaves out; the others of
@@ -19,6 +19,10 @@ from workloads.routing import expected_copies
 
 SEQUENCE_LENGTH = 4096
 EXPERTS_PER_GPU, GPUS_PER_NODE = 4, 8
+DECODE_BATCHES = (32, 128)
+"""Sequences of a GPU that decodes: DeepSeek's deployments lie between (arXiv 2412.19437v2 §3.4.2:
+EP 320, batches of 256 tokens an expert at the most; its published decode trace has 128 a GPU)."""
+DECODE_CONTEXT = 4096
 Record = dict[str, Any]
 
 
@@ -31,6 +35,48 @@ def model_ops(model: ModelSpec) -> list[Record]:
         InfeasibleError: the model has no training kernels here.
     """
     return [{"kernel": kernel, "shape": shape} for kernel, shape, _ in measurable(model)]
+
+
+def decode_ops(model: ModelSpec) -> list[Record]:
+    """Return a record for each distinct kernel of a decode iteration that we have a kernel for.
+
+    Absorbed attention over `DECODE_CONTEXT` tokens; the linears of one token a sequence; the four
+    routed experts of a GPU of 64, each with the rows that even routing brings it, in a masked
+    layout. The products that absorb the up-projections have no kernel here.
+
+    Raises:
+        InfeasibleError: the model is not MLA with experts.
+    """
+    return [op for batch in DECODE_BATCHES for op in _decode_batch(model, batch)]
+
+
+def _decode_batch(model: ModelSpec, batch: int) -> Iterator[Record]:
+    _inputs(model)  # refuses what has no experts
+    mla, moe, hidden = model.attention, model.moe, model.hidden
+    if not isinstance(mla, MLASpec) or moe is None:
+        raise InfeasibleError(f"model {model.name}: decode is measured for MoE with MLA")
+    queries = mla.heads * (mla.d_nope + mla.d_rope)
+    shared = moe.shared_experts * moe.expert_width
+    sites = ((mla.q_lora_rank, hidden), (mla.kv_lora_rank + mla.d_rope, hidden),
+             (queries, mla.q_lora_rank), (hidden, mla.heads * mla.d_v),
+             (2 * shared, hidden), (hidden, shared))  # fmt: skip
+    for n, k in sites:
+        yield {"kernel": "fp8_gemm", "shape": {"m": batch, "n": n, "k": k}}
+    yield {"kernel": "bf16_gemm", "shape": {"m": batch, "n": moe.routed_experts, "k": hidden}}
+    attention = {"batch": batch, "heads": mla.heads, "length": DECODE_CONTEXT, "ragged": 0}
+    yield {"kernel": "mla_decode", "shape": attention}
+    gpus = moe.routed_experts // EXPERTS_PER_GPU
+    counts = (batch * gpus * moe.top_k // moe.routed_experts,) * EXPERTS_PER_GPU
+    for n, k in ((2 * moe.expert_width, hidden), (hidden, moe.expert_width)):
+        shape = {"counts": counts, "n": n, "k": k, "masked": 1}
+        yield {"kernel": "grouped_gemm", "shape": shape}
+    yield {"kernel": "rmsnorm", "shape": {"m": batch, "k": hidden, "residual": 1}}
+    yield {"kernel": "quantize", "shape": {"m": batch, "k": hidden}}
+    rows = sum(counts)
+    yield {"kernel": "swiglu", "shape": {"rows": rows, "width": moe.expert_width, "quantize": 1}}
+    routes = {"experts": moe.routed_experts, "groups": moe.groups, "top_k": moe.top_k}
+    kept = {"groups_kept": moe.groups_per_token}
+    yield {"kernel": "router", "shape": {"tokens": batch, **routes, **kept}}
 
 
 def measurable(model: ModelSpec) -> Iterator[tuple[str, Record, Op]]:

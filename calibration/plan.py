@@ -18,8 +18,11 @@ import numpy as np
 from calibration.measurement import Point, points_as_json
 from hwmodels.errors import CalibrationError
 
+HOPPER_SMS = 132
+"""Of an H100, H800 or H200."""
+
 HELD_SMS = 20
-"""SMs that communication takes from the 132 of an H800 in DeepSeek-V3's training."""
+"""SMs that communication takes from them in DeepSeek-V3's training."""
 
 LIMITED_SMS = (20, 66)
 """SMs held by idle programs in the SM-limited runs: 112 and 66 of 132 are left."""
@@ -214,7 +217,7 @@ def element_wise_points(count: int) -> Iterator[Point]:
     yield Point("probe_launch", {"launches": 1})
     yield Point("probe_launch", {"launches": 100})
     for format_ in ("bf16", "fp8"):
-        shape = {"format": format_, "programs": 132, "steps": 4096}
+        shape = {"format": format_, "programs": 132, "steps": 1024}
         yield Point("probe_tensor_rate", shape)
         yield Point("probe_tensor_rate", shape, sustained=True)
 

@@ -70,6 +70,17 @@ class Sensors:
             "temperature_c": None if temperature is None else float(temperature),
         }
 
+    def limits(self) -> dict[str, float | None]:
+        """Return the highest SM and memory clock and the power limit; nothing is ever set."""
+        sm_clock = self._ask("nvmlDeviceGetMaxClockInfo", 1)
+        memory_clock = self._ask("nvmlDeviceGetMaxClockInfo", 2)  # 2: the memory's
+        power = self._ask("nvmlDeviceGetEnforcedPowerLimit")
+        return {
+            "sm_clock_max_hz": None if sm_clock is None else sm_clock * 1e6,
+            "memory_clock_max_hz": None if memory_clock is None else memory_clock * 1e6,
+            "power_limit_w": None if power is None else power / 1e3,
+        }
+
     def driver(self) -> str:
         """Return the driver's version, empty where it cannot be read."""
         if self._nvml is None:
@@ -107,6 +118,20 @@ class Gpu:
         l2_bytes = int(getattr(properties, "L2_cache_size", 64 << 20))
         self._beyond_l2 = torch.ones(3 * l2_bytes // 4, dtype=torch.float32, device=self.device)
         self._cycles_per_s = self._sleep_rate()
+
+    def facts(self) -> dict[str, Any]:
+        """Return name, capability, SMs, memory, L2, driver, and clocks and power limit by NVML."""
+        properties = torch.cuda.get_device_properties(self.device)
+        return {
+            "name": self.name,
+            "capability": 10 * properties.major + properties.minor,
+            "sms": self.sms,
+            "memory_bytes": int(properties.total_memory),
+            "l2_bytes": int(getattr(properties, "L2_cache_size", 0)) or None,
+            "driver": self.driver,
+            **self._sensors.limits(),
+            **self._sensors.read(),
+        }
 
     def warm_up(self, run: Run) -> float:
         """Compile and load all that a measurement needs; return the host's seconds for one run."""

@@ -3,6 +3,7 @@
 One op a file: equation and layouts, kernel, `launch`, `reference` in plain torch,
 `work(shape) -> (flops, bytes)`, `inputs(shape, device, seed)` (fresh random arguments of
 `launch`), `SHAPES`, and `PROVIDERS`: functions with `launch`'s arguments, `moesim` being ours.
+`CHECKED`, where it differs from `SHAPES`, are the shapes at which numbers can be compared.
 `CONFIGS`, where there are any, are what a sweep on a GPU tries; `choose` picks one for a shape, and
 none was measured yet. `ADAPT` turns our arguments into those of another provider, once.
 

@@ -48,7 +48,11 @@ CLOSED_DOORS = {
 }
 
 # Measuring happens on GPU machines that have nothing of ours but these, and few libraries.
-MEASURING = [f"calibration.{name}" for name in ("measure", "timing", "measurement", "bench")]
+MEASURING = [
+    f"calibration.{name}"
+    for name in ("measure", "timing", "measurement", "append_csv", "bench", "plan", "numerics",
+                 "ahead", "process", "gpu_day")
+]  # fmt: skip
 MEASURING_MAY_IMPORT = [*MEASURING, "kernels", "hwmodels.errors", "numpy", "torch", "triton"]
 
 # Library -> the only rooms that may import it.
@@ -257,6 +261,8 @@ def test_assertions_say_what_cannot_happen() -> None:
         ("calibration/measure.py", "from calibration.timing import seconds", 0),
         ("calibration/measure.py", "from calibration.fit import fit_rows", 1),
         ("calibration/timing.py", "import pydantic", 1),
+        ("calibration/gpu_day/parts/x.py", "from calibration import numerics", 0),
+        ("calibration/gpu_day/parts/x.py", "from calibration.model_ops import decode_ops", 1),
     ],
 )
 def test_a_crooked_arrow_is_seen(path: str, text: str, breaches: int) -> None:

@@ -150,6 +150,24 @@ def plan(model: str, quick: bool, out: Path | None) -> None:
 
 
 @calibrate.command()
+@click.option("--model", default="deepseek-v3", show_default=True, help="Model preset.")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write; stdout without it.")
+def ops(model: str, out: Path | None) -> None:
+    """Write the distinct kernels of a model's training and decode as a plan.
+
+    The one of DeepSeek-V3 is calibration/gpu_day/ops.json, for machines that read no presets.
+    """
+    _require_torch("calibrate ops")
+    from calibration.model_ops import decode_ops, model_ops
+    from calibration.plan import op_point, plan_text
+    from workloads.model import MODELS
+
+    spec = MODELS.load(model)
+    points = [op_point(op) for op in (*model_ops(spec), *decode_ops(spec))]
+    _write(plan_text(list({point.key: point for point in points}.values())), out)
+
+
+@calibrate.command()
 @click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="CSV of rows.")
 @click.option("--resume", is_flag=True, help="Go on with a file that is there.")

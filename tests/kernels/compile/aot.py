@@ -3,11 +3,9 @@
     python -m tests.kernels.compile.aot     reads op names, one a line; answers each with one line:
                                             a JSON list of facts, or an error message
 
-The launcher runs on `meta` tensors under a driver that names an sm_90 target and launches nothing,
-so that signature, alignment attributes, constants and options are the launcher's own.
+How: `calibration.ahead`.
 """
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -19,47 +17,9 @@ from typing import Any
 
 import torch
 import triton
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver, jit
 
-from kernels import _device, load
-
-TARGET = GPUTarget("cuda", 90, 32)
-SMS = 132  # of an H100, H800 or H200: configurations are chosen for it
-
-
-class OfflineDriver:
-    """What a launch asks of the driver before it compiles."""
-
-    def get_current_target(self) -> GPUTarget:
-        return TARGET
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, _device: int) -> int:
-        return 0
-
-
-@contextlib.contextmanager
-def compiling() -> Iterator[list[tuple[str, Any]]]:
-    """Turn launches into compilations; yields (kernel name, compiled kernel) of each."""
-    compiled: list[tuple[str, Any]] = []
-    run = jit.JITFunction.run
-
-    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
-        kernel = run(self, *args, grid=grid, warmup=True, **kwargs)
-        compiled.append((self.__name__, kernel))
-        return kernel
-
-    driver.set_active(OfflineDriver())
-    jit.JITFunction.run = compile_only
-    sms, _device.OFF_GPU_SMS = _device.OFF_GPU_SMS, SMS
-    try:
-        yield compiled
-    finally:
-        jit.JITFunction.run = run
-        _device.OFF_GPU_SMS = sms
+from calibration.ahead import compiling
+from kernels import load
 
 
 def facts(name: str, kernel: Any) -> dict[str, Any]:

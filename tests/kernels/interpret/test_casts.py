@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from calibration.numerics import poison
 from kernels import cast_transpose, fp8_wgrad, quantize
 from kernels._numerics import dequantize_rows
-from tests.kernels.numerics import assert_close, poison
+from tests.kernels.numerics import assert_close
 
 SIZES = [(1, 128), (33, 200), (130, 392), (5, 7), (128, 16)]
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from calibration.numerics import poison
 from kernels import fp8_gemm
 from kernels.fp8_gemm import Config
-from tests.kernels.numerics import assert_close, poison
+from tests.kernels.numerics import assert_close
 
 
 def run(m: int, n: int, k: int, config: Config | None = None, sms: int | None = None) -> None:

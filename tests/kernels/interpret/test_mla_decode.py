@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from calibration.numerics import poison
 from kernels import mla_decode
 from kernels.mla_decode import Config
-from tests.kernels.numerics import assert_close, poison
+from tests.kernels.numerics import assert_close
 
 
 def run(shape: dict[str, int], config: Config | None = None, sms: int | None = None) -> None:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from calibration.numerics import poison
 from kernels import mla_prefill, mla_prefill_backward
-from tests.kernels.numerics import assert_close, poison
+from tests.kernels.numerics import assert_close
 
 SHAPES = [(1, 64, 1), (2, 37, 2), (1, 200, 1), (1, 1, 2)]
 

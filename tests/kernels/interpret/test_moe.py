@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from calibration.numerics import poison
 from kernels import moe_map, moe_permute, moe_unpermute, router
-from tests.kernels.numerics import assert_close, poison
+from tests.kernels.numerics import assert_close
 
 ROUTES = [
     {"tokens": 9, "rows": 9, "top_k": 2, "experts": 3},

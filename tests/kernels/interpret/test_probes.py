@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from calibration.numerics import TOLERANCE, poison
 from kernels import (
     bf16_gemm,
     load,
@@ -14,7 +15,7 @@ from kernels import (
     probe_launch,
     probe_tensor_rate,
 )
-from tests.kernels.numerics import TOLERANCE, assert_close, poison
+from tests.kernels.numerics import assert_close
 
 
 @pytest.mark.parametrize("config", [None, *bf16_gemm.CONFIGS])

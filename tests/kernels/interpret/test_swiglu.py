@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from calibration.numerics import poison
 from kernels import quantize, swiglu, swiglu_backward
 from kernels._numerics import dequantize_rows
-from tests.kernels.numerics import assert_close, poison
+from tests.kernels.numerics import assert_close
 
 SIZES = [(1, 128), (37, 200), (9, 5), (16, 520)]
 

@@ -1,0 +1,131 @@
+"""Compile ahead of time what a launch would compile, without launching and without the GPU.
+
+A launcher runs on `meta` tensors under a driver that only names a target, so that signature,
+alignment, constants and options are the launcher's own. What comes out lies in Triton's cache on
+disk, under the name by which the real launch looks for it: name and content depend on source,
+signature, attributes, constants, options and target, and on no device.
+
+`Ahead` does so in processes beside the one that measures, so that a borrowed GPU does not wait for
+compilers.
+"""
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver, jit
+
+from calibration.measurement import Point
+from calibration.process import end_with_parent
+from kernels import _device, load
+
+HOPPER = GPUTarget("cuda", 90, 32)
+HOPPER_SMS = 132  # of an H100, H800 or H200: configurations are chosen for it
+
+State = Literal["compiled", "late", "unknown"]
+
+
+class OfflineDriver:
+    """What a launch asks of the driver before it compiles."""
+
+    def __init__(self, target: GPUTarget) -> None:
+        self._target = target
+
+    def get_current_target(self) -> GPUTarget:
+        """Return the target to compile for."""
+        return self._target
+
+    def get_current_device(self) -> int:
+        """Return the number of a device that nobody asks anything."""
+        return 0
+
+    def get_current_stream(self, _device: int) -> int:
+        """Return the default stream."""
+        return 0
+
+
+@contextlib.contextmanager
+def compiling(target: GPUTarget = HOPPER, sms: int = HOPPER_SMS) -> Iterator[list[tuple[str, Any]]]:
+    """Turn launches into compilations; yields (kernel name, compiled kernel) of each."""
+    compiled: list[tuple[str, Any]] = []
+    run = jit.JITFunction.run
+
+    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        kernel = run(self, *args, grid=grid, warmup=True, **kwargs)
+        compiled.append((self.__name__, kernel))
+        return kernel
+
+    driver.set_active(OfflineDriver(target))
+    jit.JITFunction.run = compile_only
+    before, _device.OFF_GPU_SMS = _device.OFF_GPU_SMS, sms
+    try:
+        yield compiled
+    finally:
+        jit.JITFunction.run = run
+        _device.OFF_GPU_SMS = before
+
+
+def compile_point(point: Point, capability: int, sms: int) -> str:
+    """Compile the kernels of a point; return why that failed, empty if it did not.
+
+    Only ours: a library brings its own. Whatever fails here fails in the launch too, which then
+    tells it in its row.
+    """
+    if point.provider != "moesim":
+        return ""
+    module = load(point.kernel)
+    target = GPUTarget("cuda", capability, 32)
+    try:
+        with compiling(target, sms - point.held_sms):
+            args = module.inputs(dict(point.shape), torch.device("meta"))
+            module.launch(**args, **point.options())
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+class Ahead:
+    """Processes that compile the points of a day in the order in which they will be measured."""
+
+    def __init__(
+        self, points: Iterable[Point], capability: int, sms: int, workers: int | None = None
+    ) -> None:
+        count = workers or max(1, (os.cpu_count() or 2) - 1)
+        # Spawned: a forked child would inherit a CUDA context that it cannot use.
+        self._pool = multiprocessing.get_context("spawn").Pool(count, _begin_worker)
+        self._results = {
+            point.key: self._pool.apply_async(compile_point, (point, capability, sms))
+            for point in points
+        }
+
+    def wait(self, point: Point, seconds: float) -> State:
+        """Wait until a point's kernels are compiled, at most so long.
+
+        Returns:
+            `unknown` for a point that was not named before: its launch compiles.
+        """
+        result = self._results.get(point.key)
+        if result is None:
+            return "unknown"
+        result.wait(seconds)
+        return "compiled" if result.ready() else "late"
+
+    @property
+    def left(self) -> int:
+        """Points not compiled yet."""
+        return sum(not result.ready() for result in self._results.values())
+
+    def close(self) -> None:
+        """End the processes, also one in the middle of a compilation."""
+        self._pool.terminate()
+        self._pool.join()
+
+
+def _begin_worker() -> None:
+    """Keep a compiling process off the GPU, and let none outlive the process that measures."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    end_with_parent()

@@ -1,0 +1,152 @@
+"""How large the shapes of a day are: real ones, or tiny ones for a dry run in the interpreter."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from calibration.measurement import Point, read_plan
+from calibration.plan import (
+    by_others,
+    decode_points,
+    element_wise_points,
+    gemm_points,
+    grouped_points,
+    op_point,
+    prefill_points,
+    sites,
+)
+from kernels import load, names
+
+Shape = Mapping[str, Any]
+
+OPS = Path(__file__).with_name("ops.json")
+"""The distinct ops of DeepSeek-V3's training and decode; `moesim calibrate ops` writes it."""
+
+SEED = 0
+
+
+class Sizes(Protocol):
+    """Shapes to choose from."""
+
+    def ops(self) -> list[Point]:
+        """Return the ops that will be priced, by every provider."""
+
+    def shapes(self, kernel: str) -> Sequence[Shape]:
+        """Return the shapes at which a kernel's configurations are compared."""
+
+    def checked(self, kernel: str) -> Sequence[Shape]:
+        """Return two shapes at which a kernel's numbers are checked, the second ragged."""
+
+    def configs(self, kernel: str) -> Sequence[Any]:
+        """Return the configurations of a kernel to try, none where it has no choice."""
+
+    def design(self) -> list[list[Point]]:
+        """Return, family by family, the points that identify the cost model."""
+
+    def copy_bytes(self) -> int:
+        """Return the size of a copy that fills the device."""
+
+
+class RealSizes:
+    """DeepSeek-V3's shapes."""
+
+    def ops(self) -> list[Point]:
+        """Return the ops that will be priced: ours first, then the libraries'."""
+        ours = read_plan(OPS)
+        plain = [{"kernel": point.kernel, "shape": point.shape} for point in ours]
+        return [*ours, *(op_point(op) for op in by_others(plain))]
+
+    def shapes(self, kernel: str) -> Sequence[Shape]:
+        """Return the shapes that the kernel names, the first of which are the largest."""
+        return tuple(load(kernel).SHAPES)
+
+    def checked(self, kernel: str) -> Sequence[Shape]:
+        """Return the first shape that the kernel names, and the last: a ragged one."""
+        module = load(kernel)
+        all_ = getattr(module, "CHECKED", module.SHAPES)
+        return (all_[0], all_[-1]) if len(all_) > 1 else tuple(all_)
+
+    def configs(self, kernel: str) -> Sequence[Any]:
+        """Return all that the kernel offers."""
+        return tuple(getattr(load(kernel), "CONFIGS", ()))
+
+    def design(self) -> list[list[Point]]:
+        """Return anchors and shapes drawn over the model's sites, a list for each family."""
+        random = np.random.default_rng(SEED)
+        gemms = list(gemm_points(sites(()), random, quick=True))
+        families = dict.fromkeys(point.kernel for point in gemms)
+        return [
+            *([point for point in gemms if point.kernel == family] for family in families),
+            list(grouped_points(random, count=16)),
+            list(decode_points(random, count=16)),
+            list(prefill_points(random, count=12)),
+            list(element_wise_points(count=4)),
+        ]
+
+    def copy_bytes(self) -> int:
+        """Return 1 GiB: many times the L2."""
+        return 1 << 30
+
+
+# One shape for each kernel that the interpreter runs in a moment.
+TINY: dict[str, Shape] = {
+    "bf16_gemm": {"m": 9, "n": 16, "k": 24},
+    "cast_transpose": {"m": 130, "k": 16, "from_fp8": 0},
+    "fp8_gemm": {"m": 5, "n": 24, "k": 144},
+    "fp8_wgrad": {"counts": (7, 0), "m": 16, "n": 24},
+    "grouped_gemm": {"counts": (3, 0), "n": 24, "k": 144, "masked": 0},
+    "mla_decode": {"batch": 2, "heads": 3, "length": 70, "ragged": 1},
+    "mla_prefill": {"batch": 1, "length": 33, "heads": 1},
+    "mla_prefill_backward": {"batch": 1, "length": 33, "heads": 1},
+    "moe_map": {"tokens": 9, "rows": 12, "top_k": 2, "experts": 3},
+    "moe_permute": {"tokens": 5, "rows": 4, "top_k": 2, "experts": 1, "hidden": 128, "fp8": 1},
+    "moe_unpermute": {
+        "tokens": 9, "rows": 12, "top_k": 2, "experts": 3, "hidden": 40, "weighted": 1,
+    },
+    "occupy": {"sms": 1, "bytes": 1 << 12, "rounds": 1},
+    "probe_copy": {"bytes": 1 << 12},
+    "probe_launch": {"launches": 2},
+    "probe_tensor_rate": {"format": "fp8", "programs": 1, "steps": 1},
+    "quantize": {"m": 5, "k": 136},
+    "rmsnorm": {"m": 3, "k": 40, "residual": 1},
+    "rmsnorm_backward": {"m": 3, "k": 40, "residual": 1},
+    "rope": {"tokens": 3, "heads": 2, "dim": 64, "row": 192},
+    "router": {"tokens": 3, "experts": 16, "groups": 4, "groups_kept": 2, "top_k": 2},
+    "swiglu": {"rows": 3, "width": 136, "quantize": 1},
+    "swiglu_backward": {"rows": 3, "width": 136, "recompute": 1},
+}  # fmt: skip
+
+
+class TinySizes:
+    """One shape a kernel and two configurations: the whole day, in a minute, without a GPU."""
+
+    def ops(self) -> list[Point]:
+        """Return each kernel once."""
+        return [Point(kernel, TINY[kernel]) for kernel in names() if _is_op(kernel)]
+
+    def shapes(self, kernel: str) -> Sequence[Shape]:
+        """Return the tiny shape."""
+        return (TINY[kernel],)
+
+    def checked(self, kernel: str) -> Sequence[Shape]:
+        """Return the tiny shape, which is ragged."""
+        return (TINY[kernel],)
+
+    def configs(self, kernel: str) -> Sequence[Any]:
+        """Return two that the kernel offers."""
+        return tuple(getattr(load(kernel), "CONFIGS", ()))[:2]
+
+    def design(self) -> list[list[Point]]:
+        """Return two families of two points."""
+        shapes = ("quantize", TINY["quantize"]), ("fp8_gemm", TINY["fp8_gemm"])
+        return [[Point(name, shape), Point(name, {**shape, "m": 2})] for name, shape in shapes]
+
+    def copy_bytes(self) -> int:
+        """Return a page."""
+        return 1 << 12
+
+
+def _is_op(kernel: str) -> bool:
+    return not kernel.startswith("probe_") and kernel != "occupy"

@@ -1,0 +1,113 @@
+"""A whole day on a borrowed GPU, dry: in the interpreter, on tiny shapes, with a clock made up."""
+
+import json
+import multiprocessing
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from calibration.append_csv import whole_rows
+from calibration.gpu_day.__main__ import main
+from calibration.gpu_day.parts import parts
+from calibration.gpu_day.parts.numerics import COLUMNS, FILE, RIGHT, WHAT
+from calibration.measurement import key_of, read_rows
+
+KILLS = 10
+LONGEST_S = 3.0  # until a kill; a whole day takes some twenty seconds
+
+
+@pytest.fixture(scope="module")
+def processes() -> multiprocessing.context.BaseContext:
+    """Processes that a server forks, with PyTorch and Triton imported and nothing run."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["calibration.gpu_day.run", "calibration.gpu_day.dry"])
+    return context
+
+
+def start(processes, out: Path, *options: str):
+    command = ["--dry-run", "--out", str(out), *options]
+    process = processes.Process(target=main, args=(command,))
+    process.start()
+    return process
+
+
+@pytest.fixture(scope="module")
+def whole_day(processes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("day") / "whole"
+    process = start(processes, out)
+    process.join()
+    assert process.exitcode == 0
+    return out
+
+
+def keys(out: Path) -> Counter[tuple[str, ...]]:
+    return Counter(key_of(row) for row in read_rows(out / "rows.csv"))
+
+
+def checked(out: Path) -> Counter[tuple[str, ...]]:
+    rows = whole_rows(out / FILE, COLUMNS, WHAT)
+    return Counter((row["kernel"], row["shape"], row["config"], row["output"]) for row in rows)
+
+
+def test_every_part_is_done_and_every_number_right(whole_day: Path) -> None:
+    record = json.loads((whole_day / "day.json").read_text())
+    assert list(record["parts"]) == list(parts())
+    assert {part["state"] for part in record["parts"].values()} == {"done"}, record["parts"]
+    for row in read_rows(whole_day / "rows.csv"):
+        assert not row["error"], row
+        assert row["device"] == "interpreter, nothing measured"
+    checks = whole_rows(whole_day / FILE, COLUMNS, WHAT)
+    wrong = [row for row in checks if row["verdict"] != RIGHT]
+    assert not wrong, wrong
+    files = list(whole_day.iterdir())
+    assert len(files) < 8
+    assert sum(file.stat().st_size for file in files) < 16 << 20
+
+
+def test_a_day_killed_ten_times_ends_like_one_that_was_not(
+    processes, whole_day: Path, tmp_path: Path
+) -> None:
+    """At most the row in the making is lost: none is there twice, and none is missing."""
+    out, moments = tmp_path / "killed", random.Random(0)
+    seen: Counter[tuple[str, ...]] = Counter()
+    for _ in range(KILLS):
+        process = start(processes, out, "--resume")
+        process.join(moments.uniform(0.3, LONGEST_S))
+        process.kill()
+        process.join()
+        if (out / "rows.csv").exists():
+            now = keys(out)
+            assert not seen - now, "rows that were safe are gone"
+            seen = now
+    process = start(processes, out, "--resume")
+    process.join()
+    assert process.exitcode == 0
+    assert keys(out) == keys(whole_day)
+    assert set(keys(out).values()) == {1}
+    checks = [checked(folder) for folder in (out, whole_day)]
+    assert checks[0] == checks[1]
+    assert set(checks[0].values()) == {1}
+
+
+def test_a_short_day_has_the_first_parts(processes, tmp_path: Path) -> None:
+    """Twenty seconds of the made-up clock: what comes first is whole, what comes last is not."""
+    out = tmp_path / "short"
+    process = start(processes, out, "--budget", "20")
+    process.join()
+    assert process.exitcode == 0
+    states = [
+        part["state"] for part in json.loads((out / "day.json").read_text())["parts"].values()
+    ]
+    first = states.index("cut off")
+    assert first >= 1
+    assert states[:first] == ["done"] * first
+
+
+def test_only_the_parts_that_are_asked_for(processes, tmp_path: Path) -> None:
+    out = tmp_path / "only"
+    process = start(processes, out, "--only", "device")
+    process.join()
+    assert list(json.loads((out / "day.json").read_text())["parts"]) == ["device"]
+    assert {row["kernel"].split("_")[0] for row in read_rows(out / "rows.csv")} == {"probe"}

@@ -1,0 +1,322 @@
+"""The day on a borrowed GPU, without one: its budget, its record, what it refuses and needs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("triton", reason="needs PyTorch and Triton")
+pytest.importorskip("torch", reason="needs PyTorch and Triton")
+
+from calibration.gpu_day.__main__ import main
+from calibration.gpu_day.budget import Budget
+from calibration.gpu_day.day import Day
+from calibration.gpu_day.dry import DryMachine
+from calibration.gpu_day.parts import parts
+from calibration.gpu_day.run import run_parts
+from calibration.gpu_day.sizes import OPS, RealSizes, TinySizes
+from calibration.gpu_day.supervise import supervise
+from calibration.measurement import Point, read_rows
+from hwmodels.errors import MachineError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+INF, NAN = float("inf"), float("nan")
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def part(run, number: int = 1, share: float = 0.5, least_s: float = 0.0) -> SimpleNamespace:
+    return SimpleNamespace(NUMBER=number, SHARE=share, LEAST_S=least_s, run=run)
+
+
+@pytest.fixture
+def day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A day of 100 s whose kernels do not run, each row taking a second."""
+    machine = DryMachine()
+    monkeypatch.setattr(machine, "warm_up", lambda _run: advance(machine))
+    with Day(tmp_path / "day", machine, TinySizes(), Budget(100.0, machine.clock)) as one:
+        yield one
+
+
+def advance(machine: DryMachine, seconds: float = 1.0) -> float:
+    machine.now_s += seconds
+    return 0.0
+
+
+def distinct(count: int) -> list[Point]:
+    return [Point("quantize", {"m": m + 1, "k": 8}) for m in range(count)]
+
+
+@given(
+    total_s=st.floats(10, 1000),
+    wants=st.lists(
+        st.tuples(st.floats(0.01, 1), st.floats(0, 30), st.integers(0, 50), st.floats(0.1, 5)),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_no_row_begins_without_time_and_what_is_left_over_flows_on(total_s, wants) -> None:
+    """Parts of any share and need: each begins while the one before is over, at its fair share or
+    its least; the sum is at most the budget and one row."""
+    clock = Clock()
+    budget = Budget(total_s, clock)
+    to_come = sum(share for share, *_ in wants)
+    for share, least_s, rows, row_s in wants:
+        to_come -= share
+        before_s = budget.left_s
+        budget.begin_part(share, max(0.0, to_come), least_s)
+        fair_s = before_s * share / (share + max(0.0, to_come))
+        assert budget.part_left_s == pytest.approx(min(before_s, max(least_s, fair_s)))
+        done = 0
+        while done < rows and budget.part_left_s > 0:
+            clock.now_s += row_s
+            done += 1
+        if done < rows:
+            assert budget.part_left_s == 0
+        if budget.left_s == 0:
+            break
+    assert clock.now_s <= total_s + max(row_s for *_, row_s in wants) + 1e-9
+
+
+def test_the_last_part_has_all_that_is_left(day: Day) -> None:
+    quick, endless = part(lambda _day: None), part(lambda day: day.measure(distinct(200)), 2)
+    run_parts(day, {"quick": quick, "endless": endless})
+    assert day.record["parts"]["quick"]["state"] == "done"
+    assert day.record["parts"]["endless"] | {"rows": 0} == {
+        "state": "cut off", "seconds": pytest.approx(100.0), "rows": 0, "error": "",
+    }  # fmt: skip
+    assert 99 <= len(read_rows(day.out / "rows.csv")) <= 101
+
+
+def test_a_part_that_fails_is_told_and_the_next_one_runs(day: Day) -> None:
+    def fails(_day: Day) -> None:
+        raise ZeroDivisionError("of no importance")
+
+    run_parts(day, {"fails": part(fails), "runs": part(lambda day: day.measure(distinct(3)), 2)})
+    record = json.loads((day.out / "day.json").read_text())["parts"]
+    assert record["fails"]["state"] == "failed"
+    assert record["fails"]["error"] == "ZeroDivisionError: of no importance"
+    assert record["runs"]["rows"] == 3
+
+
+def test_a_device_that_failed_ends_the_day(day: Day) -> None:
+    def fails(_day: Day) -> None:
+        raise MachineError("the GPU failed")
+
+    with pytest.raises(MachineError):
+        run_parts(day, {"fails": part(fails), "never": part(lambda _day: None, 2)})
+    record = json.loads((day.out / "day.json").read_text())["parts"]
+    assert list(record) == ["fails"]
+    assert record["fails"]["error"] == "the GPU failed"
+
+
+def test_a_kernel_with_wrong_numbers_is_never_timed(day: Day) -> None:
+    day.wrong = {("quantize", ""), ("fp8_gemm", '{"warps":4}')}
+    shape = {"m": 16, "n": 16, "k": 128}
+    points = [
+        Point("quantize", {"m": 1, "k": 8}),
+        Point("quantize", {"m": 1, "k": 8}, config='{"rows":8}'),
+        Point("fp8_gemm", shape),
+        Point("fp8_gemm", shape, config='{"warps":4}'),
+    ]
+    run_parts(day, {"all": part(lambda day: day.measure(points))})
+    assert [(r["kernel"], r["config"]) for r in read_rows(day.out / "rows.csv")] == [
+        ("fp8_gemm", "")
+    ]
+
+
+def test_a_kernel_that_compiles_for_ever_is_a_row_that_says_so(day: Day) -> None:
+    late = SimpleNamespace(wait=lambda point, _s: "late" if point.shape["m"] == 2 else "compiled")
+    day._compilers = late
+    late.close = lambda: None
+    run_parts(day, {"all": part(lambda day: day.measure(distinct(3)))})
+    errors = [row["error"] for row in read_rows(day.out / "rows.csv")]
+    assert errors == ["", "not compiled within 60 s", ""]
+
+
+# A process that fails or hangs in the second of three rows until it is told to pass that over.
+CHILD = """
+import json, os, signal, sys, time
+from pathlib import Path
+record, way = Path(sys.argv[1]), sys.argv[2]
+known = json.loads(record.read_text()) if record.exists() else {"suspects": [], "rows": []}
+for row in (["time", "a"], ["time", "b"], ["time", "c"]):
+    if row in known["rows"] or row in known["suspects"]:
+        continue
+    known["doing"] = row
+    record.write_text(json.dumps(known))
+    if row[1] == "b":
+        {"ends": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+         "hangs": lambda: time.sleep(60),
+         "fails": lambda: sys.exit(3)}[way]()
+    known["rows"].append(row)
+known["doing"] = None
+record.write_text(json.dumps(known))
+"""
+
+
+@pytest.mark.parametrize("way", ["ends", "hangs", "fails"])
+def test_a_row_that_ends_its_process_costs_itself_alone(tmp_path: Path, way: str) -> None:
+    record, started = tmp_path / "day.json", []
+
+    def command(resume: bool, left_s: float) -> list[str]:
+        started.append((resume, left_s))
+        return [sys.executable, "-c", CHILD, str(record), way]
+
+    assert supervise(command, record, 600.0, resume=False, stall_s=2.0) == 0
+    known = json.loads(record.read_text())
+    assert known["rows"] == [["time", "a"], ["time", "c"]]
+    assert known["suspects"] == [["time", "b"]]
+    assert [resume for resume, _ in started] == [False, True]
+    assert started[1][1] < started[0][1]
+
+
+def test_a_process_that_never_began_is_not_tried_again(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit(3)"]
+    assert supervise(lambda *_: command, tmp_path / "day.json", 600.0, resume=False) == 3
+
+
+def test_a_suspect_is_passed_over_and_told(day: Day) -> None:
+    first, second = distinct(2)
+    day.record["suspects"] = [["time", *first.key]]
+    run_parts(day, {"all": part(lambda day: day.measure([first, second]))})
+    errors = [row["error"] for row in read_rows(day.out / "rows.csv")]
+    assert errors == ["the process ended or hung in it", ""]
+    assert json.loads((day.out / "day.json").read_text())["doing"] is None
+
+
+def test_parts_are_in_order_and_share_the_day() -> None:
+    """Nothing is told of a kernel before its numbers were checked."""
+    assert list(parts())[:3] == ["device", "numerics", "ops"]
+    assert sum(each.SHARE for each in parts().values()) == pytest.approx(1.0)
+    numbers = [each.NUMBER for each in parts().values()]
+    assert numbers == sorted(set(numbers))
+
+
+def test_the_list_says_what_each_part_takes_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(parts())
+    for line in lines:
+        assert " s  " in line
+        assert len(line.split(" s  ")[1]) > 20
+
+
+def test_the_first_three_parts_fit_into_a_minute() -> None:
+    sizes = RealSizes()
+    wants = [each.estimate(sizes).seconds for each in list(parts().values())[:3]]
+    assert sum(wants) < 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "x", "--only", "numerik"], "did you mean 'numerics'"),
+        (["--out", "x", "--budget", "1"], "--budget: from 10 to 86400 s, got 1"),
+        ([], "--out: names the folder of the day"),
+        (["--out", __file__], "must be a folder, got a file"),
+    ],
+)
+def test_a_wrong_command_is_one_line(arguments, message, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_day_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "day.json").write_text("{}")
+    assert main(["--out", str(tmp_path)]) == 2
+    assert "--resume goes on with it" in capsys.readouterr().err
+
+
+def test_without_a_gpu_it_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without a GPU")
+    assert main(["--out", str(tmp_path / "day")]) == 3
+    assert capfd.readouterr().err == "no GPU: PyTorch sees no CUDA device here\n"
+    assert not (tmp_path / "day").exists()
+
+
+def test_the_ops_are_those_of_the_model(invoke) -> None:
+    """`moesim calibrate ops > calibration/gpu_day/ops.json` would change nothing."""
+    assert invoke("calibrate", "ops").output == OPS.read_text()
+
+
+def test_it_needs_nothing_but_numpy_torch_and_triton() -> None:
+    """A bare GPU image lacks what the simulator needs."""
+    code = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"pydantic", "simpy", "networkx", "numba", "scipy", "pandas",
+                                  "matplotlib", "rich", "click", "pyarrow"}:
+            raise ModuleNotFoundError(f"{name} is not on a GPU machine")
+sys.meta_path.insert(0, Refuse())
+import calibration.ahead, calibration.gpu_day.run, calibration.gpu_day.dry
+from calibration.gpu_day.__main__ import main
+sys.exit(main(["--list"]))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_point_compiles_ahead_in_another_process(tmp_path: Path, monkeypatch) -> None:
+    """What a launch compiles lies in the cache by then; a library has nothing to compile."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from calibration.ahead import Ahead
+
+    ours, theirs = (
+        Point("probe_copy", {"bytes": 4096}),
+        Point("probe_copy", {"bytes": 4096}, "torch"),
+    )
+    ahead = Ahead([ours, theirs], capability=90, sms=132, workers=1)
+    try:
+        assert ahead.wait(ours, 120) == "compiled"
+        assert ahead.wait(theirs, 120) == "compiled"
+        assert ahead.wait(Point("probe_copy", {"bytes": 8192}), 0) == "unknown"
+    finally:
+        ahead.close()
+    assert list(tmp_path.rglob("*.cubin"))
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "error"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([3.0, 4.0], [3.0, 5.0], 1 / 34**0.5),
+        ([-INF, 1.0], [-INF, 1.0], 0.0),  # the lse of no keys
+        ([0.0, 1.0], [-INF, 1.0], INF),
+        ([NAN, 1.0], [1.0, 1.0], INF),  # poison that nobody overwrote
+        ([1.0], [1.0, 1.0], INF),
+        ([], [], 0.0),
+    ],
+)
+def test_an_output_is_as_near_as_its_relative_error(got, want, error) -> None:
+    import torch
+
+    from calibration.numerics import closeness
+
+    found = closeness(torch.tensor(got), torch.tensor(want), "bf16")
+    assert found.error == pytest.approx(error)
+    assert found.ok == (error <= 4e-3)
+    assert bool(found.note) != found.ok
