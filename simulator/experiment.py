@@ -84,8 +84,8 @@ class ExpertLoadSpec(Spec):
         kind: `balanced`; `lognormal` rows per rank; `zipf` popularity of experts; `matrix`, given.
         sigma: of `lognormal`: standard deviation of a rank's rows, relative to the mean.
         exponent: of `zipf`: the k-th most popular expert draws tokens as k^-exponent.
-        correlation: 0 draws every layer and micro-batch anew, 1 keeps the same ranks loaded over
-            all layers they hold; ranks that hold the same experts share what lasts.
+        correlation: of a layer's loads in two micro-batches. 0 draws each anew, 1 keeps the same
+            experts loaded; groups and ranks that hold them share what lasts. Layers do not.
         loads: of `matrix`: a row for each MoE layer in the model's order (MTP last), or one row for
             all, with a load for each rank of the group; rows are scaled to mean 1.
     """
@@ -307,7 +307,7 @@ class Experiment(Spec):
                 f"communication.sms: must leave SMs to compute, at most {chip.sms - 1} "
                 f"on {chip.name}, got {self.communication.sms}"
             )
-        # Folded chunks keep their own ranks loaded; only who is loaded where is lost.
+        # Folded chunks keep the loads of the stages that play them first.
         kept = ["ranks.expert_load.correlation"]
         if len(set(self.ranks.expert_load.loads)) == 1:
             kept.append("ranks.expert_load.loads")

@@ -211,8 +211,8 @@ class GroupPlayer:
         return self._play(self._draws(groups), keep)
 
     def _draws(self, groups: range) -> list[GroupDraw]:
-        slots = self.expansion.slot_rank, self.expansion.slot_layer
-        return [draw_group(self.experiment, self.blueprint, *slots, group) for group in groups]
+        layers = self.expansion.slot_layer
+        return [draw_group(self.experiment, self.blueprint, layers, group) for group in groups]
 
     def _play(self, draws: list[GroupDraw], keep: Ints | None) -> tuple[ReplicaTimeline, Floats]:
         duration_s = self._durations(draws)
