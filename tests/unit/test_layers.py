@@ -294,7 +294,7 @@ def test_the_kind_of_each_op_is_the_class_of_its_row(measured_rows, priced_ops):
         "gemm_fp8": {"fp8"},
         "grouped_gemm_fp8": {"fp8_grouped"},
         "wgrad_fp8": {"fp8_wgrad"},
-        "gemm_bf16": {"bf16"},
+        "gemm_bf16": {"bf16_narrow", "bf16_narrow_wgrad"},
         "attention_bf16": {"attention_forward", "attention_backward"},
     }
     for key, row in measured_rows.items():
