@@ -104,7 +104,7 @@ def _add_gemms(document: ProfileDocument, fit: FitResult) -> None:
         "that of family fp8: four grouped ops do not identify their own"
     )
     document.sources["gemm.bf16_narrow_wgrad.tile_overhead_cycles"] = (
-        "that of family fp8_wgrad, whose tiles are added to in FP32 too: one op does not identify it"
+        "that of family fp8_wgrad, also added to in FP32: one op does not identify its own"
     )
 
 

@@ -12,8 +12,8 @@ from hwmodels.formats import FORMATS, NumberFormat
 
 GemmRole = Literal["fprop", "dgrad", "wgrad"]
 NARROW = 512
-"""Side up to which libraries run a BF16 product with one fixed tile, however few tiles that makes or
-short they are: seen at 256 (the router of DeepSeek's training trace), at 512 assumed."""
+"""Side up to which libraries run a BF16 product with one fixed tile, be it few tiles or short ones:
+seen at 256 (the router of DeepSeek's training trace), at 512 assumed."""
 
 
 @dataclass(frozen=True, slots=True)

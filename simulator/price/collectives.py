@@ -187,3 +187,13 @@ def ring_s(
     inside = members == members_per_node
     latency_s = rates.scale_up_latency_s if inside else rates.latency_s
     return size_bytes * (members - 1) / members / rate + (members - 1) * latency_s
+
+
+def scalar_sum_s(rates: LinkRates, members: int, members_per_node: int) -> float:
+    """Return seconds of an all-reduce of one number: latency alone.
+
+    Up and down again, a chain inside each node and a tree over nodes, as NCCL sums what is small.
+    """
+    nodes = members / members_per_node
+    chain_s = (members_per_node - 1) * rates.scale_up_latency_s
+    return 2 * (chain_s + float(np.ceil(np.log2(nodes))) * rates.latency_s)
