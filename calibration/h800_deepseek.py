@@ -41,6 +41,9 @@ HEAD_RATE = (
     "would let them reach up to 132/112 of it"
 )
 
+NOT_IN_TRACE = {"loss": "elementwise"}
+"""Memory-bound families of the head, and those they are taken to be like."""
+
 _COMMENT = """Kernels of DeepSeek-V3's training run on H800. Written by calibration.h800_deepseek
 from the published trace and tables; do not edit, refit."""
 
@@ -138,6 +141,15 @@ def _add_memory(document: ProfileDocument, fit: FitResult) -> None:
                 "hbm_efficiency": found.hbm_efficiency,
                 "launch_s": found.launch_s,
             }
+    for family, sibling in NOT_IN_TRACE.items():
+        table[family] = table[sibling] | {"traffic": 1.0}
+        document.assumed[f"memory.{family}"] = (
+            f"no kernel in the trace, which has no head: what family {sibling} achieves"
+        )
+    document.assumed["memory.loss.traffic"] = (
+        "16 bytes a logit, as if what is easily fused were: between the 6 of one kernel for all "
+        "(Liger-Kernel @02e90db) and the 36 of PyTorch's one by one"
+    )
     document.tables["memory"] = table
     document.sources["memory"] = TRACE
     for family in LAUNCH_FAMILIES:

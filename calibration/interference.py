@@ -33,9 +33,10 @@ SIBLINGS = {
     "bf16_narrow_wgrad": ("fp8_wgrad", "tensor-core kernel: the factor of the FP8 GEMMs"),
     "e5m6_cast": ("cast", "streaming kernel: the factor of the 1x128 casts"),
     "expert_map": ("small", "few small blocks: the factor of the small kernels"),
+    "loss": ("elementwise", "streaming kernel: the factor of the elementwise ones"),
 }
-"""Families whose factor the trace does not show, and whose they take. `bf16` prices the LM head and
-has no kernel in the trace."""
+"""Families whose factor the trace does not show, and whose they take. `bf16` and `loss` price the
+LM head and have no kernel in the trace."""
 
 RANGES = {
     "fp8": 1.055,

@@ -327,7 +327,9 @@ def _work(
     ]
     seconds = np.where(is_part, np.concatenate(factors)[expansion.part], 0.0)
     seconds[expansion.message] = message_s  # begin and end take no time
-    rows = np.concatenate([blueprint.chunks[key].row for key in blueprint.keys])
+    rows = np.concatenate(
+        [folded.prices.table_rows(key[0], blueprint.chunks[key].row) for key in blueprint.keys]
+    )
     exchanges = np.concatenate([blueprint.exchange_of[key] for key in blueprint.keys])
     return Work(
         np.where(is_part, rows[expansion.part], -1),

@@ -358,6 +358,29 @@ def test_given_loads_of_one_stage_slow_that_stage(small_experiment):
     assert forward_s[2] > 1.2 * forward_s[1]
 
 
+@pytest.mark.parametrize("play", ["folded", "explicit"])
+def test_sms_lent_to_chunks_alone_shorten_those_and_no_others(small_experiment, play):
+    """However ranks are played; pairs take what they took."""
+    roomy = ("cluster.node.chip.hbm_capacity_bytes", "2 TB")
+    played = ("ranks.play", play)
+    few, many = (
+        train(small_experiment(roomy, played, BALANCED, ("communication.lent_sms", lent)))
+        for lent in (0.0, 1.0)
+    )
+    for key, chunk in few.chunks.items():
+        longer, shorter = chunk.duration_s, many.chunks[key].duration_s
+        if key[0] == "FB":
+            assert (longer == shorter).all()
+        else:
+            assert (0.85 * longer < shorter).all()
+            assert (shorter < 0.99 * longer).all()
+    for phase in ("forward", "backward", "weight"):
+        longer_s, shorter_s = (run.times.phases[phase].mean() for run in (few, many))
+        assert 0.85 * longer_s < shorter_s < 0.99 * longer_s
+    pairs = [run.times.phases["forward_backward"] for run in (few, many)]
+    assert pairs[0] == pytest.approx(pairs[1], rel=1e-9)
+
+
 def test_a_model_without_experts_can_be_played_rank_by_rank(dense_experiment):
     """Jitter lengthens its step: a chunk waits for the slowest of what it needs."""
     roomy = ("cluster.node.chip.hbm_capacity_bytes", "8 TB")
