@@ -10,7 +10,7 @@ doublings of nodes through the medians of 2, 4 and 8.
 texts. Errors are printed of all rows in sample, and of shapes left out of the fit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,7 +134,7 @@ SYSTEMS = (
 class LibraryFit:
     """One system's constants in both modes; what it takes from its base is in `*_fixed`.
 
-    `notify` has those of the kernel before a transfer between nodes, where there are any.
+    `notify` has those of the kernel before a transfer between nodes, by table, if there are any.
     """
 
     system: System
@@ -142,7 +142,7 @@ class LibraryFit:
     low_latency: TableFit
     normal_fixed: Constants
     low_latency_fixed: Constants
-    notify: Constants = field(default_factory=dict)
+    notify: Mapping[str, Constants] = field(default_factory=dict)
 
 
 def fit_libraries(normal: Path, low_latency: Path) -> tuple[LibraryFit, ...]:
@@ -227,15 +227,15 @@ def _fit(
     )
 
 
-def _notify(rows: DeepEpRows) -> dict[str, float]:
+def _notify(rows: DeepEpRows) -> dict[str, Constants]:
     """Return the constants of `notify`, from rows between nodes in which nobody waits."""
-    constants = {}
+    constants: dict[str, Constants] = {}
     nodes = np.unique(rows.nodes)
     for name in rows.notify_s:
         medians_s = [np.median(rows.notify_s[name][rows.nodes == count]) for count in nodes]
         slope, level = np.polyfit(np.log2(nodes) - 1, medians_s, 1)
-        constants[f"{name}_notify.latency_s"] = float(level)
-        constants[f"{name}_notify.node_latency_s"] = float(slope)
+        found = {"latency_s": float(level), "node_latency_s": float(slope)}
+        constants[f"{name}_notify"] = found
     return constants
 
 
@@ -271,10 +271,9 @@ def _text(fit: LibraryFit) -> str:
         system,
         chip,
     )
-    if fit.notify:
-        for name, table in nested(fit.notify).items():
-            document.tables[f"exchange.{name}"] = table
-            document.sources[f"exchange.{name}"] = f"{TABLES}, {NOTIFY}, label {system.label}"
+    for name, constants in fit.notify.items():
+        document.tables[f"exchange.{name}"] = constants
+        document.sources[f"exchange.{name}"] = f"{TABLES}, label {system.label}, {NOTIFY}"
     if system.base:
         document.head = {
             **document.head,
