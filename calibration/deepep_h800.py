@@ -1,14 +1,22 @@
 """The library `deepep-h800`: DeepSeek's exchange on H800, from published rates and the trace.
 
+DeepEP's test times whole calls (@058d696, tests/test_internode.py), so that its bandwidths hold the
+time of `notify`, which the rates here are free of: notify and transfer together take the published
+time. How long notify takes is from another cluster (`deepep-hopper-cluster`).
+
 `library_text` writes the preset that ships; running it again on the same file gives the same text.
 """
 
 from pathlib import Path
 
+import numpy as np
+
 from calibration.fit import fit_rows
 from calibration.profile_document import ProfileDocument, Sourced
 from calibration.trace_rows import read_trace_data
 from hwmodels.chip import ChipSpec
+from hwmodels.costs.exchange import Direction, ExchangeParameters
+from hwmodels.library import LIBRARIES
 
 NAME = "deepep-h800"
 FIG7 = "ISCA'25 (arXiv 2505.09343) Fig. 7"
@@ -16,6 +24,13 @@ PUBLISHED_DISPATCH_S, PUBLISHED_COMBINE_S = 2.38e-3, 4.82e-3
 """Standalone EP64 exchange of 4,096 tokens at the rates of ISCA'25 Fig. 7: logical bytes
 4096 x 3.98 nodes x 7,392 (FP8 and scales) or 14,336 (BF16) over 50.58 and 48.54 GB/s."""
 BESIDE = "mean kernel time in the trace (deepseek-ai/profile-data @4496024) / "
+WHOLE_CALL = "; DeepEP's test (@058d696) times whole calls, so less notify"
+NOTIFY_CLUSTER = "deepep-hopper-cluster"
+FORWARDING: dict[Direction, tuple[float, float]] = {
+    "dispatch": (141e9, 1.40e-3),
+    "combine": (139e9, 2.76e-3),
+}
+"""On 16 GPUs, where NVLink binds: its logical bandwidth, and the time, of ISCA'25 Fig. 7."""
 NVLINK = Sourced(160e9, "ISCA'25 (arXiv 2505.09343) §4.3: about 160 of 200 GB/s achieved")
 README_LOW_LATENCY = "DeepEP README @de8cfca (2025-06), low-latency mode"
 HEADER_BYTES = 16.0
@@ -62,6 +77,11 @@ def library_text(trace: Path, chip: ChipSpec) -> str:
         },
     )
     document.tables["exchange"] = _exchange(*transfer_s.values())
+    for name in ("dispatch_notify", "combine_notify"):
+        document.tables[f"exchange.{name}"] = getattr(_notifying(), name).model_dump()
+        document.sources[f"exchange.{name}"] = (
+            f"preset {NOTIFY_CLUSTER}: the same kernels on another Hopper cluster"
+        )
     document.sources["low_latency.header_bytes"] = "DeepEP @de8cfca: an int4 goes with each copy"
     document.tables["low_latency"] = {"header_bytes": HEADER_BYTES}
     for direction, low_latency in _low_latency().items():
@@ -94,13 +114,25 @@ def _low_latency() -> dict[str, dict[str, object]]:
 
 def _exchange(uncached: float, cached: float, forward: float, backward: float) -> dict[str, object]:
     """Return the table `exchange`, from mean kernel times of two dispatches and two combines."""
-    dispatch_s, combine_s = (uncached + cached) / 2, (forward + backward) / 2
+    moving_s = {
+        "dispatch": PUBLISHED_DISPATCH_S - _notify_s("dispatch", 8),
+        "combine": PUBLISHED_COMBINE_S - _notify_s("combine", 8),
+    }
+    beside = {"dispatch": (uncached + cached) / 2, "combine": (forward + backward) / 2}
+    forwarding = np.mean(
+        [
+            logical * 7 / 8 * whole_s / (whole_s - _notify_s(name, 2))
+            for name, (logical, whole_s) in FORWARDING.items()
+        ]
+    )
     return {
         "dispatch_nic_bytes_per_s": Sourced(
-            44.3e9, f"{FIG7}: EP64 dispatch 50.58 GB/s logical x 7/8 that leave the node"
+            50.58e9 * 7 / 8 * PUBLISHED_DISPATCH_S / moving_s["dispatch"],
+            f"{FIG7}: EP64 dispatch 50.58 GB/s logical x 7/8 that leave the node{WHOLE_CALL}",
         ),
         "combine_nic_bytes_per_s": Sourced(
-            42.5e9, f"{FIG7}: EP64 combine 48.54 GB/s logical x 7/8 that leave the node"
+            48.54e9 * 7 / 8 * PUBLISHED_COMBINE_S / moving_s["combine"],
+            f"{FIG7}: EP64 combine 48.54 GB/s logical x 7/8 that leave the node{WHOLE_CALL}",
         ),
         "nvlink_bytes_per_s": Sourced(
             136e9,
@@ -108,17 +140,32 @@ def _exchange(uncached: float, cached: float, forward: float, backward: float) -
             "leave the GPU, their mean",
         ),
         "forwarding_nvlink_bytes_per_s": Sourced(
-            122.5e9,
+            float(forwarding),
             f"{FIG7}: EP16, bound by NVLink: 1.40 ms dispatch and 2.76 ms combine carry 141 and "
-            "139 GB/s on it, of which 7/8 leave the GPU",
+            f"139 GB/s on it, of which 7/8 leave the GPU{WHOLE_CALL}",
         ),
         "saturating_sms": Sourced(
             20, "DeepSeek-V3 report (arXiv 2412.19437) §3.2.2: 20 SMs use all of IB and NVLink"
         ),
-        "dispatch_beside_compute": Sourced(
-            dispatch_s / PUBLISHED_DISPATCH_S, f"{BESIDE}2.38 ms standalone, {FIG7}"
-        ),
-        "combine_beside_compute": Sourced(
-            combine_s / PUBLISHED_COMBINE_S, f"{BESIDE}4.82 ms standalone, {FIG7}"
-        ),
+        **{
+            f"{name}_beside_compute": Sourced(
+                beside[name] / moving_s[name],
+                f"{BESIDE}{whole_s * 1e3:.2f} ms standalone, {FIG7}, less notify",
+            )
+            for name, whole_s in (
+                ("dispatch", PUBLISHED_DISPATCH_S),
+                ("combine", PUBLISHED_COMBINE_S),
+            )
+        },
     }
+
+
+def _notify_s(direction: Direction, nodes: int) -> float:
+    return float(_notifying().notify_s(direction, nodes))
+
+
+def _notifying() -> ExchangeParameters:
+    """Return the constants of the cluster on which notify was timed apart."""
+    exchange = LIBRARIES.load(NOTIFY_CLUSTER).exchange
+    assert exchange is not None, "the preset is one of normal mode"
+    return exchange

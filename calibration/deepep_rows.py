@@ -37,6 +37,7 @@ class DeepEpRows:
         nodes, hidden, top_k, experts, tokens: the shape; tokens of one GPU.
         sms: by direction, given to the kernels; empty in low-latency mode.
         time_s: by direction, of the transfer.
+        notify_s: by direction, of the kernel before it, waits included; empty in low-latency mode.
     """
 
     system: npt.NDArray[np.str_]
@@ -48,6 +49,7 @@ class DeepEpRows:
     tokens: Ints
     sms: Mapping[Direction, Ints] = field(default_factory=dict)
     time_s: Mapping[Direction, Floats] = field(default_factory=dict)
+    notify_s: Mapping[Direction, Floats] = field(default_factory=dict)
 
     def take(self, index: Any) -> "DeepEpRows":
         """Return the rows at `index` (positions or a mask)."""
@@ -61,6 +63,7 @@ class DeepEpRows:
             tokens=self.tokens[index],
             sms={name: column[index] for name, column in self.sms.items()},
             time_s={name: column[index] for name, column in self.time_s.items()},
+            notify_s={name: column[index] for name, column in self.notify_s.items()},
         )
 
     def of(self, system: str, version: str) -> "DeepEpRows":
@@ -111,30 +114,32 @@ def _copies(experts: int, top_k: int, nodes: int) -> tuple[float, float]:
 
 
 def read_normal(path: Path) -> DeepEpRows:
-    """Read a table of normal-mode rows: transfer times, what `notify` waits left out.
+    """Read a table of normal-mode rows: transfers, and `notify` before them apart.
 
     Raises:
         MachineError: reading parquet needs pyarrow.
         CalibrationError: the file cannot be read, lacks a column or holds no usable row.
     """
-    return _read(path, "{}_transmit_us", "{}_sms")
+    return _read(path, "transmit_us", "sms", "notify_us")
 
 
 def read_low_latency(path: Path) -> DeepEpRows:
     """Read a table of low-latency rows; raises as `read_normal`."""
-    return _read(path, "{}_avg_t_us", None)
+    return _read(path, "avg_t_us")
 
 
-def _read(path: Path, time_column: str, sms_column: str | None) -> DeepEpRows:
+def _read(path: Path, time: str, sms: str = "", notify: str = "") -> DeepEpRows:
+    """Read a table whose columns of a direction are `dispatch_` or `combine_` and these names."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - an extra, needed by this function alone
         import pyarrow.parquet as pq  # noqa: PLC0415
     except ImportError as error:
         raise MachineError(f"reading {path} needs pyarrow (extra 'store'): {error}") from None
     directions: tuple[Direction, ...] = ("dispatch", "combine")
-    timed = {name: time_column.format(name) for name in directions}
-    counted = {name: sms_column.format(name) for name in directions if sms_column}
-    wanted = [*_LABELS, *_SHAPE, *timed.values(), *counted.values()]
+    timed = {name: f"{name}_{time}" for name in directions}
+    counted = {name: f"{name}_{sms}" for name in directions if sms}
+    notified = {name: f"{name}_{notify}" for name in directions if notify}
+    wanted = [*_LABELS, *_SHAPE, *timed.values(), *counted.values(), *notified.values()]
     try:
         table = pq.read_table(path, columns=wanted).to_pydict()
     except (OSError, KeyError, pa.ArrowException) as error:
@@ -152,6 +157,7 @@ def _read(path: Path, time_column: str, sms_column: str | None) -> DeepEpRows:
         tokens=whole["num_token"],
         sms={name: np.array(table[column], np.int64) for name, column in counted.items()},
         time_s={name: np.array(table[column]) * 1e-6 for name, column in timed.items()},
+        notify_s={name: np.array(table[column]) * 1e-6 for name, column in notified.items()},
     )
     times = np.concatenate(list(rows.time_s.values()))
     if not times.size or not all(math.isfinite(t) and t > 0 for t in times):

@@ -5,7 +5,8 @@ Measured times are first divided by the slowdown beside communication. Then, per
     GEMM        tensor_efficiency (time per k-step) and tile_overhead_cycles (time per tile); the
                 others keep their defaults but for a fixed 128x128 tile and perfect overlap of
                 memory (TMA pipelines). Grouped GEMMs share the dense tile overhead: four ops of
-                two depths do not identify their own.
+                two depths do not identify their own. Nor does the router's one weight gradient,
+                which has that of the FP8 ones: its tiles are added to in FP32 too.
     attention   tensor_efficiency
     memory      hbm_efficiency each, and one launch time shared by all that stream
     small ones  the launch time alone: their tensors are too small to stream
@@ -32,6 +33,8 @@ from hwmodels.errors import CalibrationError
 from workloads.ops import MemoryOp
 
 FITTED_GEMMS = ("fp8", "fp8_grouped", "fp8_wgrad")
+ROUTER_GEMMS = ("bf16_narrow", "bf16_narrow_wgrad")
+"""Three ops for three constants: fitted too, but nothing is left over to judge them by."""
 LAUNCH_FAMILIES = ("small", "expert_map")
 _WAVES = GemmParameters(tile=(128, 128), overlap_exponent=12.0, wave_quantisation=1.0)
 
@@ -43,7 +46,7 @@ class FitResult:
     Attributes:
         chip: measured on.
         layers: layer pairs fitted, from 0.
-        families: parameters by family; the BF16 family is not in it (see `gemm_table`).
+        families: parameters by family; `bf16` is not in it (see `gemm_table`).
         factors: slowdown beside communication by family.
         launch_gap_s: between kernels.
         transfer_s: mean seconds of each transfer kernel.
@@ -103,6 +106,9 @@ def fit_rows(
     found["fp8"] = _fit_gemm(chip, *part(["fp8"]))
     found["fp8_wgrad"] = _fit_gemm(chip, *part(["fp8_wgrad"]))
     found["fp8_grouped"] = _fit_gemm(chip, *part(["fp8_grouped"]), overhead_of=found["fp8"])
+    narrow, wgrad = ROUTER_GEMMS
+    found[narrow] = _fit_gemm(chip, *part([narrow]))
+    found[wgrad] = _fit_gemm(chip, *part([wgrad]), overhead_of=found["fp8_wgrad"])
     for name in ("attention_forward", "attention_backward"):
         found[name] = _fit_attention(chip, *part([name]))
     streaming = sorted(

@@ -1,6 +1,7 @@
 """The profile `h800-deepseek`: DeepSeek's training kernels on H800, from two kinds of evidence.
 
-    compute kernels    fitted to the published DualPipe trace (`calibration.fit`)
+    compute kernels    fitted to the published DualPipe trace (`calibration.fit`), the router's
+                       BF16 products among them
     BF16 GEMM          fitted to public H100 timings (`calibration.gemm_table`)
 
 Its communication is the library `deepep-h800` (`calibration.deepep_h800`).
@@ -11,7 +12,7 @@ Its communication is the library `deepep-h800` (`calibration.deepep_h800`).
 from collections.abc import Sequence
 from pathlib import Path
 
-from calibration.fit import FITTED_GEMMS, LAUNCH_FAMILIES, FitResult, fit_rows
+from calibration.fit import FITTED_GEMMS, LAUNCH_FAMILIES, ROUTER_GEMMS, FitResult, fit_rows
 from calibration.gemm_table import FREE_CONSTANTS, GemmTableFit, fit_gemm_tables
 from calibration.profile_document import ProfileDocument, Sourced
 from calibration.score import score_trace
@@ -39,6 +40,9 @@ HEAD_RATE = (
     "SMs; that 112 reach the same share of their own peak is an assumption: a clock free to rise "
     "would let them reach up to 132/112 of it"
 )
+
+NOT_IN_TRACE = {"loss": "elementwise"}
+"""Memory-bound families of the head, and those they are taken to be like."""
 
 _COMMENT = """Kernels of DeepSeek-V3's training run on H800. Written by calibration.h800_deepseek
 from the published trace and tables; do not edit, refit."""
@@ -85,7 +89,7 @@ def profile_text(trace: Path, gemm_tables: Sequence[Path], chip: ChipSpec) -> st
 
 
 def _add_gemms(document: ProfileDocument, fit: FitResult) -> None:
-    for family in FITTED_GEMMS:
+    for family in (*FITTED_GEMMS, *ROUTER_GEMMS):
         found = fit.families[family]
         assert isinstance(found, GemmParameters), "the fit of a GEMM family is one"
         document.tables[f"gemm.{family}"] = found.model_dump()
@@ -101,6 +105,9 @@ def _add_gemms(document: ProfileDocument, fit: FitResult) -> None:
         )
     document.sources["gemm.fp8_grouped.tile_overhead_cycles"] = (
         "that of family fp8: four grouped ops do not identify their own"
+    )
+    document.sources["gemm.bf16_narrow_wgrad.tile_overhead_cycles"] = (
+        "that of family fp8_wgrad, also added to in FP32: one op does not identify its own"
     )
 
 
@@ -134,6 +141,15 @@ def _add_memory(document: ProfileDocument, fit: FitResult) -> None:
                 "hbm_efficiency": found.hbm_efficiency,
                 "launch_s": found.launch_s,
             }
+    for family, sibling in NOT_IN_TRACE.items():
+        table[family] = table[sibling] | {"traffic": 1.0}
+        document.assumed[f"memory.{family}"] = (
+            f"no kernel in the trace, which has no head: what family {sibling} achieves"
+        )
+    document.assumed["memory.loss.traffic"] = (
+        "16 bytes a logit, as if what is easily fused were: between the 6 of one kernel for all "
+        "(Liger-Kernel @02e90db) and the 36 of PyTorch's one by one"
+    )
     document.tables["memory"] = table
     document.sources["memory"] = TRACE
     for family in LAUNCH_FAMILIES:

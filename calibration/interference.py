@@ -29,11 +29,14 @@ SIBLINGS = {
     "attention_forward": ("fp8", "tensor-core kernel: the factor of the FP8 GEMMs"),
     "attention_backward": ("fp8", "tensor-core kernel: the factor of the FP8 GEMMs"),
     "bf16": ("fp8", "tensor-core kernel: the factor of the FP8 GEMMs"),
+    "bf16_narrow": ("fp8", "tensor-core kernel: the factor of the FP8 GEMMs"),
+    "bf16_narrow_wgrad": ("fp8_wgrad", "tensor-core kernel: the factor of the FP8 GEMMs"),
     "e5m6_cast": ("cast", "streaming kernel: the factor of the 1x128 casts"),
     "expert_map": ("small", "few small blocks: the factor of the small kernels"),
+    "loss": ("elementwise", "streaming kernel: the factor of the elementwise ones"),
 }
-"""Families whose factor the trace does not show, and whose they take. The BF16 family prices the
-LM head; the only BF16 kernels of the trace are the router gates, 45 us each and half launch."""
+"""Families whose factor the trace does not show, and whose they take. `bf16` and `loss` price the
+LM head and have no kernel in the trace."""
 
 RANGES = {
     "fp8": 1.055,
@@ -66,7 +69,7 @@ class Factor:
 
 
 def interference_factors(rows: Sequence[TraceRow]) -> dict[str, Factor]:
-    """Return the factor of every family in `rows`."""
+    """Return the factor of every family in `rows`, and of those that take theirs."""
     families: dict[str, list[TraceRow]] = {}
     for row in rows:
         families.setdefault(row.op.family, []).append(row)
@@ -75,9 +78,8 @@ def interference_factors(rows: Sequence[TraceRow]) -> dict[str, Factor]:
         for family, members in families.items()
         if family not in SIBLINGS
     }
-    for family in families:
-        if family in SIBLINGS:
-            sibling, why = SIBLINGS[family]
+    for family, (sibling, why) in SIBLINGS.items():
+        if sibling in found:
             found[family] = Factor(found[sibling].value, 0.0, why, identified=False)
     return found
 

@@ -3,7 +3,7 @@
 Errors are of undisturbed times (measured / slowdown) against prices, so that they say how good the
 cost functions are and not how much communication happened to overlap. `gemm` is the time-weighted
 mean of |error| over rows; `glue` is the error of the sum of all memory-bound kernels, signed.
-The three BF16 router gates are in neither: nothing of the trace is fitted to their family.
+The router's three BF16 products are in neither: they have as many constants.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibration.fit import FITTED_GEMMS, FitResult, fit_rows
+from calibration.fit import FITTED_GEMMS, ROUTER_GEMMS, FitResult, fit_rows
 from calibration.interference import undisturbed_s
 from calibration.trace_rows import LAYERS, TraceData, TraceRow
 from hwmodels.chip import ChipSpec
@@ -86,9 +86,8 @@ def score_rows(rows: Sequence[TraceRow], predicted_s: FloatArray, alone_s: Float
 
 
 def score_fit(fit: FitResult, rows: Sequence[TraceRow]) -> Score:
-    """Return the errors of a fit on `rows` of the same trace, BF16 rows left out."""
-    known = [row for row in rows if row.op.family in fit.families]
-    return score_rows(known, fit.predict_s(known), undisturbed_s(known, fit.slowdowns))
+    """Return the errors of a fit on `rows` of the same trace."""
+    return score_rows(rows, fit.predict_s(rows), undisturbed_s(rows, fit.slowdowns))
 
 
 def score_trace(data: TraceData, chip: ChipSpec) -> Scores:
@@ -108,12 +107,14 @@ def score_trace(data: TraceData, chip: ChipSpec) -> Scores:
 def _leave_one_op_out(data: TraceData, chip: ChipSpec, whole: FitResult) -> Score:
     """Price every op with a fit that never saw it; the slowdowns are those of the whole trace.
 
-    Attention cores have one op a family, so they are priced by the whole fit and say nothing here.
+    Attention cores have one op a family, so they are priced by the whole fit and say nothing here;
+    nor do the router's products.
     """
-    rows = [row for row in data.rows if row.op.family in whole.families]
+    rows = data.rows
     alone_s = undisturbed_s(rows, whole.slowdowns)
     predicted_s = whole.predict_s(rows)
-    for key in sorted({row.key for row in rows if not isinstance(row.op, Attention)}):
+    judged = [row for row in rows if not isinstance(row.op, Attention)]
+    for key in sorted({row.key for row in judged if row.op.family not in ROUTER_GEMMS}):
         index = [number for number, row in enumerate(rows) if row.key == key]
         without = fit_rows(data, chip, LAYERS, without=key)
         without = replace(without, families=_with_lone_launches(without.families, rows[index[0]]))

@@ -128,12 +128,14 @@ class Blueprint:
 
     @cached_property
     def compute_runs(self) -> Floats:
-        """(ops,) how often a pipeline launches each op of `segments` on compute streams."""
-        times = np.zeros(len(self.segments.row))
+        """(2, ops) how often a pipeline launches each op of `segments` on compute streams: in
+        overlapped chunks, and in chunks alone.
+        """
+        times = np.zeros((2, len(self.segments.row)))
         for key, steps in zip(self.keys, self.steps_by_key.tolist(), strict=True):
-            chunk = self.chunks[key]
-            np.add.at(times, chunk.row[~chunk.graph.on_comm], float(steps))
-        return self.segments.launches(times)
+            chunk, is_alone = self.chunks[key], int(key[0] != "FB")
+            np.add.at(times[is_alone], chunk.row[~chunk.graph.on_comm], float(steps))
+        return np.stack([self.segments.launches(each) for each in times])
 
 
 def blueprint(experiment: Experiment) -> Blueprint:

@@ -43,7 +43,9 @@ class CommunicationSpec(Spec):
     """The expert exchange, and the network that all traffic crosses.
 
     Attributes:
-        sms: SMs that communication kernels hold; compute has the others, all the time.
+        sms: SMs that communication kernels hold; compute has the others.
+        lent_sms: share of these that compute has too in chunks that nothing overlaps: 0 where their
+            kernels are built for as few SMs as those of overlapped chunks, 1 where for all.
         dispatch, combine: number formats on the wire; casts for others are not modelled yet.
         routed_nodes_max: nodes one token's experts may sit on; left out, the model's own rule.
         exposed_rate: rate of exchanges that no chunk overlaps, relative to the profile's, which was
@@ -55,6 +57,7 @@ class CommunicationSpec(Spec):
     """
 
     sms: Annotated[int, Field(ge=1)] = 20
+    lent_sms: Annotated[float, Field(ge=0, le=1)] = 0.0
     dispatch: Literal["fp8"] = "fp8"
     combine: Literal["bf16"] = "bf16"
     routed_nodes_max: Annotated[int, Field(ge=1)] | None = None
@@ -84,8 +87,8 @@ class ExpertLoadSpec(Spec):
         kind: `balanced`; `lognormal` rows per rank; `zipf` popularity of experts; `matrix`, given.
         sigma: of `lognormal`: standard deviation of a rank's rows, relative to the mean.
         exponent: of `zipf`: the k-th most popular expert draws tokens as k^-exponent.
-        correlation: 0 draws every layer and micro-batch anew, 1 keeps the same ranks loaded over
-            all layers they hold; ranks that hold the same experts share what lasts.
+        correlation: of a layer's loads in two micro-batches. 0 draws each anew, 1 keeps the same
+            experts loaded; groups and ranks that hold them share what lasts. Layers do not.
         loads: of `matrix`: a row for each MoE layer in the model's order (MTP last), or one row for
             all, with a load for each rank of the group; rows are scaled to mean 1.
     """
@@ -296,8 +299,13 @@ class Experiment(Spec):
 
     @property
     def compute_sms(self) -> int:
-        """SMs left to compute kernels."""
+        """SMs left to compute kernels beside communication."""
         return self.cluster.node.chip.sms - self.communication.sms
+
+    @property
+    def alone_sms(self) -> int:
+        """SMs of compute kernels in chunks that nothing overlaps."""
+        return self.compute_sms + round(self.communication.lent_sms * self.communication.sms)
 
     def _check(self) -> None:
         """Refuse what no part of the document can see alone."""
@@ -307,7 +315,7 @@ class Experiment(Spec):
                 f"communication.sms: must leave SMs to compute, at most {chip.sms - 1} "
                 f"on {chip.name}, got {self.communication.sms}"
             )
-        # Folded chunks keep their own ranks loaded; only who is loaded where is lost.
+        # Folded chunks keep the loads of the stages that play them first.
         kept = ["ranks.expert_load.correlation"]
         if len(set(self.ranks.expert_load.loads)) == 1:
             kept.append("ranks.expert_load.loads")

@@ -211,8 +211,8 @@ class GroupPlayer:
         return self._play(self._draws(groups), keep)
 
     def _draws(self, groups: range) -> list[GroupDraw]:
-        slots = self.expansion.slot_rank, self.expansion.slot_layer
-        return [draw_group(self.experiment, self.blueprint, *slots, group) for group in groups]
+        layers = self.expansion.slot_layer
+        return [draw_group(self.experiment, self.blueprint, layers, group) for group in groups]
 
     def _play(self, draws: list[GroupDraw], keep: Ints | None) -> tuple[ReplicaTimeline, Floats]:
         duration_s = self._durations(draws)
@@ -327,7 +327,9 @@ def _work(
     ]
     seconds = np.where(is_part, np.concatenate(factors)[expansion.part], 0.0)
     seconds[expansion.message] = message_s  # begin and end take no time
-    rows = np.concatenate([blueprint.chunks[key].row for key in blueprint.keys])
+    rows = np.concatenate(
+        [folded.prices.table_rows(key[0], blueprint.chunks[key].row) for key in blueprint.keys]
+    )
     exchanges = np.concatenate([blueprint.exchange_of[key] for key in blueprint.keys])
     return Work(
         np.where(is_part, rows[expansion.part], -1),

@@ -70,7 +70,7 @@ def play_folded(
         factor = prices.factors_of(chunk.graph.program, chunk.row)
         alone = fill_durations(
             Work(
-                chunk.row,
+                prices.table_rows(key[0], chunk.row),
                 blueprint.exchange_of[key],
                 np.where(chunk.slot < 0, slots, chunk.slot),
                 np.where(chunk.is_exchange, exposed, 1.0),

@@ -49,29 +49,28 @@ def chunk_loads(
 ) -> Floats:
     """Return (draws, slots, ranks) expert loads of all distinct chunks, one after another.
 
-    For ranks that stand for all: who is persistently loaded is drawn for each chunk anew.
+    Draws stand for micro-batches: they differ in what does not last. A chunk that stands for
+    several stages has the layers of those that play it first.
     """
+    first = np.unique(blueprint.key_of_step, return_index=True)[1]
     layers = [
         number
-        for _, forward, backward in blueprint.keys
-        for stage in (forward, backward)
-        for number in _routed_layers(blueprint, stage)
+        for step in first.tolist()
+        for half in (blueprint.steps[step].forward, blueprint.steps[step].backward)
+        if half is not None
+        for number in _routed_layers(blueprint, half.stage)
     ]
-    chunk = np.repeat(np.arange(len(blueprint.keys)), blueprint.slots)
-    units = _units(experiment)
-    persistent = rng.standard_normal((draws, len(blueprint.keys), units))
-    fresh = rng.standard_normal((draws, len(chunk), units))
-    return _loads(experiment, persistent[:, chunk], fresh, np.array(layers, np.int64))
+    fresh = rng.standard_normal((draws, len(layers), _units(experiment)))
+    return _loads(experiment, blueprint, fresh, np.array(layers, np.int64))
 
 
 def draw_group(
-    experiment: Experiment, blueprint: Blueprint, slot_rank: Ints, slot_layer: Ints, group: int
+    experiment: Experiment, blueprint: Blueprint, slot_layer: Ints, group: int
 ) -> GroupDraw:
     """Draw one expert group of pipelines.
 
     Args:
-        slot_rank, slot_layer: (slots,) pipeline rank that meets each load, and the number of the
-            routed layer in the model.
+        slot_layer: (slots,) number, in the model, of the routed layer that meets each load.
         group: its number.
     """
     ranks, plan = experiment.ranks, experiment.plan
@@ -80,10 +79,7 @@ def draw_group(
     popularity, speed, noise = (
         np.random.default_rng((ranks.seed, group, purpose)) for purpose in range(3)
     )
-    # The same experts sit in every group and on every rank that holds the stage: one popularity.
-    lasting = np.random.default_rng((ranks.seed, EVERY_GROUP))
-    persistent = lasting.standard_normal((plan.pp, units))[blueprint.pipeline.homes]
-    fresh = np.zeros((len(slot_rank), units))
+    fresh = np.zeros((len(slot_layer), units))
     if ranks.expert_load.is_drawn and ranks.expert_load.correlation < 1:
         fresh = popularity.standard_normal(fresh.shape)
     slowness = np.exp(ranks.gpu_speed_sigma * speed.standard_normal((plan.pp, ep)))
@@ -99,7 +95,7 @@ def draw_group(
             parts[straggler.part][place.pp, place.ep] *= straggler.slowdown
     return GroupDraw(
         group,
-        _loads(experiment, persistent[slot_rank], fresh, slot_layer),
+        _loads(experiment, blueprint, fresh, slot_layer),
         parts["gpu"],
         parts["nic"],
         parts["nvlink"],
@@ -133,7 +129,7 @@ def _units(experiment: Experiment) -> int:
     return experiment.plan.ep
 
 
-def _loads(experiment: Experiment, persistent: Floats, fresh: Floats, layers: Ints) -> Floats:
+def _loads(experiment: Experiment, blueprint: Blueprint, fresh: Floats, layers: Ints) -> Floats:
     """Return (..., slots, ranks) loads from standard normals; `layers` are those of the slots."""
     load, ep = experiment.ranks.expert_load, experiment.plan.ep
     if load.kind == "matrix":
@@ -143,15 +139,24 @@ def _loads(experiment: Experiment, persistent: Floats, fresh: Floats, layers: In
         return np.array(np.broadcast_to(own, (*fresh.shape[:-1], ep)))
     if not load.is_drawn:
         return np.ones((*fresh.shape[:-1], ep))
-    z = correlated(persistent, fresh, load.correlation)
+    z = correlated(_lasting(experiment, blueprint)[layers], fresh, load.correlation)
     if load.kind == "zipf":
         return zipf_load(z, load.exponent, ep, _share_max(experiment))
     return lognormal_load(z, load.sigma)
 
 
+def _lasting(experiment: Experiment, blueprint: Blueprint) -> Floats:
+    """Return (routed layers, units) standard normals: how popular the experts of a layer stay.
+
+    One popularity a layer, met by all micro-batches in every group and on every rank that holds the
+    layer: the same experts sit there. Experts of two layers have nothing to do with each other.
+    """
+    layers = sum(map(len, blueprint.routed))
+    lasting = np.random.default_rng((experiment.ranks.seed, EVERY_GROUP))
+    return lasting.standard_normal((layers, _units(experiment)))
+
+
 def _routed_layers(blueprint: Blueprint, stage: int) -> range:
-    """Numbers, in the model, of the routed layers of a stage; none of stage -1."""
-    if stage < 0:
-        return range(0)
+    """Numbers, in the model, of the routed layers of a stage."""
     first = sum(len(own) for own in blueprint.routed[:stage])
     return range(first, first + len(blueprint.routed[stage]))

@@ -97,7 +97,7 @@ class TrainingRun:
     @cached_property
     def op_seconds(self) -> list[OpSeconds]:
         """Compute seconds of one pipeline at balanced load, op by op."""
-        seconds = self.blueprint.compute_runs * self.folded.prices.op_s
+        seconds = (self.blueprint.compute_runs * self.folded.prices.op_s).sum(axis=0)
         rows = zip(
             self.blueprint.segments.ops, self.folded.prices.basis, seconds.tolist(), strict=True
         )
@@ -153,7 +153,9 @@ def _pricer(
     if fabric is not None:
         rates = fabric.slowed(rates)
     nobody = RoutingStatistics(nodes=1, gpus=1, nodes_per_token=0.0, gpus_per_token=0.0)
+    chip = cluster.node.chip
     return SegmentPricer(
-        KernelPricer(cluster.node.chip, profile, experiment.compute_sms),
+        KernelPricer(chip, profile, experiment.compute_sms),
         ExchangePricer(rates, workload.routing or nobody, cluster.node.gpus),
+        KernelPricer(chip, profile, experiment.alone_sms),
     )

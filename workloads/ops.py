@@ -11,6 +11,9 @@ from typing import Literal
 from hwmodels.formats import FORMATS, NumberFormat
 
 GemmRole = Literal["fprop", "dgrad", "wgrad"]
+NARROW = 512
+"""Side up to which libraries run a BF16 product with one fixed tile, be it few tiles or short ones:
+seen at 256 (the router of DeepSeek's training trace), at 512 assumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,14 @@ class Gemm:
 
     @property
     def family(self) -> str:
-        """Family in a kernel profile: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`."""
+        """Family in a kernel profile: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`; narrow ones of
+        BF16, as a router's, are `bf16_narrow` and `bf16_narrow_wgrad`.
+        """
         if self.format.family != "fp8":
-            return self.format.family
+            if min(self.m, self.n, self.k) > NARROW:
+                return self.format.family
+            narrow = f"{self.format.family}_narrow"
+            return f"{narrow}_wgrad" if self.role == "wgrad" else narrow
         if self.role == "wgrad":
             return "fp8_wgrad"
         return "fp8_grouped" if self.groups > 1 else "fp8"

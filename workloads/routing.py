@@ -161,10 +161,10 @@ def _distinct_per_row(values: NDArray[np.intp], bins: int) -> float:
 
 
 def correlated(persistent: Floats, fresh: Floats, correlation: float) -> Floats:
-    """Mix standard normals so that two layers of one rank correlate by `correlation`.
+    """Mix standard normals so that two micro-batches on one layer correlate by `correlation`.
 
-    `z = sqrt(c) z_rank + sqrt(1 - c) z_layer,rank`: 0 draws every layer and micro-batch afresh, 1
-    keeps the same ranks loaded.
+    `z = sqrt(c) z_layer,rank + sqrt(1 - c) z_micro-batch,layer,rank`: 0 draws every micro-batch
+    afresh, 1 keeps the same ranks loaded.
 
     Args:
         persistent, fresh: (..., ranks) each; they broadcast.

@@ -14,7 +14,8 @@ looks at every token and copies some of them, with a team of warps for each GPU 
 
 Where channels were never measured apart, rates grow with the SMs up to a saturating number.
 
-Not modelled: the wait of the `notify` kernel for the slowest rank, which belongs to that rank.
+Between nodes a `notify` kernel runs before it, in which ranks tell each other that they are ready;
+its wait for the slowest of them belongs to that rank, not to it.
 """
 
 from dataclasses import dataclass
@@ -61,6 +62,27 @@ class ChannelWork(Spec):
     copy_bytes_per_s: BytesPerSecond | None = None
 
 
+class Notify(Spec):
+    """The kernel before a transfer between nodes, where no rank is late; inside one node none.
+
+    Timed with a layout that is known: where it is new, ranks tell each other counts too, and hosts
+    wait for them, which no public table times.
+
+    Attributes:
+        latency_s: between two nodes.
+        node_latency_s: what each doubling of more nodes adds.
+    """
+
+    latency_s: Seconds
+    node_latency_s: Seconds
+
+    def seconds(self, nodes: npt.ArrayLike) -> Floats:
+        """Return (...) seconds on so many nodes."""
+        count = np.asarray(nodes, np.float64)
+        grown_s = self.latency_s + self.node_latency_s * (np.log2(count) - 1)
+        return np.asarray(np.where(count > 1, grown_s, 0.0))
+
+
 class ExchangeParameters(Spec):
     """What the expert exchange achieves; rates in bytes that cross the link, one direction.
 
@@ -71,6 +93,7 @@ class ExchangeParameters(Spec):
         forwarding_nvlink_bytes_per_s: the same while it forwards what NICs receive.
         saturating_sms: SMs given to communication above which its rate grows no more.
         dispatch_work, combine_work: of channels, in place of `saturating_sms`.
+        dispatch_notify, combine_notify: before a transfer between nodes; None where not measured.
         dispatch_beside_compute, combine_beside_compute: slowdown of the transfer while compute
             kernels run on the other SMs; None where not measured.
     """
@@ -82,6 +105,8 @@ class ExchangeParameters(Spec):
     saturating_sms: Annotated[int, Field(ge=1)] | None = None
     dispatch_work: ChannelWork | None = None
     combine_work: ChannelWork | None = None
+    dispatch_notify: Notify | None = None
+    combine_notify: Notify | None = None
     dispatch_beside_compute: Slowdown | None = None
     combine_beside_compute: Slowdown | None = None
 
@@ -98,6 +123,11 @@ class ExchangeParameters(Spec):
     def work(self, direction: Direction) -> ChannelWork | None:
         """Return what channels take, where that was measured."""
         return self.dispatch_work if direction == "dispatch" else self.combine_work
+
+    def notify_s(self, direction: Direction, nodes: npt.ArrayLike) -> Floats:
+        """Return (...) seconds before a transfer on so many nodes; 0 where not measured."""
+        notify = self.dispatch_notify if direction == "dispatch" else self.combine_notify
+        return np.zeros(np.shape(nodes)) if notify is None else notify.seconds(nodes)
 
     def nic_bytes_per_s(self, direction: Direction) -> float | None:
         """Return the rate of one NIC, where one was measured."""
@@ -181,7 +211,7 @@ def exchange_s(
     nic_scale: float = 1.0,
     nvlink_scale: float = 1.0,
 ) -> Floats:
-    """Return (...) seconds of exchanges.
+    """Return (...) seconds of exchanges, from the end of `notify` on.
 
     Args:
         sms: SMs given to communication; broadcasts with the shape.

@@ -1,6 +1,7 @@
 """Cost of a kernel that moves bytes and computes next to nothing: cast, norm, copy, permute.
 
-    t = launches * launch_s + bytes / min(hbm_efficiency * B, SMs * sm_bytes_per_clock * f)
+    t = launches * launch_s
+        + traffic * bytes / min(hbm_efficiency * B, SMs * sm_bytes_per_clock * f)
 
 B is the HBM bandwidth of the chip, f its clock. The fixed time adds to the transfer and does not
 hide under it: ramp-up and tail of a grid are not overlapped with its own traffic. A kernel family
@@ -28,12 +29,14 @@ class MemoryParameters(Spec):
     Attributes:
         hbm_efficiency: achieved share of the datasheet HBM bandwidth, reads plus writes.
         launch_s: seconds every launch takes besides its bytes.
+        traffic: bytes moved / bytes counted, where a library may fuse more or less than we count.
         sm_bytes_per_clock: bytes one SM moves in one clock at most, or None where the measurements
             cannot tell it from the HBM limit (all of them on the same number of SMs).
     """
 
     hbm_efficiency: Annotated[float, Field(gt=0, le=1)]
     launch_s: Seconds = 0.0
+    traffic: Annotated[float, Field(gt=0, le=100)] | None = None
     sm_bytes_per_clock: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -62,5 +65,6 @@ def memory_op_time_s(
     rate = np.full(size.shape, parameters.hbm_efficiency * chip.hbm_bytes_per_s)
     if parameters.sm_bytes_per_clock is not None:
         rate = np.minimum(rate, used * parameters.sm_bytes_per_clock * chip.peak_clock_hz)
-    fixed, transfer = count * parameters.launch_s, size / rate
+    traffic = 1.0 if parameters.traffic is None else parameters.traffic
+    fixed, transfer = count * parameters.launch_s, traffic * size / rate
     return KernelTime(fixed + transfer, bound_names(np.where(fixed > transfer, 2, 1)))

@@ -161,10 +161,11 @@ def normal_rates(
         nic, nvlink = _rates_between(exchange, direction, library.name)
     work = exchange.work(direction)
     shape = _busiest(matrix, token_bytes)
+    empty_s = longest_latency_s(cluster, spans) if work is None else float(latency_s(work, shape))
     return PortRates(
         nic * nic_scale * share,
         nvlink * nvlink_scale * share,
-        longest_latency_s(cluster, spans) if work is None else float(latency_s(work, shape)),
+        empty_s + float(exchange.notify_s(direction, matrix.nodes)),
         f"library {library.name}",
     )
 

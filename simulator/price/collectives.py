@@ -4,7 +4,8 @@ An exchange is as slow as its slowest port. Of the copies of a token on `n` node
 at home cross a NIC, once per node; on arrival the same-index GPU forwards them over NVLink to the
 GPUs that want them (ISCA'25 "Insights into DeepSeek-V3", arXiv 2505.09343 §4.3). So
 
-    t_port = max(nic_bytes / nic_rate, nvlink_bytes / nvlink_rate),  t = latency + max over ports
+    t_port = max(nic_bytes / nic_rate, nvlink_bytes / nvlink_rate)
+    t      = latency + notify + max over ports
 
 Every message between nodes is charged the latency of three switches, so fabrics of two layers
 differ by nothing here. Rates are those a profile achieved, scaled by the link it was measured on;
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.cluster import ClusterSpec
+from hwmodels.costs.exchange import Notify
 from hwmodels.errors import SpecError
 from hwmodels.library import LibrarySpec
 from workloads.chunks import Carrier
@@ -36,7 +38,8 @@ class LinkRates:
     """Achieved bytes per second of one GPU, one direction, and seconds of an empty message.
 
     NVLink has three rates: in rings, in an exchange inside one node, and in an exchange that also
-    forwards what NICs bring; only the exchange depends on the SMs it is given.
+    forwards what NICs bring; only the exchange depends on the SMs it is given. `notify` runs before
+    an exchange between nodes, if the library has it.
     """
 
     dispatch_nic: float
@@ -50,6 +53,8 @@ class LinkRates:
     dispatch_beside_compute: float
     combine_beside_compute: float
     basis: str = ""
+    dispatch_notify: Notify | None = None
+    combine_notify: Notify | None = None
 
 
 def link_rates(cluster: ClusterSpec, library: LibrarySpec | None, sms: int) -> LinkRates:
@@ -86,6 +91,8 @@ def link_rates(cluster: ClusterSpec, library: LibrarySpec | None, sms: int) -> L
         + ("" if nic_scale == 1 else f", NICs scaled by {nic_scale:g}")
         + ("" if nvlink_scale == 1 else f", NVLink by {nvlink_scale:g}")
         + behind,
+        dispatch_notify=exchange.dispatch_notify,
+        combine_notify=exchange.combine_notify,
     )
 
 
@@ -136,8 +143,10 @@ class ExchangePricer:
         node_load = load.reshape(*load.shape[:-1], nodes, in_node).mean(axis=-1)
         if carrier == "dispatch":
             size, nic = exchange.dispatch_bytes_per_token, self.rates.dispatch_nic
+            notify = self.rates.dispatch_notify
         else:
             size, nic = exchange.combine_bytes_per_token, self.rates.combine_nic
+            notify = self.rates.combine_notify
         nvlink = self.rates.forwarding_nvlink if nodes > 1 else self.rates.exchange_nvlink
         token_bytes = exchange.tokens * size
         nic_bytes = token_bytes * self.routing.remote_nodes_per_token
@@ -146,6 +155,8 @@ class ExchangePricer:
         nic_s = nic_bytes * nic_load.max(axis=-1) / nic
         nvlink_s = nvlink_bytes * (np.maximum(load, 1.0) * nvlink_slowdown).max(axis=-1) / nvlink
         latency_s = self.rates.latency_s if nodes > 1 else self.rates.scale_up_latency_s
+        if notify is not None:
+            latency_s += float(notify.seconds(nodes))
         return np.asarray(latency_s + np.maximum(nic_s, nvlink_s))
 
 
@@ -176,3 +187,13 @@ def ring_s(
     inside = members == members_per_node
     latency_s = rates.scale_up_latency_s if inside else rates.latency_s
     return size_bytes * (members - 1) / members / rate + (members - 1) * latency_s
+
+
+def scalar_sum_s(rates: LinkRates, members: int, members_per_node: int) -> float:
+    """Return seconds of an all-reduce of one number: latency alone.
+
+    Up and down again, a chain inside each node and a tree over nodes, as NCCL sums what is small.
+    """
+    nodes = members / members_per_node
+    chain_s = (members_per_node - 1) * rates.scale_up_latency_s
+    return 2 * (chain_s + float(np.ceil(np.log2(nodes))) * rates.latency_s)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.price.collectives import LinkRates, ring_s
+from simulator.price.collectives import LinkRates, ring_s, scalar_sum_s
 from simulator.price.kernels import KernelPricer
 from simulator.price.rate_parts import only_latency, only_nics
 from workloads.layers.optimizer import GradientSync, OptimizerStep
@@ -47,7 +47,7 @@ class OptimizerSeconds:
 
     Attributes:
         reduce, gather: of gradients and of weights.
-        kernels_s: (pp,) seconds between them.
+        kernels_s: (pp,) seconds between them, the sum of the gradient's norm over ranks included.
     """
 
     reduce: RingSeconds
@@ -88,9 +88,11 @@ def optimizer_seconds(
     """
     costs = whole_chip.price(update_ops)
     each_s = iter((costs.duration_s[:, 0] + costs.gap_s).tolist())
+    norm_s = [scalar_sum_s(rates, s.norm.members, s.norm.members_per_node) for s in steps]
+    kernels_s = [sum(next(each_s) for _ in step.update) for step in steps]
     return OptimizerSeconds(
         _rings([step.reduce for step in steps], rates, gpus_per_node),
-        np.array([sum(next(each_s) for _ in step.update) for step in steps]),
+        np.array(kernels_s) + norm_s,
         _rings([step.gather for step in steps], rates, gpus_per_node),
     )
 

@@ -17,6 +17,8 @@ def only_nics(rates: LinkRates) -> LinkRates:
         forwarding_nvlink=inf,
         latency_s=0.0,
         scale_up_latency_s=0.0,
+        dispatch_notify=None,
+        combine_notify=None,
     )
 
 

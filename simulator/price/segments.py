@@ -16,6 +16,7 @@ from simulator.price.kernels import KernelPricer
 from workloads.chunks import Segment, segment_ops
 from workloads.layers import Layer, Phase
 from workloads.ops import Op
+from workloads.schedules.step import StepKind
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -90,10 +91,11 @@ class SegmentPrices:
     """What every segment of some layers costs on one rank.
 
     Attributes:
-        seconds: (rows, loads) alone on its SMs, at loads 0, LOAD_STEP, 2 LOAD_STEP ...
+        seconds: (2 rows, loads) undisturbed, at loads 0, LOAD_STEP, 2 LOAD_STEP ...: on the SMs of
+            overlapped chunks, then on those of chunks alone.
         factor: (rows,) slowdown when all of it runs beside the other stream's work.
         exchange_factor: the same of exchanges, by their kernels: `dispatch`, `combine`.
-        op_s: (ops,) one run of each kernel at balanced load, its launch gap included.
+        op_s: (2, ops) one run of each kernel at balanced load, its launch gap included; likewise.
         basis: (ops,) what its price rests on.
     """
 
@@ -102,6 +104,10 @@ class SegmentPrices:
     exchange_factor: dict[str, float]
     op_s: Floats
     basis: tuple[str, ...]
+
+    def table_rows(self, kind: StepKind, rows: Ints) -> Ints:
+        """Return the rows in `seconds` of segments in a chunk of this kind, -1 for exchanges."""
+        return rows if kind == "FB" else np.where(rows >= 0, rows + len(self.factor), -1)
 
     def factors_of(self, program: Sequence[Segment], rows: Ints) -> Floats:
         """Return the slowdown of each segment wholly beside the other stream; rows as above."""
@@ -123,25 +129,33 @@ BALANCED_COLUMN = int(load_index(np.ones(1))[0])
 
 @dataclass(frozen=True)
 class SegmentPricer:
-    """Prices the kernels and exchanges of layers on the ranks of one expert group."""
+    """Prices the kernels and exchanges of layers on the ranks of one expert group.
+
+    Attributes:
+        kernels: on the SMs of overlapped chunks; `alone`: of chunks alone, the same if None.
+    """
 
     kernels: KernelPricer
     exchanges: ExchangePricer
+    alone: KernelPricer | None = None
 
     def prices(self, segments: SegmentOps, load_max: float = 1.0) -> SegmentPrices:
         """Return the table of all segments, up to a load of `load_max`."""
         columns = np.arange(int(load_index(np.array(max(load_max, 1.0)))) + 1)
-        costs = self.kernels.price(segments.ops, np.maximum(columns * LOAD_STEP, LEAST_LOAD))
+        loads = np.maximum(columns * LOAD_STEP, LEAST_LOAD)
+        costs = self.kernels.price(segments.ops, loads)
+        alone = costs if self.alone is None else self.alone.price(segments.ops, loads)
+        run_s = [each.duration_s + each.gap_s[:, None] for each in (costs, alone)]
         balanced_s = costs.duration_s[:, BALANCED_COLUMN]
         total = segments.sums(balanced_s)
         slowed = segments.sums(balanced_s * costs.beside_factor)
         return SegmentPrices(
-            seconds=segments.sums(costs.duration_s + costs.gap_s[:, None]),
+            seconds=np.vstack([segments.sums(each) for each in run_s]),
             factor=np.divide(slowed, total, out=np.ones_like(total), where=total > 0),
             exchange_factor={
                 "dispatch": self.exchanges.rates.dispatch_beside_compute,
                 "combine": self.exchanges.rates.combine_beside_compute,
             },
-            op_s=balanced_s + costs.gap_s,
+            op_s=np.stack([each[:, BALANCED_COLUMN] for each in run_s]),
             basis=costs.basis,
         )

@@ -75,12 +75,14 @@ def _walk(order: Order, end_s: Floats, link: Link) -> Iterator[Link]:
 
 
 def _family_shares(blueprint: Blueprint, prices: SegmentPrices) -> list[dict[str, float]]:
-    """Return for each segment the shares of its kernel families, at balanced load."""
+    """Return for each segment the shares of its kernel families, at balanced load in
+    overlapped chunks.
+    """
     shares, segments = [], blueprint.segments
     for launched in np.split(segments.launched, segments.first[1:]):
         total: defaultdict[str, float] = defaultdict(float)
         for index in launched.tolist():
-            total[segments.ops[index].family] += float(prices.op_s[index])
+            total[segments.ops[index].family] += float(prices.op_s[0, index])
         whole = sum(total.values())
         shares.append({family: seconds / whole for family, seconds in total.items()})
     return shares

@@ -10,18 +10,19 @@ computes it. Kinds:
 The headline counts only what was predicted.
 
 A row that names `uncertain` experiments has an interval: the same quantity, computed on each of
-their draws.
+their draws. With `median` ours is the median of these: rows called `X.unlike` say X of the run
+whose GPUs differ, beside X of the run with all alike.
 """
 
 import statistics
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hwmodels.errors import SpecError, suggestion
 from hwmodels.spec import Spec, validate
@@ -48,6 +49,7 @@ class PublishedFigure(Spec):
         uncertain: the experiment whose draws stand in for `arguments.experiment`; where the
             quantity compares several, the one for each: `{ "a" = "a-draws", "b" = "b-draws" }`,
             drawn equally often, draw by draw.
+        median: ours is the median over the draws of `uncertain`, not the value at the inputs' own.
     """
 
     id: str
@@ -61,7 +63,14 @@ class PublishedFigure(Spec):
     quantity: str
     arguments: dict[str, Any] = Field(default_factory=dict)
     uncertain: str | dict[str, str] = Field(default_factory=dict)
+    median: bool = False
     note: str = ""
+
+    @model_validator(mode="after")
+    def _a_median_is_of_draws(self) -> "PublishedFigure":
+        if self.median and not self.uncertain:
+            raise ValueError("median: must come with uncertain, got none")
+        return self
 
     @property
     def stand_ins(self) -> dict[str, str]:
@@ -76,7 +85,7 @@ class Row:
     """One line of the comparison.
 
     Attributes:
-        relative_error: of `simulated`, at the inputs' own values; None where `published` is zero.
+        relative_error: of `simulated`; None where `published` is zero.
         p10, median, p90: over the draws of an uncertain figure; None for others.
     """
 
@@ -146,9 +155,14 @@ def _matches(identifier: str, name: str) -> bool:
 
 
 def _row(figure: PublishedFigure, laboratory: Laboratory) -> Row:
-    simulated = QUANTITIES[figure.quantity](laboratory, **figure.arguments)
+    spread = quantiles(_on_each_draw(figure, laboratory)) if figure.uncertain else (None,) * 3
+    if figure.median:
+        simulated = spread[1]
+        assert simulated is not None, "a median is of draws"
+    else:
+        simulated = QUANTITIES[figure.quantity](laboratory, **figure.arguments)
     error = simulated / figure.published - 1 if figure.published else None
-    row = Row(
+    return Row(
         figure.id,
         figure.source,
         figure.published,
@@ -158,11 +172,8 @@ def _row(figure: PublishedFigure, laboratory: Laboratory) -> Row:
         figure.kind,
         figure.note,
         figure.restates,
+        *spread,
     )
-    if not figure.uncertain:
-        return row
-    p10, median, p90 = quantiles(_on_each_draw(figure, laboratory))
-    return replace(row, p10=p10, median=median, p90=p90)
 
 
 def _on_each_draw(figure: PublishedFigure, laboratory: Laboratory) -> list[float]:

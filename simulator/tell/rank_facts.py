@@ -37,8 +37,7 @@ class RankFacts(Spec):
         critical_path_s: seconds of the chain of work that the step could not have been shorter
             without, by kernel family; `dispatch`, `combine`, messages and optimizer among them.
         folded_step_s: the same step folded: without spread of GPUs, jitter, stragglers and faults
-            that only some ranks feel, loads persistent within a chunk only, and chunks that end
-            together.
+            that only some ranks feel, and with chunks that end together.
     """
 
     compute_s: tuple[float, ...]

@@ -186,6 +186,14 @@ def test_a_memory_op_is_launches_and_bytes() -> None:
     assert list(times.bound) == ["latency", "memory"]
 
 
+def test_traffic_multiplies_the_bytes_and_not_the_launches() -> None:
+    """Of 16 bytes counted, a library may move 6 or 36."""
+    for traffic in (6 / 16, 36 / 16):
+        parameters = MemoryParameters(hbm_efficiency=0.8, launch_s=3e-6, traffic=traffic)
+        times = memory_op_time_s(ROUND_CHIP, parameters, 8e8, 2)
+        assert float(times.time_s) == pytest.approx(6e-6 + traffic * 1e-3, rel=1e-12)
+
+
 def test_few_sms_cannot_draw_the_whole_memory_bandwidth() -> None:
     """10 SMs at 50 B/clock draw 500 GB/s, 20 would be needed for the chip's 1 TB/s."""
     parameters = MemoryParameters(hbm_efficiency=1.0, sm_bytes_per_clock=50.0)

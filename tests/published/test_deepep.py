@@ -68,7 +68,7 @@ def test_the_normal_mode_is_within_8_per_cent_of_figure_7(name: str) -> None:
 
 
 @pytest.mark.xfail(
-    strict=True, reason="+8.9 %: combine slows more from EP64 to EP128 than dispatch"
+    strict=True, reason="+8.5 %: combine slows more from EP64 to EP128 than dispatch"
 )
 def test_combine_on_128_gpus_is_within_8_per_cent_of_figure_7() -> None:
     assert abs(error(EP128_COMBINE)) <= 0.08
@@ -160,6 +160,18 @@ def test_leave_one_out_errors_of_the_low_latency_mode_stand_in_the_notes() -> No
 # Public tables
 
 
+def test_rates_are_free_of_the_notify_that_published_times_hold() -> None:
+    """DeepEP's test times whole calls: notify and transfer together take what Fig. 7 prints."""
+    assert H800.exchange is not None
+    for way, whole_s in (("dispatch", 2.38e-3), ("combine", 4.82e-3)):
+        run = moe_exchange(way, "normal", ExpertTraffic(64, routed_nodes_max=4), CLUSTER, H800)
+        assert run.time_s == pytest.approx(whole_s, rel=5e-3)
+        moving_s = run.nic_bytes / H800.exchange.nic_bytes_per_s(way)
+        notify_s = float(H800.exchange.notify_s(way, 8))
+        assert 70e-6 < notify_s < 90e-6
+        assert run.time_s == pytest.approx(notify_s + moving_s, rel=2e-3)
+
+
 @pytest.fixture(scope="module")
 def fits(measured_data: Path) -> tuple[LibraryFit, ...]:
     folder = measured_data / "measured"
@@ -223,7 +235,9 @@ def test_the_simulator_prices_rows_as_the_fit_does(name: str, measured_data: Pat
             for way in ("dispatch", "combine"):
                 sms = int(rows.sms[way][row]) if rows.sms else 20
                 run = moe_exchange(way, mode, traffic, cluster, library, sms=sms)
-                missed.append(abs(run.time_s / rows.time_s[way][row] - 1))
+                # A transfer is timed apart from notify, whose waits are another's.
+                before_s = library.exchange.notify_s(way, rows.nodes[row]) if rows.sms else 0.0
+                missed.append(abs((run.time_s - before_s) / rows.time_s[way][row] - 1))
         assert np.median(missed) <= 0.10
 
 

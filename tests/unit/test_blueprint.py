@@ -97,16 +97,20 @@ def test_routed_layers_are_those_with_an_exchange(built):
 
 
 def test_kernels_of_compute_streams_are_counted_over_all_steps(built):
-    """Op by op along the program; what exchanges launch on their own stream is not among them."""
-    times = Counter()
+    """Op by op along the program, in overlapped chunks and in others; what exchanges launch on
+    their own stream is not among them.
+    """
+    beside, alone = Counter(), Counter()
     for step in built.steps:
         forward, backward = (layers_of(built, stage) for stage in stages_of(step))
         for segment in chunk_program(step.kind, forward, backward):
             if segment.stream == COMPUTE:
                 layer = (forward if segment.phase == "F" else backward)[segment.layer]
+                times = beside if step.kind == "FB" else alone
                 times.update(segment_ops(layer, segment.part, segment.phase))
-    counted = dict(zip(built.segments.ops, built.compute_runs.tolist(), strict=True))
-    assert {op: count for op, count in counted.items() if count} == times
+    for times, runs in zip((beside, alone), built.compute_runs.tolist(), strict=True):
+        counted = dict(zip(built.segments.ops, runs, strict=True))
+        assert {op: count for op, count in counted.items() if count} == times
     keys = Counter(built.key_of_step.tolist())
     assert built.steps_by_key.tolist() == [keys[number] for number in range(len(built.keys))]
 

@@ -7,7 +7,13 @@ import pytest
 
 from hwmodels.cluster import CLUSTERS
 from hwmodels.formats import FORMATS
-from simulator.price.collectives import ExchangePricer, link_rates, message_s, ring_s
+from simulator.price.collectives import (
+    ExchangePricer,
+    link_rates,
+    message_s,
+    ring_s,
+    scalar_sum_s,
+)
 from tests.prices import PRICER, PROFILE, RATES
 from workloads.ops import Exchange
 from workloads.routing import RoutingStatistics
@@ -204,3 +210,11 @@ def test_rings_over_whole_nodes_use_every_nic_of_their_members(per_node, rate):
     assert ring_s(wide, 40e9, 64, per_node, 8) == pytest.approx(
         40 * 63 / 64 / 200 + 63e-6, rel=1e-12
     )
+
+
+def test_a_number_is_summed_in_a_chain_a_node_and_a_tree_of_nodes_up_and_down():
+    assert scalar_sum_s(RATES, 1, 1) == 0
+    assert scalar_sum_s(RATES, 8, 8) == pytest.approx(2 * 7 * 5e-7, rel=1e-12)
+    for nodes, hops in ((2, 1), (9, 4), (256, 8)):
+        expected = 2 * (7 * 5e-7 + hops * 1e-6)
+        assert scalar_sum_s(RATES, 8 * nodes, 8) == pytest.approx(expected, rel=1e-12)

@@ -20,6 +20,8 @@ ROW = {
     "num_token": [16, 4096, 128],
     "dispatch_transmit_us": [20.0, 900.0, 30.0],
     "combine_transmit_us": [30.0, 1800.0, 40.0],
+    "dispatch_notify_us": [0.0, 55.0, 0.0],
+    "combine_notify_us": [0.0, 60.0, 0.0],
     "dispatch_sms": [20, 24, 4],
     "combine_sms": [20, 24, 8],
 }
@@ -36,6 +38,7 @@ def table(folder: Path, **changes: list[object]) -> Path:
 def test_rows_are_columns_in_base_units(tmp_path: Path) -> None:
     rows = read_normal(table(tmp_path))
     assert rows.time_s["dispatch"].tolist() == pytest.approx([20e-6, 900e-6, 30e-6])
+    assert rows.notify_s["combine"].tolist() == pytest.approx([0.0, 60e-6, 0.0])
     assert rows.sms["combine"].tolist() == [20, 24, 8]
     assert rows.of("h200_sxm", "2").tokens.tolist() == [4096]
     assert rows.shape_number.tolist() == [1, 2, 0]

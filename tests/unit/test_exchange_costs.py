@@ -2,7 +2,13 @@
 
 import pytest
 
-from hwmodels.costs.exchange import ChannelWork, ExchangeParameters, ExchangeShape, exchange_s
+from hwmodels.costs.exchange import (
+    ChannelWork,
+    ExchangeParameters,
+    ExchangeShape,
+    Notify,
+    exchange_s,
+)
 from hwmodels.costs.low_latency import (
     LowLatencyParameters,
     LowLatencyShape,
@@ -53,6 +59,14 @@ def test_a_link_twice_as_fast_halves_what_it_decides() -> None:
     assert fast == pytest.approx(0.5e-4, rel=1e-12)
     faster = exchange_s(RATES, "dispatch", shape(), 20, nic_scale=100, nvlink_scale=2)
     assert faster == pytest.approx(3e6 / 200e9, rel=1e-12)
+
+
+def test_notify_takes_more_with_every_doubling_of_nodes_and_nothing_inside_one() -> None:
+    notify = Notify(latency_s=3e-5, node_latency_s=2e-5)
+    parameters = RATES.model_copy(update={"dispatch_notify": notify})
+    found = parameters.notify_s("dispatch", [1, 2, 4, 8])
+    assert found == pytest.approx([0, 3e-5, 5e-5, 7e-5], rel=1e-12)
+    assert parameters.notify_s("combine", [1, 2, 8]).tolist() == [0, 0, 0]
 
 
 def test_channels_work_through_their_share_of_tokens() -> None:

@@ -334,6 +334,13 @@ def test_exchanges_that_nothing_overlaps_run_at_the_exposed_rate():
     }
 
 
+@pytest.mark.parametrize(("lent", "sms"), [(0.0, 112), (0.5, 122), (1.0, 132)])
+def test_chunks_alone_may_compute_on_sms_of_communication(lent, sms):
+    """Those that it holds beside overlapped chunks."""
+    experiment = MPFT.with_overrides({"communication.lent_sms": lent})
+    assert (experiment.alone_sms, experiment.compute_sms) == (sms, 112)
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(SpecError, match=r"none\.toml"):
         Experiment.load(tmp_path / "none.toml")

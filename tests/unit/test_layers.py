@@ -202,23 +202,26 @@ def test_a_layout_says_what_the_layers_of_each_stage_are(v3_step):
 
 
 def test_zero_shards_the_update_and_gathers_weights():
-    """Per rank: FP32 gradients reduced, 22 bytes an own parameter swept (12 read, 10 written),
-    BF16 weights gathered; without ZeRO everything is swept and FP32 gradients are gathered.
+    """Per rank: FP32 gradients reduced, 22 bytes an own parameter swept (12 read, 10 written) after
+    4 for their norm and 8 to clip them, BF16 weights gathered; without ZeRO everything is swept and
+    FP32 gradients are gathered.
     """
     held = Parameters(dense=512.0, tables=256.0, routed=128.0)
-    dense, experts = Replicas(256, 8), Replicas(4, 1)
-    sharded = optimizer_step(held, dense, experts, zero=1)
-    whole = optimizer_step(held, dense, experts, zero=0)
+    dense, experts, everyone = Replicas(256, 8), Replicas(4, 1), Replicas(2048, 8)
+    sharded = optimizer_step(held, dense, experts, everyone, zero=1)
+    whole = optimizer_step(held, dense, experts, everyone, zero=0)
     for step in (sharded, whole):
         assert [sync.bytes for sync in step.reduce] == [768 * 4, 128 * 4]
         assert [sync.replicas for sync in step.reduce] == [dense, experts]
     assert [sync.bytes for sync in sharded.gather] == [768 * 2, 128 * 2]
     assert [sync.bytes for sync in whole.gather] == [768 * 4, 128 * 4]
-    sweep, clear, cast = (op.bytes for op in sharded.update)
-    assert sweep == (768 / 256 + 128 / 4) * 22
+    assert sharded.norm == whole.norm == everyone
+    own = 768 / 256 + 128 / 4
+    norm, clip, sweep, clear, cast = (op.bytes for op in sharded.update)
+    assert (norm, clip, sweep) == (own * 4, own * 8, own * 22)
     assert clear == 896 * 4
     assert cast == (512 + 128) * 3  # embedding and head stay in BF16
-    assert whole.update[0].bytes == 896 * 22
+    assert [op.bytes for op in whole.update[:3]] == [896 * 4, 896 * 8, 896 * 22]
 
 
 # The measured trace
@@ -294,7 +297,7 @@ def test_the_kind_of_each_op_is_the_class_of_its_row(measured_rows, priced_ops):
         "gemm_fp8": {"fp8"},
         "grouped_gemm_fp8": {"fp8_grouped"},
         "wgrad_fp8": {"fp8_wgrad"},
-        "gemm_bf16": {"bf16"},
+        "gemm_bf16": {"bf16_narrow", "bf16_narrow_wgrad"},
         "attention_bf16": {"attention_forward", "attention_backward"},
     }
     for key, row in measured_rows.items():

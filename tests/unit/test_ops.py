@@ -50,7 +50,20 @@ def test_a_weight_gradient_is_accumulated_in_fp32():
 def test_the_family_of_a_product_follows_format_role_and_groups(
     number_format, role, groups, family
 ):
-    assert Gemm("x", 1, 1, 1, number_format, role, groups).family == family
+    assert Gemm("x", 1024, 1024, 1024, number_format, role, groups).family == family
+
+
+@pytest.mark.parametrize("narrow", [1, 256, 512])
+def test_a_bf16_product_with_one_narrow_side_is_a_family_of_its_own(narrow):
+    """Whichever side it is; FP8 kernels have one tile anyway."""
+    for place in range(3):
+        sides = [4096, 4096, 4096]
+        sides[place] = narrow
+        assert Gemm("x", *sides, BF16).family == "bf16_narrow"
+        assert Gemm("x", *sides, BF16, "dgrad").family == "bf16_narrow"
+        assert Gemm("x", *sides, BF16, "wgrad").family == "bf16_narrow_wgrad"
+        assert Gemm("x", *sides, FP8).family == "fp8"
+    assert Gemm("x", 4096, 513, 4096, BF16).family == "bf16"
 
 
 def attention(**changes):

@@ -129,23 +129,23 @@ def test_prices_are_those_of_the_cost_functions():
 
 
 def test_bf16_weight_gradients_move_eight_bytes_an_element():
-    """Two families of outputs within one family of kernels are priced apart, in any order. A router
-    gate is small enough for its output to show.
+    """Two families of outputs within one family of kernels are priced apart, in any order. A small
+    product shows its output.
     """
-    gate = Gemm("gate", 256, 7168, 4096, BF16, "dgrad")
-    gate_wgrad = replace(gate, role="wgrad")
+    small = Gemm("small", 1024, 7168, 1024, BF16, "dgrad")
+    small_wgrad = replace(small, role="wgrad")
     shape = {"tensor_family": "bf16", "element_bytes": 2.0, "sms": 112}
     two, eight = (
         float(
             gemm_time_s(
-                H800, PROFILE.parameters("bf16"), 256, 7168, 4096, output_bytes=size, **shape
+                H800, PROFILE.parameters("bf16"), 1024, 7168, 1024, output_bytes=size, **shape
             ).time_s
         )
         for size in (2, 8)
     )
     assert two < eight
-    assert FITTED.price([gate, gate_wgrad]).duration_s[:, 0].tolist() == [two, eight]
-    assert FITTED.price([gate_wgrad, gate]).duration_s[:, 0].tolist() == [eight, two]
+    assert FITTED.price([small, small_wgrad]).duration_s[:, 0].tolist() == [two, eight]
+    assert FITTED.price([small_wgrad, small]).duration_s[:, 0].tolist() == [eight, two]
 
 
 def test_gaps_are_paid_for_each_launch_and_not_on_a_roofline():

@@ -7,7 +7,7 @@ from hwmodels.costs import gemm_time_s
 from hwmodels.errors import OutOfRangeError, UnknownPresetError
 from hwmodels.profile import PROFILES, KernelProfile
 
-GEMMS = {"fp8", "fp8_grouped", "fp8_wgrad", "bf16"}
+GEMMS = {"fp8", "fp8_grouped", "fp8_wgrad", "bf16", "bf16_narrow", "bf16_narrow_wgrad"}
 ATTENTIONS = {"attention_forward", "attention_backward"}
 H800 = PROFILES.load("h800-deepseek")
 

@@ -42,6 +42,16 @@ PROMISED = {
             *(f"{phase}.rank0" for phase in TABLE4_PHASES),
         )
     ),
+    *(
+        f"isca25.table4.mpft.{figure}.unlike"
+        for figure in (
+            "tokens_per_day",
+            "step_time_s",
+            *TABLE4_PHASES,
+            *(f"{phase}.rank0" for phase in TABLE4_PHASES),
+        )
+    ),
+    "v3.cost.gpu_hours_per_trillion_tokens.unlike",
     "isca25.table4.difference_s",
     *(
         f"isca25.ep_limit.{link}.{figure}"
@@ -163,6 +173,60 @@ def test_rows_of_table_4_are_those_of_the_simulated_step(rows, published_run):
             assert row.published == rank0.published
         both = metrics.breakdown_s["backward"] + metrics.breakdown_s["weight"]
         assert rows[f"{prefix}.backward_plus_weight_s"].simulated == pytest.approx(both, rel=1e-12)
+
+
+def test_unlike_rows_of_table_4_are_medians_of_the_run_whose_gpus_differ(rows, published_run):
+    intervals = published_run("deepseek-v3-pretrain-uncertain").intervals
+    prefix = "isca25.table4.mpft"
+    named = {"step_time_s": "step_time_s", "tokens_per_day": "tokens_per_day"}
+    for phase in ("forward", "bubble", "backward", "weight", "forward_backward", "optimizer"):
+        named[f"{phase}_s"] = f"breakdown_s.{phase}"
+    for figure, metric in named.items():
+        row, spread = rows[f"{prefix}.{figure}.unlike"], intervals[metric]
+        assert [row.p10, row.simulated, row.p90] == pytest.approx(
+            [spread.p10, spread.median, spread.p90], rel=1e-12
+        )
+        assert row.median == row.simulated
+        alike = rows[f"{prefix}.{figure}"]
+        assert (alike.published, alike.p10) == (row.published, None)
+
+
+def test_both_runs_of_the_step_count_and_their_notes_say_how_they_were_chosen():
+    """Rows of unlike GPUs stand right above those of alike ones, and restate what those do."""
+    found = {figure.id: figure for figure in figures()}
+    order = list(found)
+    pairs = [(found[name], found[f"{name}.unlike"]) for name in found if f"{name}.unlike" in found]
+    assert len(pairs) == 17
+    for alike, unlike in pairs:
+        assert order.index(alike.id) == order.index(unlike.id) + 1
+        assert (alike.kind, unlike.kind) == ("predicted", "predicted")
+        assert (alike.published, alike.arguments) == (unlike.published, unlike.arguments)
+        assert unlike.restates == (alike.restates and f"{alike.restates}.unlike")
+        assert "best case" in alike.note
+        assert unlike.median
+    counted = {unlike.id for _, unlike in pairs if not unlike.restates}
+    assert counted == {
+        f"isca25.table4.mpft.{name}_s.unlike"
+        for name in (
+            "step_time",
+            "forward",
+            "bubble",
+            "backward_plus_weight",
+            "forward_backward",
+            "optimizer",
+        )
+    }
+    assert "chosen after" in found["isca25.table4.mpft.step_time_s.unlike"].note
+
+
+def test_readings_of_table_4_say_what_the_paper_does_not():
+    phases = [f for f in figures() if "table4" in f.id and f.quantity == "step_phase"]
+    assert len(phases) == 3 * 14
+    for figure in phases:
+        assert "the paper does not say which rank it shows" in figure.note
+        is_rank_0 = ".rank0" in figure.id
+        assert ("came after seeing the table" in figure.note) == is_rank_0
+        assert ("mean over pipeline ranks" in figure.note) != is_rank_0
 
 
 def test_the_cost_of_a_trillion_tokens_follows_from_the_rate(rows, published_run):
@@ -320,6 +384,13 @@ def test_uncertain_experiments_that_do_not_fit_are_refused(bench):
         with pytest.raises(SpecError, match=message) as error:
             row(quantity, arguments, uncertain)
         assert "\n" not in str(error.value)
+
+
+def test_a_median_without_draws_is_refused():
+    with pytest.raises(ValueError, match="median: must come with uncertain, got none"):
+        PublishedFigure(
+            id="a", source="b", published=1, kind="predicted", quantity="c", median=True
+        )
 
 
 def test_every_experiment_that_a_figure_names_is_a_preset():

@@ -9,6 +9,7 @@ from simulator.ranks import chunk_loads, draw_group, highest_load
 from simulator.training import train
 
 PP, EP, GROUPS = 4, 8, 2
+LAYERS = 59  # with experts, of 61 and one for MTP
 UNLIKE = (
     ("ranks.jitter", 0.05),
     ("ranks.gpu_speed_sigma", 0.02),
@@ -27,7 +28,7 @@ def draw(small_experiment):
         experiment = small_experiment(*changes)
         plan = blueprint(experiment)
         expansion = expand(plan)
-        return draw_group(experiment, plan, expansion.slot_rank, expansion.slot_layer, group)
+        return draw_group(experiment, plan, expansion.slot_layer, group)
 
     return play
 
@@ -168,38 +169,44 @@ def test_stragglers_add_up_and_lie_on_top_of_what_is_drawn(draw):
 # Loads of experts
 
 
+LASTING = ("ranks.expert_load.correlation", 1.0)
+
+
 @pytest.mark.parametrize("kind", [(("ranks.expert_load.sigma", 0.2),), ZIPF], ids=["", "zipf"])
-def test_full_correlation_keeps_each_ranks_load_over_layers_and_micro_batches(draw, slots, kind):
-    """To the bit; the two pipeline ranks that hold the same stages, and so the same experts, share
-    what lasts.
-    """
-    load = draw(*kind, ("ranks.expert_load.correlation", 1.0)).load
-    by_rank = [np.unique(load[slots[0] == rank], axis=0) for rank in range(PP)]
-    assert [len(rows) for rows in by_rank] == [1] * PP
-    assert len(np.unique(np.concatenate(by_rank), axis=0)) == PP // 2
-    assert np.array_equal(by_rank[0], by_rank[3])
+def test_full_correlation_keeps_the_load_of_a_layer_over_micro_batches(draw, slots, kind):
+    """To the bit, on both pipeline ranks that hold its stage; other layers have other loads."""
+    load = draw(*kind, LASTING).load
+    by_layer = [np.unique(load[slots[1] == layer], axis=0) for layer in range(LAYERS)]
+    assert [len(rows) for rows in by_layer] == [1] * LAYERS
+    assert len(np.unique(np.concatenate(by_layer), axis=0)) == LAYERS
     assert load.mean(axis=1) == pytest.approx(np.ones(len(load)), rel=1e-12)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 0.8])
-def test_two_loads_of_a_rank_correlate_as_asked(draw, slots, correlation):
-    """Over the ranks of 60 seeds; scaling 8 ranks to mean 1 ties them together a little. Ranks that
-    hold other stages have nothing to do with each other.
-    """
+def test_two_micro_batches_on_a_layer_correlate_as_asked_and_two_layers_do_not(
+    draw, slots, correlation
+):
+    """Over the ranks of 60 seeds; scaling 8 ranks to mean 1 ties them together a little."""
     changes = ("ranks.expert_load.correlation", correlation)
     loads = [np.log(draw(changes, ("ranks.seed", seed)).load) for seed in range(60)]
-    loads = np.concatenate([load - load.mean(axis=1, keepdims=True) for load in loads], axis=1)
+    among, own = correlations(np.stack(loads)), slots[1][:, None] == slots[1]
+    assert among[own & ~np.eye(len(own), dtype=bool)].mean() == pytest.approx(correlation, abs=0.02)
+    assert among[~own].mean() == pytest.approx(0, abs=0.01)
+    a_stage_apart = np.abs(slots[1][:, None] - slots[1]) == 1
+    assert among[a_stage_apart].mean() == pytest.approx(0, abs=0.02)
+
+
+def correlations(loads):
+    """(slots, slots) of logarithms (seeds, slots, ranks), seeds and ranks together."""
+    loads = loads - loads.mean(axis=-1, keepdims=True)
+    loads = loads.swapaxes(0, 1).reshape(loads.shape[1], -1)
     scaled = loads / loads.std(axis=1, keepdims=True)
-    own, other = (scaled[slots[0] == rank] for rank in (0, 1))
-    among = own @ own.T / own.shape[1]
-    assert among[~np.eye(len(own), dtype=bool)].mean() == pytest.approx(correlation, abs=0.06)
-    assert (own @ other.T / own.shape[1]).mean() == pytest.approx(0, abs=0.06)
+    return scaled @ scaled.T / scaled.shape[1]
 
 
 def test_groups_share_what_lasts_of_their_loads_and_nothing_else(draw):
     """They hold copies of the same experts."""
-    lasting = ("ranks.expert_load.correlation", 1.0)
-    assert np.array_equal(draw(lasting, group=0).load, draw(lasting, group=1).load)
+    assert np.array_equal(draw(LASTING, group=0).load, draw(LASTING, group=1).load)
     assert not np.array_equal(draw(group=0).load, draw(group=1).load)
 
 
@@ -298,10 +305,33 @@ def test_draws_of_a_chunk_differ_and_have_mean_one(chunk, changes):
     assert load.tobytes() != chunk(("FB", 1, 1), 5, *changes, seed=1).tobytes()
 
 
-def test_full_correlation_keeps_a_draw_over_the_layers_of_a_chunk(chunk):
-    load = chunk(("FB", 1, 1), 5, ("ranks.expert_load.correlation", 1.0))
-    assert (load == load[:, :1]).all()
-    assert len(np.unique(load[:, 0], axis=0)) == 5
+@pytest.mark.parametrize("kind", [(), ZIPF], ids=["lognormal", "zipf"])
+def test_lasting_loads_of_a_chunk_are_those_its_layers_have_in_every_rank(chunk, draw, slots, kind):
+    """Draws stand for micro-batches, of which none changes them; layers differ."""
+    every = draw(*kind, LASTING).load
+    for key, layers in (
+        (("FB", 1, 1), [*range(29, 45), *range(13, 29)]),
+        (("F", 0, -1), [*range(13)]),
+        (("Bi", -1, 3), [*range(45, 59)]),
+    ):
+        load = chunk(key, 5, *kind, LASTING)
+        expected = np.stack([every[slots[1] == layer][0] for layer in layers])
+        assert load == pytest.approx(np.broadcast_to(expected, load.shape), rel=1e-12)
+        assert len(np.unique(load[0], axis=0)) == len(layers)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
+def test_two_layers_of_a_chunk_have_nothing_to_do_with_each_other(chunk, correlation):
+    changes = ("ranks.expert_load.correlation", correlation)
+    loads = [
+        np.log(chunk(("FB", 1, 1), 2, changes, ("ranks.seed", seed), seed=seed))
+        for seed in range(60)
+    ]
+    once, again = np.stack(loads).swapaxes(0, 1)
+    among = correlations(once)
+    assert among[~np.eye(32, dtype=bool)].mean() == pytest.approx(0, abs=0.01)
+    both = correlations(np.concatenate([once, again], axis=1))
+    assert both.diagonal(32).mean() == pytest.approx(correlation, abs=0.03)
 
 
 def test_a_balanced_chunk_meets_ones_to_the_bit(chunk):
@@ -326,6 +356,29 @@ def test_given_loads_of_one_stage_slow_that_stage(small_experiment):
     )
     forward_s = run.times.phases["forward"]
     assert forward_s[2] > 1.2 * forward_s[1]
+
+
+@pytest.mark.parametrize("play", ["folded", "explicit"])
+def test_sms_lent_to_chunks_alone_shorten_those_and_no_others(small_experiment, play):
+    """However ranks are played; pairs take what they took."""
+    roomy = ("cluster.node.chip.hbm_capacity_bytes", "2 TB")
+    played = ("ranks.play", play)
+    few, many = (
+        train(small_experiment(roomy, played, BALANCED, ("communication.lent_sms", lent)))
+        for lent in (0.0, 1.0)
+    )
+    for key, chunk in few.chunks.items():
+        longer, shorter = chunk.duration_s, many.chunks[key].duration_s
+        if key[0] == "FB":
+            assert (longer == shorter).all()
+        else:
+            assert (0.85 * longer < shorter).all()
+            assert (shorter < 0.99 * longer).all()
+    for phase in ("forward", "backward", "weight"):
+        longer_s, shorter_s = (run.times.phases[phase].mean() for run in (few, many))
+        assert 0.85 * longer_s < shorter_s < 0.99 * longer_s
+    pairs = [run.times.phases["forward_backward"] for run in (few, many)]
+    assert pairs[0] == pytest.approx(pairs[1], rel=1e-9)
 
 
 def test_a_model_without_experts_can_be_played_rank_by_rank(dense_experiment):

@@ -1,5 +1,7 @@
 """Prices of segments: the kernels each holds, their sums at every load, and their slowdowns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,7 @@ def test_a_segment_costs_the_sum_of_its_kernels_at_every_load(pricer, v3_step):
     layer = v3_step.stages[3][0]
     segments = collect_ops([layer])
     prices = pricer.prices(segments, 1.1)
-    assert prices.seconds.shape == (len(segments.row), round(1.1 / LOAD_STEP) + 1)
+    assert prices.seconds.shape == (2 * len(segments.row), round(1.1 / LOAD_STEP) + 1)
     columns = np.array([round(load / LOAD_STEP) for load in (0.9, 1.0, 1.1)])
     for half in HALVES:
         for phase in "FBW":
@@ -179,6 +181,29 @@ def test_op_seconds_are_those_of_the_balanced_layer(pricer, v3_step):
     segments = collect_ops(v3_step.stages[3])
     prices = pricer.prices(segments)
     assert set(prices.basis) == {"profile h800-deepseek"}
-    assert len(prices.basis) == len(prices.op_s) == len(segments.ops)
+    assert len(prices.basis) == len(segments.ops)
+    assert prices.op_s.shape == (2, len(segments.ops))
     balanced = prices.seconds[:, BALANCED_COLUMN]
-    assert segments.sums(prices.op_s) == pytest.approx(balanced, rel=1e-12)
+    for own, found in zip(prices.op_s, np.split(balanced, 2), strict=True):
+        assert segments.sums(own) == pytest.approx(found, rel=1e-12)
+
+
+def test_chunks_alone_are_priced_on_their_own_sms(pricer, v3_step):
+    """The second half of the table; overlapped chunks are looked up in the first."""
+    segments = collect_ops(v3_step.stages[3])
+    on_112, on_132 = pricer, replace(pricer, alone=replace(FITTED, sms=132))
+    few, many = (each.prices(segments) for each in (on_112, on_132))
+    whole = replace(on_112, kernels=replace(FITTED, sms=132)).prices(segments)
+    rows = np.array([0, 2, -1])
+    for kind in ("F", "B", "Bi", "W"):
+        assert many.table_rows(kind, rows).tolist() == [
+            len(segments.row),
+            len(segments.row) + 2,
+            -1,
+        ]
+    assert many.table_rows("FB", rows).tolist() == rows.tolist()
+    beside, alone = np.split(many.seconds, 2)
+    assert (beside == np.split(few.seconds, 2)[0]).all()
+    assert (alone == np.split(whole.seconds, 2)[0]).all()
+    assert (alone <= beside).all()
+    assert alone.sum() < 0.95 * beside.sum()

@@ -2,7 +2,9 @@
 
 FP32 gradients are reduce-scattered over the replicas of each parameter and BF16 weights
 all-gathered (ZeRO-1, arXiv 1910.02054); AdamW with FP32 master weights and BF16 moments
-(arXiv 2412.19437 §3.3.3). Nothing is hidden behind the tail of the pipeline.
+(arXiv 2412.19437 §3.3.3). Between them gradients are clipped by their norm over all parameters
+(§4.2 there): one pass reads them, all ranks sum a scalar, and one pass scales them, as Megatron-LM
+does where the norm is above its limit. Nothing is hidden behind the tail of the pipeline.
 """
 
 from dataclasses import dataclass
@@ -34,19 +36,24 @@ class GradientSync:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerStep:
-    """What one rank does after its last chunk: collectives before, kernels, collectives after."""
+    """What one rank does after its last chunk: collectives before, kernels, collectives after.
+
+    The ranks of `norm` sum a scalar.
+    """
 
     reduce: tuple[GradientSync, ...]
+    norm: Replicas
     update: tuple[MemoryOp, ...]
     gather: tuple[GradientSync, ...]
 
 
 def optimizer_step(
-    parameters: Parameters, dense: Replicas, experts: Replicas, zero: int
+    parameters: Parameters, dense: Replicas, experts: Replicas, everyone: Replicas, zero: int
 ) -> OptimizerStep:
     """Return the optimizer step of a rank that holds `parameters`.
 
     Args:
+        everyone: all ranks that train the model.
         zero: 1 updates a rank's shard and gathers the rest; 0 updates everything everywhere, so
             gradients must be gathered instead (an all-reduce in two halves).
     """
@@ -58,7 +65,10 @@ def optimizer_step(
             GradientSync(f"reduce-scatter {name} gradients", size * GRADIENT_BYTES, who)
             for name, size, who in groups
         ),
+        norm=everyone,
         update=(
+            MemoryOp("gradient norm", "elementwise", updated * GRADIENT_BYTES, launches=2),
+            MemoryOp("clip gradients", "elementwise", updated * 2 * GRADIENT_BYTES, launches=2),
             MemoryOp("adamw sweep", "elementwise", updated * SWEEP_BYTES),
             MemoryOp("clear gradients", "elementwise", parameters.total * GRADIENT_BYTES),
             MemoryOp(

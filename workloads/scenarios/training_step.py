@@ -90,6 +90,7 @@ def training_step(
     dense = Replicas(plan.dense_replicas(gpus), min(gpus_per_node, mesh.dp))
     in_node = min(mesh.edp, max(1, gpus_per_node // plan.ep))
     experts = Replicas(plan.expert_replicas(gpus), in_node)
+    who = (dense, experts, Replicas(gpus, min(gpus, gpus_per_node)))
     return TrainingStep(
         layout=layout,
         stages=stages,
@@ -97,7 +98,7 @@ def training_step(
         message_bytes=float(batch.microbatch_tokens * model.hidden * ACTIVATION_BYTES),
         routing=routing,
         optimizer=tuple(
-            optimizer_step(rank_parameters(stages, own), dense, experts, plan.zero) for own in held
+            optimizer_step(rank_parameters(stages, own), *who, plan.zero) for own in held
         ),
         memory_bytes=tuple(
             memory_terms(stages, own, steps, dense, experts, plan.zero)
