@@ -43,7 +43,8 @@ class CommunicationSpec(Spec):
     """The expert exchange, and the network that all traffic crosses.
 
     Attributes:
-        sms: SMs that communication kernels hold; compute has the others, all the time.
+        sms: SMs that the kernels of the exchange hold; compute has the others, all the time. Where
+            nothing is exchanged (a dense model, or `plan.ep` of 1), compute has all.
         dispatch, combine: number formats on the wire; casts for others are not modelled yet.
         routed_nodes_max: nodes one token's experts may sit on; left out, the model's own rule.
         exposed_rate: rate of exchanges that no chunk overlaps, relative to the profile's, which was
@@ -296,8 +297,9 @@ class Experiment(Spec):
 
     @property
     def compute_sms(self) -> int:
-        """SMs left to compute kernels."""
-        return self.cluster.node.chip.sms - self.communication.sms
+        """SMs left to compute kernels: all of them where no expert exchange needs any."""
+        held = self.communication.sms if self.plan.ep > 1 else 0
+        return self.cluster.node.chip.sms - held
 
     def _check(self) -> None:
         """Refuse what no part of the document can see alone."""

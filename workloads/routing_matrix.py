@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hwmodels.errors import InputError
 from workloads.model import MoESpec
+from workloads.placement import members_by_node
 from workloads.routing import Floats, RoutingStatistics, draw_experts, routing_groups
 
 
@@ -134,7 +135,8 @@ def drawn_matrix(
     Raises:
         InfeasibleError: experts, GPUs and nodes do not divide.
     """
-    nodes, groups, limit = routing_groups(moe, gpus, gpus_per_node, routed_nodes_max)
+    members = members_by_node(0, gpus, gpus_per_node)
+    nodes, (groups, limit) = len(members), routing_groups(moe, members, routed_nodes_max)
     node_copies, gpu_copies = np.zeros((gpus, nodes)), np.zeros((gpus, gpus))
     expert_copies = np.zeros((gpus, gpus))
     for source in range(gpus):

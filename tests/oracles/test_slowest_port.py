@@ -10,6 +10,7 @@ from simulator.network.expert_exchange import normal_exchange, normal_rates, pla
 from simulator.network.low_latency import low_latency_exchange, play_low_latency
 from simulator.network.slowest_port import direct_ports, normal_ports
 from simulator.price.collectives import ExchangePricer, link_rates
+from simulator.price.group_ports import GroupPorts
 from workloads.model import MoESpec
 from workloads.ops import Exchange
 from workloads.routing import expected_copies
@@ -111,7 +112,7 @@ def test_low_latency_flows_take_the_slowest_ports_time(seed: int) -> None:
 def test_training_prices_exchanges_alike(ranks: int) -> None:
     """The step's own formula, with balanced and with skewed loads that cut nothing off."""
     copies = expected_copies(V3, ranks, 8, 4)
-    pricer = ExchangePricer(link_rates(MPFT, H800, 20), copies, gpus_per_node=8)
+    pricer = ExchangePricer(link_rates(MPFT, H800, 20), (GroupPorts.of(copies),))
     exchange = Exchange(tokens=4096, hidden=7168, top_k=8)
     load = np.random.default_rng(ranks).uniform(0.9, 1.1, ranks)
     for each in (np.ones(ranks), load / load.mean()):

@@ -1,0 +1,85 @@
+"""Copies of tokens through each port of an expert group, expected, as its GPUs lie over nodes.
+
+Of a token's copies on other nodes each crosses the NIC of its GPU once; there the GPU of the same
+number forwards it over NVLink, modulo how many of the group the node holds. Where nodes hold unlike
+many, the few of a node forward for many, and the fullest port holds all up. Ports count as in
+`simulator.network.slowest_port`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.routing import RoutingStatistics
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupPorts:
+    """Copies of one token, at balanced load, by rank of an expert group.
+
+    Attributes:
+        node: (ranks,) number of each rank's node in the group.
+        nic, nvlink: copies through the fullest port, one direction.
+        nic_sent, nic_received, nvlink_sent, nvlink_received: (ranks,) copies through each as a
+            share of those; what is received grows with the load of the node, or of the GPU.
+    """
+
+    node: Ints
+    nic: float
+    nvlink: float
+    nic_sent: Floats
+    nic_received: Floats
+    nvlink_sent: Floats
+    nvlink_received: Floats
+
+    @classmethod
+    def of(cls, routing: RoutingStatistics) -> "GroupPorts":
+        """Return the ports of a group whose tokens are copied so."""
+        members, hits = np.array(routing.members), np.array(routing.node_hits)
+        node = np.repeat(np.arange(routing.nodes), members)
+        number = np.concatenate([np.arange(count) for count in members.tolist()])
+        held = members[node][:, None]
+        # Ranks whose tokens each forwards, itself among them: of its number, modulo its node's.
+        forwards = np.maximum(-(-(members - number[:, None]) // held), 0).sum(axis=1)
+        copies = routing.gpus_per_token / routing.gpus
+        nic = routing.nodes_per_token - hits[node], hits[node] * (forwards - 1)
+        nvlink = copies * (forwards * (members[node] - 1)), copies * (routing.gpus - forwards)
+        return cls(node, *_most(*nic, *nvlink), *_shares(*nic), *_shares(*nvlink))
+
+    @property
+    def ranks(self) -> int:
+        """GPUs of the group."""
+        return len(self.node)
+
+    @property
+    def nodes(self) -> int:
+        """Nodes that they lie on."""
+        return int(self.node[-1]) + 1
+
+    def nic_load(self, load: Floats) -> Floats:
+        """Return (..., ranks) the fuller direction of each NIC, against the fullest at balance.
+
+        Args:
+            load: (..., ranks) tokens each receives, relative to balanced.
+        """
+        first = np.searchsorted(self.node, np.arange(self.nodes))
+        of_node = np.add.reduceat(load, first, axis=-1) / np.bincount(self.node)
+        return np.maximum(of_node[..., self.node] * self.nic_received, self.nic_sent)
+
+    def nvlink_load(self, load: Floats) -> Floats:
+        """Return the same of each NVLink."""
+        return np.maximum(load * self.nvlink_received, self.nvlink_sent)
+
+
+def _most(*copies: Floats) -> tuple[float, float]:
+    nic_sent, nic_received, nvlink_sent, nvlink_received = (float(each.max()) for each in copies)
+    return max(nic_sent, nic_received), max(nvlink_sent, nvlink_received)
+
+
+def _shares(sent: Floats, received: Floats) -> tuple[Floats, Floats]:
+    most = max(sent.max(), received.max(), np.finfo(np.float64).tiny)
+    return sent / most, received / most
