@@ -296,9 +296,19 @@ class Experiment(Spec):
         return self.ranks.is_explicit or (self.ranks.play == "auto" and bool(self.unlike))
 
     @property
+    def gpus(self) -> int:
+        """GPUs that the plan takes; the cluster's others stay idle."""
+        return self.plan.mesh(self.cluster.gpus).ranks
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether ranks exchange tokens: more than one shares the experts."""
+        return self.plan.ep > 1
+
+    @property
     def compute_sms(self) -> int:
-        """SMs left to compute kernels: all of them where no expert exchange needs any."""
-        held = self.communication.sms if self.plan.ep > 1 else 0
+        """SMs left to compute kernels: all of them where nothing is exchanged."""
+        held = self.communication.sms if self.exchanges else 0
         return self.cluster.node.chip.sms - held
 
     def _check(self) -> None:

@@ -5,7 +5,6 @@ All pipelines do the same; the ranks of an expert group differ only in the load 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from hwmodels.errors import InfeasibleError
 from hwmodels.formats import NumberFormat
@@ -81,11 +80,7 @@ def training_step(
     plan.check(model, gpus)
     microbatches = _microbatches(plan, batch, gpus)
     placement = Placement(plan.mesh(gpus), gpus_per_node)
-    routing: tuple[RoutingStatistics, ...] = ()
-    if model.moe is not None:
-        routing = tuple(
-            copies_on(model.moe, members, routed_nodes_max) for members in placement.layouts
-        )
+    routing = _routing(model, placement, routed_nodes_max)
     inputs = LayerInputs(
         model,
         sequences=batch.microbatch_sequences,
@@ -100,12 +95,11 @@ def training_step(
     program = plan.pipeline_schedule.steps(plan.pp, microbatches)
     homes = homes_of(plan)
     tables = shared_tables(homes, stages)
-    states = [
-        _states(stages, home, rank, program[rank], placement, tables, plan.zero)
-        for home in homes
-        for rank in home.ranks
+    home_of = {rank: home for home in homes for rank in home.ranks}
+    ends = [
+        _rank_end(stages, home_of[rank], rank, program[rank], placement, tables, plan.zero)
+        for rank in range(plan.pp)
     ]
-    by_rank = sorted(states, key=lambda state: state.rank)
     return TrainingStep(
         layout=layout,
         stages=stages,
@@ -115,21 +109,21 @@ def training_step(
         program=program,
         message_bytes=float(batch.microbatch_tokens * model.hidden * ACTIVATION_BYTES),
         routing=routing,
-        optimizer=tuple(state.optimizer for state in by_rank),
-        memory_bytes=tuple(state.memory_bytes for state in by_rank),
+        optimizer=tuple(optimizer for optimizer, _ in ends),
+        memory_bytes=tuple(memory_bytes for _, memory_bytes in ends),
         microbatches=microbatches,
     )
 
 
-class _States(NamedTuple):
-    """What a pipeline rank does at the end of a step, and what it holds meanwhile."""
+def _routing(
+    model: ModelSpec, placement: Placement, routed_nodes_max: int | None
+) -> tuple[RoutingStatistics, ...]:
+    if model.moe is None:
+        return ()
+    return tuple(copies_on(model.moe, members, routed_nodes_max) for members in placement.layouts)
 
-    rank: int
-    optimizer: OptimizerStep
-    memory_bytes: dict[str, float]
 
-
-def _states(
+def _rank_end(
     stages: Sequence[Sequence[Layer]],
     home: Home,
     rank: int,
@@ -137,13 +131,13 @@ def _states(
     placement: Placement,
     tables: Sequence[Holders],
     zero: int,
-) -> _States:
+) -> tuple[OptimizerStep, dict[str, float]]:
+    """Return what pipeline rank `rank` does at the end of a step, and its memory by term."""
     dense = placement.dense_replicas(home.ranks)
     experts = placement.expert_replicas(home.ranks)
     parameters = rank_parameters(stages, home.stages)
     shared = [table.seen_from(rank, placement) for table in tables]
-    return _States(
-        rank,
+    return (
         optimizer_step(parameters, dense, experts, zero, shared),
         memory_terms(stages, home.stages, program, dense, experts[0], zero),
     )
