@@ -271,7 +271,8 @@ def _folding(training: TrainingRun) -> str:
     if training.explicit is not None:
         return (
             f"every rank played: {pipelines} pipelines of {pp}, {ep} ranks in lock-step;"
-            f" what slows kernels and exchanges beside each other from {len(chunks)} folded chunks{spare}"
+            f" what slows kernels and exchanges beside each other from {len(chunks)} folded chunks"
+            f"{spare}"
         )
     shared = (
         "; its segments played as on the slowest rank of each chunk, to meet on shared NICs"
