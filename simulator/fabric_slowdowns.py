@@ -37,7 +37,7 @@ from simulator.network.routing import Routes, port_paths
 from simulator.play.graph import Floats, Ints
 from simulator.price.collectives import LinkRates
 from workloads.parallel import RankMesh
-from workloads.placement import Placement
+from workloads.placement import Placement, group_layout
 from workloads.scenarios.training_step import TrainingStep
 
 
@@ -141,9 +141,10 @@ def _exchanges(whole: Network, given: Network, placement: Placement) -> Floats:
     source, target = [], []
     for number, members in enumerate(placement.layouts):
         own = first[layouts == number, None]
-        sender, forwarder = _forwarders(members)
+        layout = group_layout(members)
+        sender, node = np.nonzero(layout.node[:, None] != np.arange(len(members)))
         source.append((own + sender).ravel())
-        target.append((own + forwarder).ravel())
+        target.append((own + layout.forwarder[sender, node]).ravel())
     ends = np.concatenate(source), np.concatenate(target)
     groups = np.ones(layouts.size)
     if ends[0].size:
@@ -153,20 +154,6 @@ def _exchanges(whole: Network, given: Network, placement: Placement) -> Floats:
         sends = needed_s > 0
         groups[sends] = np.maximum(last_s[sends] / needed_s[sends], 1.0)
     return groups.reshape(placement.layout_of_group.shape)
-
-
-def _forwarders(members: tuple[int, ...]) -> tuple[Ints, Ints]:
-    """Return (flows,) ranks of a group, and those that forward their tokens in other nodes.
-
-    Args:
-        members: of the group on each of its nodes.
-    """
-    held = np.array(members)
-    node = np.repeat(np.arange(held.size), held)
-    begin = np.cumsum(held) - held
-    number = np.arange(node.size) - begin[node]
-    sender, place = np.nonzero(node[:, None] != np.arange(held.size))
-    return sender, begin[place] + number[sender] % held[place]
 
 
 def _messages(whole: Network, given: Network, mesh: RankMesh, pairs: Ints) -> Floats:

@@ -8,7 +8,7 @@ fill nodes: one may lie in a part of a node or straddle two.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,35 @@ def members_by_node(first: int, count: int, gpus_per_node: int) -> tuple[int, ..
     return tuple(
         min(last, (node + 1) * gpus_per_node) - max(first, node * gpus_per_node) for node in nodes
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupLayout:
+    """The GPUs of a group on its nodes, numbered node by node.
+
+    Attributes:
+        members: of each node.
+        node: (gpus,) each one's node.
+        forwarder: (gpus, nodes) who passes its tokens on in each node: the GPU of its own number
+            there, modulo how many of the group there are; itself at home.
+    """
+
+    members: tuple[int, ...]
+    node: Ints
+    forwarder: Ints
+
+
+@lru_cache(maxsize=256)
+def group_layout(members: tuple[int, ...]) -> GroupLayout:
+    """Return how a group with `members` on each of its nodes lies."""
+    held = np.array(members)
+    node = np.repeat(np.arange(held.size), held)
+    begin = np.cumsum(held) - held
+    number = np.arange(node.size) - begin[node]
+    forwarder = begin + number[:, None] % held
+    for column in (node, forwarder):
+        column.flags.writeable = False
+    return GroupLayout(members, node, forwarder)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workloads.placement import group_layout
 from workloads.routing import RoutingStatistics
 
 Floats = NDArray[np.float64]
@@ -39,15 +40,13 @@ class GroupPorts:
     @classmethod
     def of(cls, routing: RoutingStatistics) -> "GroupPorts":
         """Return the ports of a group whose tokens are copied so."""
-        members, hits = np.array(routing.members), np.array(routing.node_hits)
-        node = np.repeat(np.arange(routing.nodes), members)
-        number = np.concatenate([np.arange(count) for count in members.tolist()])
-        held = members[node][:, None]
-        # Ranks whose tokens each forwards, itself among them: of its number, modulo its node's.
-        forwards = np.maximum(-(-(members - number[:, None]) // held), 0).sum(axis=1)
+        layout, hits = group_layout(routing.members), np.array(routing.node_hits)
+        node, fellows = layout.node, np.array(routing.members)[layout.node] - 1
+        # Ranks whose tokens each forwards, itself among them.
+        forwards = np.bincount(layout.forwarder.ravel(), minlength=routing.gpus)
         copies = routing.gpus_per_token / routing.gpus
         nic = routing.nodes_per_token - hits[node], hits[node] * (forwards - 1)
-        nvlink = copies * (forwards * (members[node] - 1)), copies * (routing.gpus - forwards)
+        nvlink = copies * (forwards * fellows), copies * (routing.gpus - forwards)
         return cls(node, *_most(*nic, *nvlink), *_shares(*nic), *_shares(*nvlink))
 
     @property
