@@ -6,7 +6,7 @@ all of them sit on one node, and crosses NICs where they do not. Nothing here as
 fill nodes: one may lie in a part of a node or straddle two.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -102,14 +102,15 @@ class Placement:
     @cached_property
     def layouts(self) -> tuple[tuple[int, ...], ...]:
         """Members by node of expert groups, of each way to lie over nodes that there is."""
-        return tuple(dict.fromkeys(self._group_members))
+        return tuple(dict.fromkeys(self._members_at.values()))
 
     @cached_property
     def layout_of_group(self) -> Ints:
         """(pp, groups) place in `layouts` of every expert group."""
-        place = {layout: number for number, layout in enumerate(self.layouts)}
-        numbers = [place[members] for members in self._group_members]
-        return np.array(numbers, np.int64).reshape(self.mesh.pp, self.mesh.edp)
+        numbers = {at: self.layouts.index(members) for at, members in self._members_at.items()}
+        place = np.zeros(self.gpus_per_node, np.int64)
+        place[list(numbers)] = list(numbers.values())
+        return np.asarray(place[self._begins].reshape(self.mesh.pp, self.mesh.edp))
 
     def dense_replicas(self, pipeline_ranks: Sequence[int]) -> Replicas:
         """Ranks that hold the dense parameters of `pipeline_ranks`, which all hold the same."""
@@ -127,12 +128,15 @@ class Placement:
         return _distinct(self.node[list(pipeline_ranks)].T)
 
     @cached_property
-    def _group_members(self) -> list[tuple[int, ...]]:
-        ep = self.mesh.ep
-        return [
-            members_by_node(first % self.gpus_per_node, ep, self.gpus_per_node)
-            for first in range(0, self.mesh.ranks, ep)
-        ]
+    def _begins(self) -> Ints:
+        """(all groups,) where in its first node each expert group begins."""
+        return np.arange(0, self.mesh.ranks, self.mesh.ep) % self.gpus_per_node
+
+    @cached_property
+    def _members_at(self) -> dict[int, tuple[int, ...]]:
+        """Members by node of the expert groups that begin at a place in a node."""
+        places = dict.fromkeys(self._begins.tolist())
+        return {at: members_by_node(at, self.mesh.ep, self.gpus_per_node) for at in places}
 
 
 def _replicas(nodes: Ints) -> Replicas:
@@ -140,5 +144,9 @@ def _replicas(nodes: Ints) -> Replicas:
     return Replicas(tuple(np.sort(counts).tolist()))
 
 
-def _distinct(groups: Iterable[Ints]) -> tuple[Replicas, ...]:
-    return tuple(dict.fromkeys(_replicas(nodes) for nodes in groups))
+def _distinct(groups: Ints) -> tuple[Replicas, ...]:
+    """Return the ways in which groups lie over nodes; rows are the nodes of their members."""
+    nodes = np.sort(groups, axis=1)
+    together = nodes[:, 1:] == nodes[:, :-1]
+    ways = {row.tobytes(): group for row, group in zip(together, nodes, strict=True)}
+    return tuple(dict.fromkeys(map(_replicas, ways.values())))
