@@ -254,7 +254,8 @@ def _of_group(play: ChunkPlay, seconds: Floats) -> Floats:
 
 
 def slowest_ranks(folded: FoldedPlay, pricer: SegmentPricer) -> TaskSeconds:
-    """Return (parts, draws) what stands for the ranks of each distinct chunk did with each draw.
+    """Return (parts, draws) what the rank that stands for its group did with each draw of each
+    distinct chunk.
 
     Played alone it takes as long as the chunk did on all ranks.
     """
@@ -291,4 +292,4 @@ def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, 
     whole_s = seconds(rates)
     moving_s = whole_s - seconds(only_latency(rates))
     moving = np.divide(moving_s, whole_s, out=np.zeros_like(whole_s), where=whole_s > 0)
-    return moving, seconds(only_nics(rates))
+    return moving, np.minimum(seconds(only_nics(rates)), moving_s)
