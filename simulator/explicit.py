@@ -268,10 +268,9 @@ class GroupPlayer:
             return blame_s
         load, rank = draw.load[:, None], expansion.slot_rank
         layout = self._layout([draw])
-        slow_s, whole_s = (
-            exchange_seconds(self.blueprint, self.pricer, load, *slowdowns, layout)
-            for slowdowns in ((draw.nic[rank, None], draw.nvlink[rank, None]), (1.0, 1.0))
-        )
+        nic, nvlink = draw.nic[rank, None], draw.nvlink[rank, None]
+        slow_s = exchange_seconds(self.blueprint, self.pricer, load, nic, nvlink, layout)
+        whole_s = exchange_seconds(self.blueprint, self.pricer, load, layout=layout)
         excess_s = (slow_s - whole_s)[..., 0]
         tasks = np.flatnonzero(work.exchange >= 0)
         own_s = excess_s[work.exchange[tasks], work.slot[tasks]] * work.factor[tasks]

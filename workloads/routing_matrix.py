@@ -165,7 +165,7 @@ def drawn_matrix(
 
 def _firsts(members: tuple[int, ...]) -> Ints:
     """Return (nodes,) the number of the first GPU of each node."""
-    return np.cumsum(members) - np.array(members)
+    return np.asarray(np.cumsum(members) - np.array(members))
 
 
 def _node_means(weight: Floats, members: tuple[int, ...]) -> Floats:

@@ -45,9 +45,20 @@ class GroupPorts:
         # Ranks whose tokens each forwards, itself among them.
         forwards = np.bincount(layout.forwarder.ravel(), minlength=routing.gpus)
         copies = routing.gpus_per_token / routing.gpus
-        nic = routing.nodes_per_token - hits[node], hits[node] * (forwards - 1)
-        nvlink = copies * (forwards * fellows), copies * (routing.gpus - forwards)
-        return cls(node, *_most(*nic, *nvlink), *_shares(*nic), *_shares(*nvlink))
+        nic_sent = np.asarray(routing.nodes_per_token - hits[node], np.float64)
+        nic_received = np.asarray(hits[node] * (forwards - 1), np.float64)
+        nvlink_sent = np.asarray(copies * (forwards * fellows), np.float64)
+        nvlink_received = np.asarray(copies * (routing.gpus - forwards), np.float64)
+        nic, nvlink = _most(nic_sent, nic_received), _most(nvlink_sent, nvlink_received)
+        return cls(
+            node,
+            nic,
+            nvlink,
+            _share(nic_sent, nic),
+            _share(nic_received, nic),
+            _share(nvlink_sent, nvlink),
+            _share(nvlink_received, nvlink),
+        )
 
     @property
     def ranks(self) -> int:
@@ -74,11 +85,9 @@ class GroupPorts:
         return np.maximum(load * self.nvlink_received, self.nvlink_sent)
 
 
-def _most(*copies: Floats) -> tuple[float, float]:
-    nic_sent, nic_received, nvlink_sent, nvlink_received = (float(each.max()) for each in copies)
-    return max(nic_sent, nic_received), max(nvlink_sent, nvlink_received)
+def _most(sent: Floats, received: Floats) -> float:
+    return float(max(sent.max(), received.max()))
 
 
-def _shares(sent: Floats, received: Floats) -> tuple[Floats, Floats]:
-    most = max(sent.max(), received.max(), np.finfo(np.float64).tiny)
-    return sent / most, received / most
+def _share(copies: Floats, most: float) -> Floats:
+    return copies / most if most else np.zeros_like(copies)
