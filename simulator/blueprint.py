@@ -160,9 +160,7 @@ def blueprint(experiment: Experiment) -> Blueprint:
 @lru_cache(maxsize=8)
 def _blueprint(model, plan, batch, **cluster) -> Blueprint:  # type: ignore[no-untyped-def]
     workload = training_step(model, plan, batch, **cluster)
-    held = [frozenset(plan.stages_of_rank(rank)) for rank in range(plan.pp)]
-    # Ranks that hold the same stages reduce gradients together.
-    pipeline = build_pipeline(workload.program, [held.index(stages) for stages in held])
+    pipeline = build_pipeline(workload.program, *_joined(workload))
     layers: list[Layer] = []
     kinds = tuple(tuple(_index(layers, layer) for layer in stage) for stage in workload.stages)
     alike = (*(kinds.index(stage) for stage in kinds), -1)  # the last stands for no stage
@@ -189,6 +187,20 @@ def _blueprint(model, plan, batch, **cluster) -> Blueprint:  # type: ignore[no-u
         np.array(key_of_step, np.int64),
         pipeline,
     )
+
+
+def _joined(workload: TrainingStep) -> tuple[list[int], list[int]]:
+    """Return for each pipeline rank the number of its home, and of the ranks whose gradients meet:
+    those of a home, and of homes that hold the same table.
+    """
+    numbers = {home: number for number, home in enumerate(workload.homes)}
+    meet = list(numbers.values())
+    for table in workload.tables:
+        joined = {meet[numbers[home]] for home in table.homes}
+        meet = [min(joined) if each in joined else each for each in meet]
+    home_of = {rank: numbers[home] for home in workload.homes for rank in home.ranks}
+    homes = [home_of[rank] for rank in sorted(home_of)]
+    return homes, [meet[home] for home in homes]
 
 
 def _index(layers: list[Layer], layer: Layer) -> int:

@@ -43,7 +43,8 @@ class CommunicationSpec(Spec):
     """The expert exchange, and the network that all traffic crosses.
 
     Attributes:
-        sms: SMs that communication kernels hold; compute has the others.
+        sms: SMs that the kernels of the exchange hold; compute has the others. Where nothing is
+            exchanged (a dense model, or `plan.ep` of 1), compute has all.
         lent_sms: share of these that compute has too in chunks that nothing overlaps: 0 where their
             kernels are built for as few SMs as those of overlapped chunks, 1 where for all.
         dispatch, combine: number formats on the wire; casts for others are not modelled yet.
@@ -298,14 +299,29 @@ class Experiment(Spec):
         return self.ranks.is_explicit or (self.ranks.play == "auto" and bool(self.unlike))
 
     @property
+    def gpus(self) -> int:
+        """GPUs that the plan takes; the cluster's others stay idle."""
+        return self.plan.mesh(self.cluster.gpus).ranks
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether ranks exchange tokens: more than one shares the experts."""
+        return self.plan.ep > 1
+
+    @property
     def compute_sms(self) -> int:
-        """SMs left to compute kernels beside communication."""
-        return self.cluster.node.chip.sms - self.communication.sms
+        """SMs left to compute kernels beside communication: all where nothing is exchanged."""
+        return self.cluster.node.chip.sms - self.held_sms
 
     @property
     def alone_sms(self) -> int:
         """SMs of compute kernels in chunks that nothing overlaps."""
-        return self.compute_sms + round(self.communication.lent_sms * self.communication.sms)
+        return self.compute_sms + round(self.communication.lent_sms * self.held_sms)
+
+    @property
+    def held_sms(self) -> int:
+        """SMs that communication kernels hold: none where nothing is exchanged."""
+        return self.communication.sms if self.exchanges else 0
 
     def _check(self) -> None:
         """Refuse what no part of the document can see alone."""

@@ -69,7 +69,7 @@ class ExplicitPlay:
 
     @property
     def optimizer_start_s(self) -> Floats:
-        """(pp,) when all ranks that hold the same stages have ended their last chunk."""
+        """(pp,) when all ranks whose gradients meet have ended their last chunk."""
         return _optimizer_start_s(self.player.blueprint, self.finish_s)
 
     def record(self, pipeline: int) -> PipelineRecord:
@@ -94,7 +94,7 @@ def play_explicit(
     folded: FoldedPlay,
     pricer: SegmentPricer,
     engine: Engine,
-    message_s: float,
+    message_s: Floats,
     optimizer: OptimizerSeconds,
     fabric: FabricSlowdowns | None = None,
 ) -> ExplicitPlay:
@@ -102,21 +102,26 @@ def play_explicit(
 
     Args:
         folded: the same experiment played folded; its prices and slowdowns are used.
-        message_s: that one message holds the sending port.
+        message_s: (pp, pp, dp) that a message from pipeline rank to pipeline rank holds the sending
+            port, in each pipeline.
         optimizer: of the end of the step; as slow as the slowest of the ranks that hold a stage.
         fabric: what the network slows down, beside what is in the prices.
     """
     player = GroupPlayer.of(experiment, folded, pricer, engine, message_s, fabric)
+    blueprint = folded.blueprint
+    homes, joined = blueprint.pipeline.homes, blueprint.pipeline.joined
     if fabric is not None:
-        optimizer = optimizer.slowed(fabric.ring)
+        nvlink = largest_among(joined, fabric.nvlink.max(axis=1))
+        optimizer = optimizer.slowed(fabric.ring, nvlink)
     tiles = player.tiles()
     order_of(player.expansion.graph)  # before threads work it out side by side
     with ThreadPoolExecutor(player.threads(len(tiles))) as threads:
         played = list(threads.map(player.summary, tiles))
-    blueprint = folded.blueprint
     finish_s = np.concatenate([each.finish_s for each in played], axis=1)
-    slowest = np.max([each.slowest for each in played], axis=0)
-    seconds = optimizer.seconds(*(_over_homes(blueprint, row) for row in slowest))
+    kernels, *links = np.max([each.slowest for each in played], axis=0)
+    seconds = optimizer.seconds(
+        largest_among(homes, kernels), *(largest_among(joined, link) for link in links)
+    )
     step_s = float((_optimizer_start_s(blueprint, finish_s) + seconds).max())
     phase_s = np.concatenate([each.phase_s for each in played], axis=2)
     phase_s[PHASES.index("optimizer")] = seconds[:, None]
@@ -140,13 +145,12 @@ def play_explicit(
 
 
 def _optimizer_start_s(blueprint: Blueprint, finish_s: Floats) -> Floats:
-    """Return (pp,) when all ranks, of all pipelines, with the same stages have ended."""
-    return _over_homes(blueprint, finish_s.max(axis=1))
+    """Return (pp,) when all ranks, of all pipelines, whose gradients meet have ended."""
+    return largest_among(blueprint.pipeline.joined, finish_s.max(axis=1))
 
 
-def _over_homes(blueprint: Blueprint, values: Floats) -> Floats:
-    """Return (pp,) the largest of (pp,) values among the ranks that hold the same stages."""
-    groups = blueprint.pipeline.homes
+def largest_among(groups: Ints, values: Floats) -> Floats:
+    """Return (pp,) the largest of (pp,) values among the pipeline ranks of one group."""
     latest = np.full(groups.max() + 1, -np.inf)
     np.maximum.at(latest, groups, values)
     return np.asarray(latest[groups])
@@ -157,7 +161,7 @@ class _Summary(NamedTuple):
 
     Attributes:
         streams: compute, communication, wait and blame.
-        slowest: (2, pp) largest slowdown of a GPU's kernels, and of its links.
+        slowest: (3, pp) largest slowdown of a GPU's kernels, of its NIC, and of its NVLink.
     """
 
     phase_s: Floats
@@ -173,6 +177,7 @@ class GroupPlayer:
     experiment: Experiment
     blueprint: Blueprint
     expansion: Expansion
+    message_s: Floats
     work: Work
     prices: SegmentPrices
     pricer: SegmentPricer
@@ -186,13 +191,15 @@ class GroupPlayer:
         folded: FoldedPlay,
         pricer: SegmentPricer,
         engine: Engine,
-        message_s: float,
+        message_s: Floats,
         fabric: FabricSlowdowns | None = None,
     ) -> "GroupPlayer":
         """Return the player of an experiment; arguments as of `play_explicit`."""
         expansion, plan = expand(folded.blueprint), folded.blueprint
-        work = _work(experiment, folded, expansion, message_s)
-        return cls(experiment, plan, expansion, work, folded.prices, pricer, engine, fabric)
+        work = _work(experiment, folded, expansion)
+        return cls(
+            experiment, plan, expansion, message_s, work, folded.prices, pricer, engine, fabric
+        )
 
     def tiles(self) -> list[range]:
         """Return the numbers of all groups, in tiles."""
@@ -231,7 +238,9 @@ class GroupPlayer:
             for each in (played.busy_s, played.wait_s, played.blame_s)
         )
         compute, comm = STREAMS.index(COMPUTE), STREAMS.index(COMM)
-        slowest = [[each.max(axis=1) for each in (draw.slowness, draw.links)] for draw in draws]
+        slowest = [
+            [each.max(axis=1) for each in (draw.slowness, draw.nic, draw.nvlink)] for draw in draws
+        ]
         by_links_s = np.concatenate([self._link_blame_s(draw) for draw in draws], axis=1)
         return _Summary(
             self._phase_s(end_s - begin_s),
@@ -258,10 +267,11 @@ class GroupPlayer:
         if (links == 1).all():
             return blame_s
         load, rank = draw.load[:, None], expansion.slot_rank
-        slow_s = exchange_seconds(
-            self.blueprint, self.pricer, load, draw.nic[rank, None], draw.nvlink[rank, None]
-        )
-        excess_s = (slow_s - exchange_seconds(self.blueprint, self.pricer, load))[..., 0]
+        layout = self._layout([draw])
+        nic, nvlink = draw.nic[rank, None], draw.nvlink[rank, None]
+        slow_s = exchange_seconds(self.blueprint, self.pricer, load, nic, nvlink, layout)
+        whole_s = exchange_seconds(self.blueprint, self.pricer, load, layout=layout)
+        excess_s = (slow_s - whole_s)[..., 0]
         tasks = np.flatnonzero(work.exchange >= 0)
         own_s = excess_s[work.exchange[tasks], work.slot[tasks]] * work.factor[tasks]
         by_rank = np.bincount(expansion.rank[tasks], own_s, len(links))
@@ -288,17 +298,41 @@ class GroupPlayer:
         )
         nic_exchange, nvlink = self._on_fabric(draws, nic, nvlink)
         exchange_s = exchange_seconds(
-            blueprint, self.pricer, load, nic_exchange[slot_rank], nvlink[slot_rank]
+            blueprint,
+            self.pricer,
+            load,
+            nic_exchange[slot_rank],
+            nvlink[slot_rank],
+            self._layout(draws),
         )
         seconds = fill_durations(self.work, table, column, exchange_s, slowness)
-        ports = nic.reshape(len(nic), -1)  # a message is as slow as the slower of its two
-        sender, receiver = expansion.rank[expansion.message], blueprint.pipeline.links.receiver
-        seconds[expansion.message] *= np.maximum(ports[sender], ports[receiver])
-        if self.fabric is not None:
-            paths = self.fabric.message[sender, receiver].reshape(len(sender), -1, load.shape[2])
-            groups = [draw.group for draw in draws]
-            seconds[expansion.message] *= paths[:, groups].reshape(len(sender), -1)
+        seconds[expansion.message] = self._message_s(draws, nic, nvlink)
         return seconds
+
+    def _layout(self, draws: list[GroupDraw]) -> Ints:
+        """Return (slots, groups) how each group that meets a load lies over nodes."""
+        layout = self.blueprint.workload.placement.layout_of_group
+        return np.asarray(layout[self.expansion.slot_rank][:, [draw.group for draw in draws]])
+
+    def _message_s(self, draws: list[GroupDraw], nic: Floats, nvlink: Floats) -> Floats:
+        """Return (messages, replicas) seconds, as slow as the slower of the two ports.
+
+        Args:
+            nic, nvlink: (pp, groups, ep) slowdowns of links.
+        """
+        expansion, ep = self.expansion, nic.shape[2]
+        sender = expansion.rank[expansion.message]
+        receiver = self.blueprint.pipeline.links.receiver
+        own = (np.array([draw.group for draw in draws])[:, None] * ep + np.arange(ep)).ravel()
+        crosses = self.blueprint.workload.placement.crosses[:, :, own][sender, receiver]
+        over_nic, over_nvlink = (
+            np.maximum(ports[sender], ports[receiver])
+            for ports in (each.reshape(len(each), -1) for each in (nic, nvlink))
+        )
+        seconds = self.message_s[:, :, own][sender, receiver]
+        if self.fabric is not None:
+            over_nic = over_nic * self.fabric.message[:, :, own][sender, receiver]
+        return np.asarray(seconds * np.where(crosses, over_nic, over_nvlink))
 
     def _on_fabric(
         self, draws: list[GroupDraw], nic: Floats, nvlink: Floats
@@ -311,9 +345,7 @@ class GroupPlayer:
         return nic * self.fabric.exchange[:, groups, None], nvlink * own
 
 
-def _work(
-    experiment: Experiment, folded: FoldedPlay, expansion: Expansion, message_s: float
-) -> Work:
+def _work(experiment: Experiment, folded: FoldedPlay, expansion: Expansion) -> Work:
     """Return what the tasks of a whole pipeline are, slowed by what runs beside them."""
     blueprint, is_part = folded.blueprint, expansion.part >= 0
     factors = [
@@ -325,8 +357,8 @@ def _work(
         )
         for key in blueprint.keys
     ]
+    # Begin and end take no time, messages theirs from rank to rank.
     seconds = np.where(is_part, np.concatenate(factors)[expansion.part], 0.0)
-    seconds[expansion.message] = message_s  # begin and end take no time
     rows = np.concatenate(
         [folded.prices.table_rows(key[0], blueprint.chunks[key].row) for key in blueprint.keys]
     )

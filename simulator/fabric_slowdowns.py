@@ -3,10 +3,11 @@
 Prices know a NIC and nothing behind it. Each kind of traffic is played here as flows, each GPU the
 same bytes, all at once:
 
-    exchange  every GPU to the GPU of its place in each other node of its expert group, all groups
-              together; a group is as slow as its slowest flow
+    exchange  every GPU to the one that forwards its tokens in each other node of its expert group,
+              all groups together; a group is as slow as its slowest flow
     message   every GPU of a pipeline rank to that of its pipeline on another rank
-    ring      every GPU to that of its place in the next node that holds the same stages
+    ring      every GPU to that of its place in the next node that holds the same stages, and to the
+              one of its pipeline that holds the same table
 
 Its slowdown is the end on the network as it is (faults, links between switches and the routes over
 them, where groups sit) over the end on a whole cluster in which nothing but the ports of the NICs
@@ -36,6 +37,8 @@ from simulator.network.routing import Routes, port_paths
 from simulator.play.graph import Floats, Ints
 from simulator.price.collectives import LinkRates
 from workloads.parallel import RankMesh
+from workloads.placement import Placement, group_layout
+from workloads.scenarios.training_step import TrainingStep
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,40 +116,44 @@ def played_slowdowns(
     Raises:
         InfeasibleError: as `fabric_slowdowns`.
     """
-    cluster, pipeline = experiment.cluster, blueprint.pipeline
-    mesh = experiment.plan.mesh(cluster.gpus)
+    cluster, workload = experiment.cluster, blueprint.workload
+    mesh = workload.placement.mesh
     whole = Network.of(cluster.model_copy(update={"faults": ()}), routing="adaptive")
     seed = experiment.ranks.seed % 2**64  # hashes are of 64 bits
     given = Network.of(cluster, experiment.communication.routing, seed)
     check_alive(given, np.arange(-(-mesh.ranks // cluster.node.gpus)))
-    links, gpus = pipeline.links, np.arange(mesh.ranks)
+    links, gpus = blueprint.pipeline.links, np.arange(mesh.ranks)
     pairs = np.unique(np.stack([links.rank[links.sender], links.receiver], axis=1), axis=0)
     nvlink = whole.bytes_per_s[gpus] / given.bytes_per_s[gpus]
     return FabricSlowdowns(
         causes,
-        _exchanges(whole, given, mesh),
+        _exchanges(whole, given, workload.placement),
         _messages(whole, given, mesh, pairs),
-        _rings(whole, given, mesh, pipeline.homes),
+        _rings(whole, given, workload),
         nvlink.reshape(mesh.pp, -1),
     )
 
 
-def _exchanges(whole: Network, given: Network, mesh: RankMesh) -> Floats:
+def _exchanges(whole: Network, given: Network, placement: Placement) -> Floats:
     """Return (pp, groups) slowdowns of the exchanges of all expert groups, all at once."""
-    in_node = whole.cluster.node.gpus
-    nodes = mesh.ep // in_node
-    groups = np.ones((mesh.pp, mesh.edp))
-    if nodes < 2:
-        return groups
-    gpu = np.repeat(np.arange(mesh.ranks), nodes - 1)
-    ahead = np.tile(np.arange(1, nodes), mesh.ranks)
-    first = gpu // mesh.ep * mesh.ep
-    target = first + (gpu - first + ahead * in_node) % mesh.ep
-    slowest_s, needed_s = (
-        ends_s.reshape(*groups.shape, -1).max(axis=2)
-        for ends_s in (_ends_s(given, gpu, target), _ports_alone_s(whole, gpu, target))
-    )
-    return np.asarray(np.maximum(slowest_s / needed_s, 1.0))
+    mesh, layouts = placement.mesh, placement.layout_of_group.ravel()
+    first = np.arange(layouts.size) * mesh.ep
+    source, target = [], []
+    for number, members in enumerate(placement.layouts):
+        own = first[layouts == number, None]
+        layout = group_layout(members)
+        sender, node = np.nonzero(layout.node[:, None] != np.arange(len(members)))
+        source.append((own + sender).ravel())
+        target.append((own + layout.forwarder[sender, node]).ravel())
+    ends = np.concatenate(source), np.concatenate(target)
+    groups = np.ones(layouts.size)
+    if ends[0].size:
+        last_s, needed_s = np.zeros((2, layouts.size))
+        np.maximum.at(last_s, ends[0] // mesh.ep, _ends_s(given, *ends))
+        np.maximum.at(needed_s, ends[0] // mesh.ep, _ports_alone_s(whole, *ends))
+        sends = needed_s > 0
+        groups[sends] = np.maximum(last_s[sends] / needed_s[sends], 1.0)
+    return groups.reshape(placement.layout_of_group.shape)
 
 
 def _messages(whole: Network, given: Network, mesh: RankMesh, pairs: Ints) -> Floats:
@@ -159,19 +166,33 @@ def _messages(whole: Network, given: Network, mesh: RankMesh, pairs: Ints) -> Fl
     return message
 
 
-def _rings(whole: Network, given: Network, mesh: RankMesh, homes: Ints) -> Floats:
-    """Return (pp,) slowdowns of the rings through the nodes of each home of stages."""
-    in_node = whole.cluster.node.gpus
+def _rings(whole: Network, given: Network, workload: TrainingStep) -> Floats:
+    """Return (pp,) slowdowns of the rings that ranks with the same stages, or with a table in
+    common, are in; the worst of each rank's.
+    """
+    mesh, in_node = workload.placement.mesh, workload.placement.gpus_per_node
     gpus = np.arange(mesh.ranks).reshape(mesh.pp, -1)
     ring = np.ones(mesh.pp)
-    for home in np.unique(homes):
-        held = np.flatnonzero(homes == home)
-        members = gpus[held].ravel()
-        nodes = np.unique(members // in_node)
-        following = nodes[(np.searchsorted(nodes, members // in_node) + 1) % len(nodes)]
-        target = following * in_node + members % in_node
-        ring[held] = _slowdown(whole, given, members, target).max()
+    for home in workload.homes:
+        held = list(home.ranks)
+        members = np.sort(gpus[held].ravel())
+        ring[held] = _slowdown(whole, given, members, _in_next_node(members, in_node)).max()
+    for joint in (held for table in workload.tables for held in table.ranks):
+        holders = gpus[list(joint)]
+        following = np.roll(holders, -1, axis=0)
+        slowdown = _slowdown(whole, given, holders.ravel(), following.ravel()).max()
+        ring[list(joint)] = np.maximum(ring[list(joint)], slowdown)
     return ring
+
+
+def _in_next_node(members: Ints, in_node: int) -> Ints:
+    """Return (members,) the member of the same number in the next node, of ascending GPUs."""
+    first, number, count = np.unique(
+        members // in_node, return_index=True, return_inverse=True, return_counts=True
+    )[1:]
+    following = (number + 1) % first.size
+    place = np.arange(members.size) - first[number]
+    return np.asarray(members[first[following] + place % count[following]])
 
 
 def _slowdown(whole: Network, given: Network, source: Ints, target: Ints) -> Floats:

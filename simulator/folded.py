@@ -1,10 +1,16 @@
 """Folded play: each distinct chunk once on one expert group, then one pipeline of chunks.
 
 Hierarchical: a chunk ends when its slowest rank does. That is exact as long as all ranks of a group
-start a chunk together; where some run ahead it is slightly long.
+start a chunk together; where some run ahead it is slightly long. A chunk without exchanges holds
+nobody: a rank goes on when its own is done, and the first exchange to come waits for the last.
+
+One group and one pipeline stand for all. Where groups, or the hops of pipelines between two ranks,
+lie over nodes in several ways, they are as slow as the slowest; explicit ranks have each its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -12,7 +18,9 @@ from simulator.blueprint import Blueprint, ChunkKey
 from simulator.experiment import Experiment
 from simulator.play.chunk import ChunkPlay, Engine, play_chunk
 from simulator.play.durations import Work, fill_durations
-from simulator.play.graph import Floats, Ints
+from simulator.play.graph import Floats, Ints, Mask
+from simulator.play.order import ready_s
+from simulator.play.timeline import Timeline
 from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
 from simulator.ranks import chunk_loads, highest_load
 
@@ -38,10 +46,59 @@ class FoldedPlay:
         table = [self.chunks[key].duration_s for key in self.blueprint.keys]
         return np.stack(table)[self.blueprint.key_of_step, self.draw_of_step]
 
+    @cached_property
+    def lag_s(self) -> Floats:
+        """(steps,) seconds by which the slowest rank of a group is then behind its mean one.
+
+        Behind the last of the steps without exchanges that follow one another; 0 elsewhere.
+        """
+        blueprint = self.blueprint
+        joined = np.array([self.chunks[key].is_joined for key in blueprint.keys])
+        last_of_run = _last_of_run(joined[blueprint.key_of_step], blueprint.pipeline.links.first)
+        alone = np.flatnonzero(last_of_run >= 0)
+        ends, run = np.unique(last_of_run[alone], return_inverse=True)
+        behind_s = np.zeros((len(ends), self.loads.shape[2]))
+        for number in np.unique(blueprint.key_of_step[alone]).tolist():
+            own = blueprint.key_of_step[alone] == number
+            by_rank_s = self.chunks[blueprint.keys[number]].by_rank_s
+            late_s = by_rank_s - by_rank_s.mean(axis=1, keepdims=True)
+            np.add.at(behind_s, run[own], late_s[self.draw_of_step[alone[own]]])
+        lag_s = np.zeros(len(last_of_run))
+        lag_s[ends] = behind_s.max(axis=1)
+        return lag_s
+
+    def play(self, engine: Engine, message_s: Floats | float, optimizer_s: Floats) -> Timeline:
+        """Play the pipeline of chunks; arguments as of `Pipeline.timed`."""
+        pipeline = self.blueprint.pipeline
+        timed = pipeline.timed(self.chunk_s + self.lag_s, message_s, optimizer_s)
+        return self.of_mean_rank(engine.play(timed))
+
+    def of_mean_rank(self, timeline: Timeline) -> Timeline:
+        """Return a timeline of the pipeline's graph, in which steps last until the slowest rank is
+        done, as it is for the mean one: it goes on at once, and waits in the exchanges to come.
+        """
+        end_s, start_s, steps = timeline.end_s.copy(), timeline.start_s.copy(), len(self.lag_s)
+        end_s[:steps] -= self.lag_s
+        came_s = ready_s(timeline.graph, end_s)
+        start_s[:steps] = came_s[:steps]
+        return Timeline(timeline.graph.with_durations(end_s - start_s), came_s, start_s, end_s)
+
     @property
     def tasks(self) -> int:
         """Tasks played."""
         return sum(chunk.seconds.size for chunk in self.chunks.values())
+
+
+def _last_of_run(joined: Mask, first: Sequence[int]) -> Ints:
+    """Return (steps,) of steps without exchanges the last of those that follow one another on their
+    pipeline rank; -1 for all other steps.
+
+    Args:
+        joined: (steps,) whether it has exchanges; first: step of each rank, and the end.
+    """
+    breaks = np.union1d(np.flatnonzero(joined), first)
+    following = breaks[np.searchsorted(breaks, np.arange(len(joined)), side="right")]
+    return np.where(joined, -1, following - 1)
 
 
 def play_folded(
@@ -90,17 +147,19 @@ def exchange_seconds(
     loads: Floats,
     nic_slowdown: Floats | float = 1.0,
     nvlink_slowdown: Floats | float = 1.0,
+    layout: Ints | None = None,
 ) -> Floats:
     """Return (exchanges, slots, groups) seconds of every distinct exchange at every load.
 
     Args:
         loads: (slots, groups, ranks); slowdowns of links broadcast with it.
+        layout: (slots, groups) as of `ExchangePricer.exchange_s`; the slowest if left out.
     """
     seconds = np.zeros((len(blueprint.exchanges), *loads.shape[:-1]))
     for number, (kind, carrier) in enumerate(blueprint.exchanges):
         exchange = blueprint.layers[kind].exchange
         assert exchange is not None, "only layers with one exchange tokens"
         seconds[number] = pricer.exchanges.exchange_s(
-            exchange, carrier, loads, nic_slowdown, nvlink_slowdown
+            exchange, carrier, loads, nic_slowdown, nvlink_slowdown, layout
         )
     return seconds

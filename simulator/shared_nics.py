@@ -5,12 +5,12 @@ segment by segment, on links: each rank has a NIC out and a NIC in (full duplex)
 fair by what moves at the same time (`simulator.play.transfers`).
 
 A step is what the slowest rank did in the folded play of its chunk, its waits for the other ranks
-included, so that a pipeline in which nothing meets takes what it takes folded. Waiting and latency
-come first, as time; then bytes move:
+included (the mean rank where no exchange holds them together), so that a pipeline in which nothing
+meets takes what it takes folded. Waiting and latency come first, as time; then bytes move:
 
     exchange  over both directions of its rank's NIC, no faster than in the chunk, where NVLink or
               kernels beside it may have held it up; what it leaves of the NIC, others can have
-    message   over the NIC out of its sender and the NIC in of its receiver
+    message   over the NIC out of its sender and the NIC in of its receiver, if it leaves the node
     ring      at the end of the step, over both directions, no faster than NVLink lets it
 
 Bytes are counted in seconds of a NIC: what keeps it busy for a second alone is a second of it,
@@ -26,8 +26,8 @@ import numpy as np
 from simulator.blueprint import Blueprint
 from simulator.expansion import STREAMS, Expansion, expand
 from simulator.folded import FoldedPlay, exchange_seconds
-from simulator.play.chunk import Engine
-from simulator.play.graph import Floats, Ints, TaskGraph
+from simulator.play.chunk import ChunkPlay, Engine
+from simulator.play.graph import Floats, Ints, Mask, TaskGraph
 from simulator.play.order import ready_s
 from simulator.play.pipeline import COMPUTE
 from simulator.play.transfers import Transfers
@@ -136,7 +136,7 @@ def play_shared_nics(
         segments.start_s[nics.optimizer[0]],
         segments.end_s[nics.optimizer[-1]],
     )
-    return SharedNics(nics, alone, record)
+    return SharedNics(nics, alone, replace(record, chunks=folded.of_mean_rank(record.chunks)))
 
 
 def _transfers(nics: NicGraph, alone: TaskSeconds, nic_bytes_per_s: float) -> Transfers:
@@ -166,9 +166,9 @@ def nic_graph(blueprint: Blueprint) -> NicGraph:
     names = [*rings[0], "optimizer kernels", *rings[1]]
     tasks, ranks = len(inner), np.arange(pp)
     optimizer = tasks + np.arange(len(names) * pp).reshape(len(names), pp)
-    # Ranks that hold the same stages begin together; from then on each goes its own way.
+    # Ranks whose gradients meet begin together; from then on each goes its own way.
     joined = np.full(optimizer.shape, -1)
-    joined[0] = inner.collective.max(initial=-1) + 1 + pipeline.homes
+    joined[0] = inner.collective.max(initial=-1) + 1 + pipeline.joined
     traffic = np.full(tasks + optimizer.size, NO_TRAFFIC)
     traffic[:tasks][inner.collective >= 0] = EXCHANGE
     traffic[expansion.message] = MESSAGE
@@ -180,6 +180,7 @@ def nic_graph(blueprint: Blueprint) -> NicGraph:
     crossed = np.full((len(rank), len(WAYS) + 1), -1)
     crossed[:, 0], crossed[:, 1] = 2 * rank, 2 * target + 1
     crossed[traffic == NO_TRAFFIC] = -1
+    crossed[expansion.message[~_crosses(blueprint)]] = -1
     crossed[own, 2] = len(WAYS) * pp + np.arange(len(own))
     graph = TaskGraph(
         stream=np.concatenate([inner.stream, len(STREAMS) * rank[tasks:] + STREAMS.index(COMPUTE)]),
@@ -204,6 +205,12 @@ def nic_graph(blueprint: Blueprint) -> NicGraph:
     )
 
 
+def _crosses(blueprint: Blueprint) -> Mask:
+    """Return (messages,) whether each takes NICs in any pipeline."""
+    hops = np.asarray(blueprint.workload.placement.crosses.any(axis=2))
+    return blueprint.pipeline.links.of_messages(hops)
+
+
 def _task_seconds(
     nics: NicGraph,
     folded: FoldedPlay,
@@ -220,9 +227,11 @@ def _task_seconds(
     for each in fields(TaskSeconds):
         getattr(alone, each.name)[own] = getattr(parts, each.name)[drawn]
     rates = pricer.exchanges.rates
-    alone.seconds[expansion.message] = message_s(rates, message_bytes)
+    alone.seconds[expansion.end] = folded.lag_s
+    crosses = _crosses(folded.blueprint)
+    alone.seconds[expansion.message] = message_s(rates, message_bytes, crosses)
     for column in (alone.moving_s, alone.nic_s):
-        column[expansion.message] = message_s(only_nics(rates), message_bytes)
+        column[expansion.message] = message_s(only_nics(rates), message_bytes, crosses)
     before, after, kernels_s = optimizer.reduce, optimizer.gather, optimizer.kernels_s[None]
     for column, rings, between in (
         (alone.seconds, (before.seconds, after.seconds), kernels_s),
@@ -233,8 +242,20 @@ def _task_seconds(
     return alone
 
 
+def _of_group(play: ChunkPlay, seconds: Floats) -> Floats:
+    """Return (tasks, draws) what the rank that stands for its group has of (tasks, replicas): the
+    slowest one, or where no exchange holds them together their mean.
+    """
+    by_rank = seconds.reshape(len(seconds), play.draws, play.ranks)
+    if not play.is_joined:
+        return np.asarray(by_rank.mean(axis=2))
+    slowest = play.played.makespan_s.reshape(play.draws, play.ranks).argmax(axis=1)
+    return np.asarray(by_rank[:, np.arange(play.draws), slowest])
+
+
 def slowest_ranks(folded: FoldedPlay, pricer: SegmentPricer) -> TaskSeconds:
-    """Return (parts, draws) what the slowest rank of each distinct chunk did with each draw.
+    """Return (parts, draws) what the rank that stands for its group did with each draw of each
+    distinct chunk.
 
     Played alone it takes as long as the chunk did on all ranks.
     """
@@ -244,10 +265,9 @@ def slowest_ranks(folded: FoldedPlay, pricer: SegmentPricer) -> TaskSeconds:
     first = 0
     for key, slots in zip(blueprint.keys, blueprint.slots, strict=True):
         chunk, play = blueprint.chunks[key], folded.chunks[key]
-        slowest = play.played.makespan_s.reshape(play.draws, play.ranks).argmax(axis=1)
-        replica = np.arange(play.draws) * play.ranks + slowest
-        end_s, worked_s = play.played.end_s[:, replica], play.seconds[:, replica]
+        end_s, worked_s = play.played.end_s, play.seconds
         spent_s = end_s - ready_s(chunk.graph.graph, end_s)
+        spent_s, worked_s = (_of_group(play, each) for each in (spent_s, worked_s))
         parts = np.zeros((2, *worked_s.shape))
         exchange = blueprint.exchange_of[key]
         moves = np.flatnonzero(exchange >= 0)
@@ -272,4 +292,4 @@ def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, 
     whole_s = seconds(rates)
     moving_s = whole_s - seconds(only_latency(rates))
     moving = np.divide(moving_s, whole_s, out=np.zeros_like(whole_s), where=whole_s > 0)
-    return moving, seconds(only_nics(rates))
+    return moving, np.minimum(seconds(only_nics(rates)), moving_s)

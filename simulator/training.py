@@ -15,13 +15,13 @@ from simulator.play.chunk import ChunkPlay, Engine
 from simulator.play.pipeline import Pipeline, RankTimes, rank_times
 from simulator.play.timeline import Timeline
 from simulator.price.collectives import ExchangePricer, link_rates, message_s
+from simulator.price.group_ports import GroupPorts
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import optimizer_seconds
 from simulator.price.segments import OpSeconds, SegmentPricer
 from simulator.record import PipelineRecord
 from simulator.shared_nics import SharedNics, play_shared_nics
 from workloads.memory import check_memory
-from workloads.routing import RoutingStatistics
 from workloads.scenarios.training_step import TrainingStep
 
 ENGINES: dict[EngineName, Engine] = {"array": array, "reference": reference}
@@ -119,16 +119,18 @@ def train(experiment: Experiment) -> TrainingRun:
     engine = ENGINES[experiment.ranks.engine]
     rng = np.random.default_rng(experiment.ranks.seed)
     folded = play_folded(experiment, plan, pricer, engine, rng)
-    message = message_s(pricer.exchanges.rates, plan.workload.message_bytes)
+    message = message_s(
+        pricer.exchanges.rates, plan.workload.message_bytes, plan.workload.placement.crosses
+    )
     chip = experiment.cluster.node.chip
     optimizer = optimizer_seconds(
         plan.workload.optimizer,
         plan.update_ops,
         KernelPricer(chip, experiment.profile, chip.sms),
         pricer.exchanges.rates,
-        experiment.cluster.node.gpus,
     )
-    timeline = engine.play(plan.pipeline.timed(folded.chunk_s, message, optimizer.seconds()))
+    slowest = plan.pipeline.links.of_messages(message.max(axis=2))
+    timeline = folded.play(engine, slowest, optimizer.seconds())
     explicit, shared = None, None
     if experiment.is_explicit:
         explicit = play_explicit(experiment, folded, pricer, engine, message, optimizer, unlike)
@@ -152,10 +154,9 @@ def _pricer(
     )
     if fabric is not None:
         rates = fabric.slowed(rates)
-    nobody = RoutingStatistics(nodes=1, gpus=1, nodes_per_token=0.0, gpus_per_token=0.0)
     chip = cluster.node.chip
     return SegmentPricer(
         KernelPricer(chip, profile, experiment.compute_sms),
-        ExchangePricer(rates, workload.routing or nobody, cluster.node.gpus),
+        ExchangePricer(rates, tuple(map(GroupPorts.of, workload.routing))),
         KernelPricer(chip, profile, experiment.alone_sms),
     )

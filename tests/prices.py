@@ -4,6 +4,7 @@ from hwmodels.chip import CHIPS
 from hwmodels.formats import FORMATS
 from hwmodels.profile import PROFILES
 from simulator.price.collectives import ExchangePricer, LinkRates
+from simulator.price.group_ports import GroupPorts
 from simulator.price.kernels import KernelPricer
 from workloads.ops import Gemm, MemoryOp
 from workloads.routing import RoutingStatistics
@@ -29,4 +30,4 @@ RATES = LinkRates(
     combine_beside_compute=1.2,
 )
 ROUTING = RoutingStatistics(nodes=2, gpus=8, nodes_per_token=2.0, gpus_per_token=4.0)
-PRICER = ExchangePricer(RATES, ROUTING, gpus_per_node=4)
+PRICER = ExchangePricer(RATES, (GroupPorts.of(ROUTING),))

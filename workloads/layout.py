@@ -7,8 +7,9 @@
 
 Blanks do not matter. The input embedding is not written: it sits on the first stage. `mtp` is one
 MTP module, `head` one LM head: a model with D modules needs D of the first and D + 1 of the
-second. An MTP module uses the embedding again, so a stage away from it keeps a copy, which is
-free where one rank holds the first and the last stage (DualPipe; arXiv 2412.19437 §3.2.3).
+second. An MTP module uses the embedding again, so a stage away from it keeps a copy, and the
+gradients of both are reduced at the end of a step (`workloads.homes`). It is free where one rank
+holds the first and the last stage (DualPipe; arXiv 2412.19437 §3.2.3).
 
 A layout must hold every unit of the model once: layers in the model's order, MTP modules and heads
 after the last layer. Without a layout, `default_layout` counts each layer, module and head as one

@@ -17,8 +17,8 @@ from workloads.layers.optimizer import (
     GRADIENT_BYTES,
     STATE_BYTES,
     WEIGHT_BYTES,
-    Replicas,
 )
+from workloads.placement import Replicas
 from workloads.schedules.replay import peak_in_flight
 from workloads.schedules.step import Step
 

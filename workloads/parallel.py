@@ -6,10 +6,10 @@ Two meshes lie over the same ranks (folding): attention sees (pp, dp, cp, tp), e
     rank = pp_rank * (dp cp tp) + (dp_rank * cp + cp_rank) * tp + tp_rank
          = pp_rank * (edp ep)   + edp_rank * ep + ep_rank
 
-So consecutive ranks, which share a node, are data-parallel ranks of one pipeline rank, an expert
-group fills whole neighbouring nodes, and pipeline messages cross nodes. DeepSeek-V3: 2,048 GPUs,
+So consecutive ranks, which share a node as long as it has room (`workloads.placement`), are
+data-parallel ranks of one pipeline rank. DeepSeek-V3: 2,048 GPUs,
 PP 16, EP 64 (arXiv 2412.19437v2 §3.2): 128 data-parallel ranks on 16 nodes for each pipeline
-rank, in two expert groups of 8 nodes.
+rank, in two expert groups of 8 nodes, and all pipeline messages cross nodes.
 
 A stage's parameters live on `copies` pipeline ranks (two under DualPipe), all of which add their
 gradients: `dp cp copies` replicas of dense weights (256), `edp copies` of each expert (4).
@@ -104,7 +104,8 @@ class ParallelPlan(Spec):
 
     Attributes:
         pp, ep, tp, cp: pipeline, expert, tensor and context parallel sizes.
-        dp: data-parallel size (pipelines); None takes what the GPUs leave.
+        dp: data-parallel size (pipelines); None takes what the GPUs leave. Given, it may leave the
+            cluster's last GPUs idle: 64 of a rack of 72.
         zero: 0 replicates optimizer states, 1 shards them over the replicas.
         schedule: name of a pipeline schedule (`workloads.schedules`).
         layout: which layers sit on which stage (`workloads.layout`); None splits evenly.
@@ -158,13 +159,16 @@ class ParallelPlan(Spec):
             if size > 1:
                 raise InfeasibleError(f"plan.{name}: not modelled yet, must be 1, got {size}")
         unit = self.tp * self.cp * self.pp
-        dp = gpus // unit if self.dp is None else self.dp
-        if unit * dp != gpus or dp < 1:
-            given = f"{self.tp} x {self.cp} x {self.pp} x {dp} = {unit * dp}"
-            if self.dp is None:
-                given = f"tp x cp x pp = {unit}, which does not divide them"
+        if self.dp is None and gpus % unit:
             raise InfeasibleError(
-                f"plan: tp x cp x pp x dp must equal the {gpus} GPUs of the cluster, got {given}"
+                f"plan: tp x cp x pp = {unit} must divide the {gpus} GPUs of the cluster, "
+                f"unless plan.dp says how many pipelines run on a part of them"
+            )
+        dp = gpus // unit if self.dp is None else self.dp
+        if unit * dp > gpus:
+            raise InfeasibleError(
+                f"plan: tp x cp x pp x dp must be at most the {gpus} GPUs of the cluster, "
+                f"got {self.tp} x {self.cp} x {self.pp} x {dp} = {unit * dp}"
             )
         mesh = RankMesh(pp=self.pp, dp=dp, ep=self.ep, cp=self.cp, tp=self.tp)
         if mesh.ranks_per_stage % self.ep:
@@ -200,12 +204,3 @@ class ParallelPlan(Spec):
     def homes_of_stage(self, stage: int) -> tuple[int, ...]:
         """Pipeline ranks that hold `stage`."""
         return tuple(rank for rank in range(self.pp) if stage in self.stages_of_rank(rank))
-
-    def dense_replicas(self, gpus: int) -> int:
-        """Ranks that hold the same dense (not expert) parameters: `dp cp copies`."""
-        mesh = self.mesh(gpus)
-        return mesh.dp * mesh.cp * self.pipeline_schedule.PARAMETER_COPIES
-
-    def expert_replicas(self, gpus: int) -> int:
-        """Ranks that hold the same expert: `edp copies`."""
-        return self.mesh(gpus).edp * self.pipeline_schedule.PARAMETER_COPIES

@@ -8,7 +8,8 @@ over NVLink, so the two expected counts below size all its traffic.
 Scores are drawn independent and alike, which is what balanced training tends to; real tokens
 prefer experts that go together, and that is not modelled. Where groups do not limit the choice the
 counts have a closed form, N (1 - C(E - E/N, k) / C(E, k)) for N bins of E experts; else a seeded
-Monte-Carlo over 4,096 tokens gives them to about 0.1 %.
+Monte-Carlo over 4,096 tokens gives them to about 0.1 %. A group need not fill its nodes: one that
+holds fewer of its GPUs is hit by fewer tokens.
 """
 
 import math
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from hwmodels.errors import InfeasibleError
 from workloads.model import MoESpec
+from workloads.placement import members_by_node
 
 Floats = NDArray[np.float64]
 
@@ -34,20 +36,33 @@ class RoutingStatistics:
         nodes, gpus: nodes and GPUs of the expert group.
         nodes_per_token: distinct nodes its experts are on, its own node counted if chosen.
         gpus_per_token: distinct GPUs its experts are on, its own counted if chosen.
+        members: GPUs of the group on each node; left out where nodes hold equally many.
+        node_hits: expected copies for each node, which sum to `nodes_per_token`; likewise.
     """
 
     nodes: int
     gpus: int
     nodes_per_token: float
     gpus_per_token: float
+    members: tuple[int, ...] = ()
+    node_hits: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            object.__setattr__(self, "members", (self.gpus // self.nodes,) * self.nodes)
+        if not self.node_hits:
+            each = self.nodes_per_token / self.nodes
+            object.__setattr__(self, "node_hits", (each,) * self.nodes)
 
     @property
     def remote_nodes_per_token(self) -> float:
-        """Distinct nodes other than its own: what crosses a NIC, `(n - 1) / n` by symmetry."""
-        return self.nodes_per_token * (self.nodes - 1) / self.nodes
+        """Distinct nodes other than its own: what crosses a NIC, `(n - 1) / n` by symmetry.
+
+        Where nodes hold unlike many, of a token on the node that sends most.
+        """
+        return self.nodes_per_token - min(self.node_hits)
 
 
-@lru_cache(maxsize=256)
 def expected_copies(
     moe: MoESpec,
     ep: int,
@@ -55,73 +70,99 @@ def expected_copies(
     routed_nodes_max: int | None = None,
     seed: int = 0,
 ) -> RoutingStatistics:
-    """Return the expected copies of one token in an expert group of `ep` GPUs.
+    """Return the expected copies of one token in a group of `ep` GPUs that begins with a node.
+
+    Args:
+        gpus_per_node: GPUs that share a node; the group may leave a part of its last one free.
+        moe, routed_nodes_max, seed: as of `copies_on`.
+
+    Raises:
+        InfeasibleError: as `copies_on`.
+    """
+    return copies_on(moe, members_by_node(0, ep, gpus_per_node), routed_nodes_max, seed)
+
+
+@lru_cache(maxsize=256)
+def copies_on(
+    moe: MoESpec,
+    members: tuple[int, ...],
+    routed_nodes_max: int | None = None,
+    seed: int = 0,
+) -> RoutingStatistics:
+    """Return the expected copies of one token in an expert group.
 
     Args:
         moe: the expert layer; its own groups limit the choice unless `routed_nodes_max` is given.
-        ep: GPUs of the expert group.
-        gpus_per_node: GPUs that share a node.
+        members: GPUs of the group on each of its nodes.
         routed_nodes_max: take the nodes themselves as groups and at most this many per token (the
             rule of DeepEP's benchmarks, and what V3's groups amount to on 8 nodes).
         seed: of the Monte-Carlo, where one is needed.
 
     Raises:
-        InfeasibleError: experts, GPUs and nodes do not divide.
+        InfeasibleError: experts and GPUs do not divide, or `routed_nodes_max` leaves too few
+            experts, or limits a choice among nodes that hold unlike many.
     """
-    nodes, groups, limit = routing_groups(moe, ep, gpus_per_node, routed_nodes_max)
+    groups, limit = routing_groups(moe, members, routed_nodes_max)
+    nodes, ep = len(members), sum(members)
+    node_of_gpu = np.repeat(np.arange(nodes), members)
+    local = moe.routed_experts // ep
     if limit == groups:
-        per_node = _bins_hit(moe.routed_experts, nodes, moe.top_k)
-        return RoutingStatistics(nodes, ep, per_node, _bins_hit(moe.routed_experts, ep, moe.top_k))
-    chosen = draw_experts(moe, groups, limit, _TOKENS, np.random.default_rng(seed))
-    gpu = chosen // (moe.routed_experts // ep)
+        hits = np.array([_hit(moe.routed_experts, count * local, moe.top_k) for count in members])
+        per_gpu = ep * _hit(moe.routed_experts, local, moe.top_k)
+    else:
+        rng = np.random.default_rng(seed)
+        gpu = draw_experts(moe, groups, limit, _TOKENS, rng) // local
+        hits = _hits_per_row(node_of_gpu[gpu], nodes)
+        per_gpu = float(_hits_per_row(gpu, ep).sum())
+    even = len(set(members)) == 1
     return RoutingStatistics(
-        nodes=nodes,
-        gpus=ep,
-        nodes_per_token=_distinct_per_row(gpu // gpus_per_node, nodes),
-        gpus_per_token=_distinct_per_row(gpu, ep),
+        nodes,
+        ep,
+        nodes * float(hits[0]) if even and limit == groups else float(hits.sum()),
+        per_gpu,
+        members,
+        () if even else tuple(hits.tolist()),
     )
 
 
 def routing_groups(
-    moe: MoESpec, ep: int, gpus_per_node: int, routed_nodes_max: int | None
-) -> tuple[int, int, int]:
-    """Return the nodes of an expert group, its groups of experts, and how many a token may use.
+    moe: MoESpec, members: tuple[int, ...], routed_nodes_max: int | None
+) -> tuple[int, int]:
+    """Return the groups of experts of an expert group, and how many a token may use.
+
+    Args:
+        members: GPUs of the group on each of its nodes.
 
     Raises:
-        InfeasibleError: experts, GPUs and nodes do not divide, or hold too few experts.
+        InfeasibleError: as `copies_on`.
     """
-    nodes = _node_count(moe, ep, gpus_per_node)
+    nodes, ep = len(members), sum(members)
+    if moe.routed_experts % ep:
+        raise InfeasibleError(
+            f"plan.ep: must divide the {moe.routed_experts} routed experts, got {ep}"
+        )
     if routed_nodes_max is None:
-        return nodes, moe.groups, moe.groups_per_token
+        return moe.groups, moe.groups_per_token
     limit = min(routed_nodes_max, nodes)
+    if limit == nodes:
+        return nodes, nodes
+    if len(set(members)) > 1:
+        raise InfeasibleError(
+            f"communication.routed_nodes_max: must be at least the {nodes} nodes of an expert "
+            f"group that they share unevenly ({', '.join(map(str, members))} GPUs), got {limit}; "
+            f"leave it out"
+        )
     if limit * (moe.routed_experts // nodes) < moe.top_k:
         raise InfeasibleError(
             f"communication.routed_nodes_max: {limit} of {nodes} nodes hold fewer than "
             f"top_k = {moe.top_k} experts"
         )
-    return nodes, nodes, limit
+    return nodes, limit
 
 
-def _node_count(moe: MoESpec, ep: int, gpus_per_node: int) -> int:
-    if ep < 1 or moe.routed_experts % ep:
-        raise InfeasibleError(
-            f"plan.ep: must divide the {moe.routed_experts} routed experts, got {ep}"
-        )
-    if ep < gpus_per_node and gpus_per_node % ep:
-        raise InfeasibleError(
-            f"plan.ep: inside one node it must divide its {gpus_per_node} GPUs, got {ep}"
-        )
-    if ep > gpus_per_node and ep % gpus_per_node:
-        raise InfeasibleError(
-            f"plan.ep: beyond one node it must fill whole nodes of {gpus_per_node} GPUs, got {ep}"
-        )
-    return max(1, ep // gpus_per_node)
-
-
-def _bins_hit(experts: int, bins: int, top_k: int) -> float:
-    """Expected bins holding one of `top_k` experts, every choice of experts alike."""
-    missed = math.comb(experts - experts // bins, top_k) / math.comb(experts, top_k)
-    return bins * (1.0 - missed)
+def _hit(experts: int, held: int, top_k: int) -> float:
+    """Chance that one of `held` of the experts is among `top_k`, every choice of experts alike."""
+    return 1.0 - math.comb(experts - held, top_k) / math.comb(experts, top_k)
 
 
 def draw_experts(
@@ -153,11 +194,11 @@ def draw_experts(
     return experts
 
 
-def _distinct_per_row(values: NDArray[np.intp], bins: int) -> float:
-    """Mean number of distinct values in a row."""
+def _hits_per_row(values: NDArray[np.intp], bins: int) -> Floats:
+    """Return (bins,) the share of rows in which each value stands."""
     hit = np.zeros((len(values), bins), dtype=bool)
     np.put_along_axis(hit, values, True, axis=1)
-    return float(hit.sum() / len(values))
+    return np.asarray(hit.sum(axis=0) / len(values))
 
 
 def correlated(persistent: Floats, fresh: Floats, correlation: float) -> Floats:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hwmodels.errors import InputError
 from workloads.model import MoESpec
+from workloads.placement import GroupLayout, Ints, group_layout, members_by_node
 from workloads.routing import Floats, RoutingStatistics, draw_experts, routing_groups
 
 
@@ -18,14 +19,16 @@ from workloads.routing import Floats, RoutingStatistics, draw_experts, routing_g
 class RoutingMatrix:
     """Copies of tokens from each GPU of an expert group.
 
-    GPUs are numbered node by node. Copies for the GPU or node a token is on are counted: they
-    cross nothing, but what libraries report counts them.
+    GPUs are numbered node by node, of which each holds some, not always equally many. Copies for
+    the GPU or node a token is on are counted: they cross nothing, but what libraries report counts
+    them.
 
     Attributes:
         tokens: of one GPU.
         node_copies: (gpus, nodes) tokens of a GPU with an expert on a node.
         gpu_copies: (gpus, gpus) tokens of the first GPU with an expert on the second.
         expert_copies: (gpus, gpus) pairs of a token of the first and an expert on the second.
+        members: GPUs on each node; left out where they are equally many.
 
     Raises:
         InputError: shapes do not agree, or a count is negative.
@@ -35,14 +38,18 @@ class RoutingMatrix:
     node_copies: Floats
     gpu_copies: Floats
     expert_copies: Floats
+    members: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         gpus, nodes = self.node_copies.shape
         square = {self.gpu_copies.shape, self.expert_copies.shape}
-        if square != {(gpus, gpus)} or nodes < 1 or gpus % nodes:
+        if not self.members and nodes >= 1:
+            object.__setattr__(self, "members", (gpus // nodes,) * nodes)
+        fits = len(self.members) == nodes and sum(self.members) == gpus
+        if square != {(gpus, gpus)} or nodes < 1 or not fits:
             raise InputError(
-                "routing matrix: must be (gpus, nodes) and (gpus, gpus), nodes alike, "
-                f"got {self.node_copies.shape} and {sorted(square)}"
+                "routing matrix: must be (gpus, nodes) and (gpus, gpus), nodes alike or as members "
+                f"say, got {self.node_copies.shape} and {sorted(square)}"
             )
         least = min(self.node_copies.min(), self.gpu_copies.min(), self.expert_copies.min())
         if not least >= 0:
@@ -60,8 +67,13 @@ class RoutingMatrix:
 
     @property
     def gpus_per_node(self) -> int:
-        """GPUs of the group on each node."""
-        return self.gpus // self.nodes
+        """GPUs of the group on the emptiest of its nodes, where few forward for many."""
+        return min(self.members)
+
+    @property
+    def layout(self) -> GroupLayout:
+        """Where its GPUs are, and who forwards for whom."""
+        return group_layout(self.members)
 
 
 def expected_matrix(
@@ -78,12 +90,13 @@ def expected_matrix(
     Raises:
         InputError: the load has another length.
     """
-    gpus, nodes = statistics.gpus, statistics.nodes
+    gpus = statistics.gpus
     weight = np.ones(gpus) if load is None else np.asarray(load, np.float64)
     if weight.shape != (gpus,):
         raise InputError(f"load: must have one number for each of {gpus} GPUs, got {weight.shape}")
-    node_weight = weight.reshape(nodes, -1).mean(axis=1)
-    node_copies = np.minimum(tokens, tokens * statistics.nodes_per_token / nodes * node_weight)
+    node_copies = np.minimum(
+        tokens, tokens * np.array(statistics.node_hits) * _node_means(weight, statistics.members)
+    )
     gpu_copies = np.minimum(tokens, tokens * statistics.gpus_per_token / gpus * weight)
     expert_copies = tokens * top_k / gpus * weight
     return RoutingMatrix(
@@ -91,27 +104,29 @@ def expected_matrix(
         np.tile(node_copies, (gpus, 1)),
         np.tile(gpu_copies, (gpus, 1)),
         np.tile(expert_copies, (gpus, 1)),
+        statistics.members,
     )
 
 
 def straight_matrix(
-    tokens: float, top_k: int, nodes: int, gpus_per_node: int, load: Floats | None = None
+    tokens: float, top_k: int, members: tuple[int, ...], load: Floats | None = None
 ) -> RoutingMatrix:
     """Return the expected copies where nothing is deduplicated: one for each expert.
 
     Args:
         tokens, load: as of `expected_matrix`.
+        members: GPUs on each node.
 
     Raises:
         InputError: the load has another length.
     """
-    gpus = nodes * gpus_per_node
+    gpus = sum(members)
     weight = np.ones(gpus) if load is None else np.asarray(load, np.float64)
     if weight.shape != (gpus,):
         raise InputError(f"load: must have one number for each of {gpus} GPUs, got {weight.shape}")
     copies = np.tile(tokens * top_k / gpus * weight, (gpus, 1))
-    by_node = copies.reshape(gpus, nodes, -1).sum(axis=2)
-    return RoutingMatrix(tokens, by_node, copies, copies)
+    by_node = np.add.reduceat(copies, _firsts(members), axis=1)
+    return RoutingMatrix(tokens, by_node, copies, copies, members)
 
 
 def drawn_matrix(
@@ -134,7 +149,9 @@ def drawn_matrix(
     Raises:
         InfeasibleError: experts, GPUs and nodes do not divide.
     """
-    nodes, groups, limit = routing_groups(moe, gpus, gpus_per_node, routed_nodes_max)
+    members = members_by_node(0, gpus, gpus_per_node)
+    nodes, (groups, limit) = len(members), routing_groups(moe, members, routed_nodes_max)
+    node = group_layout(members).node
     node_copies, gpu_copies = np.zeros((gpus, nodes)), np.zeros((gpus, gpus))
     expert_copies = np.zeros((gpus, gpus))
     for source in range(gpus):
@@ -142,8 +159,18 @@ def drawn_matrix(
         gpu = chosen // (moe.routed_experts // gpus)
         expert_copies[source] = np.bincount(gpu.ravel(), minlength=gpus)
         gpu_copies[source] = _rows_hit(gpu, gpus)
-        node_copies[source] = _rows_hit(gpu // (gpus // nodes), nodes)
-    return RoutingMatrix(tokens, node_copies, gpu_copies, expert_copies)
+        node_copies[source] = _rows_hit(node[gpu], nodes)
+    return RoutingMatrix(tokens, node_copies, gpu_copies, expert_copies, members)
+
+
+def _firsts(members: tuple[int, ...]) -> Ints:
+    """Return (nodes,) the number of the first GPU of each node."""
+    return np.asarray(np.cumsum(members) - np.array(members))
+
+
+def _node_means(weight: Floats, members: tuple[int, ...]) -> Floats:
+    """Return (nodes,) the mean over the GPUs of each node."""
+    return np.asarray(np.add.reduceat(weight, _firsts(members)) / np.array(members))
 
 
 def _rows_hit(values: NDArray[np.intp], bins: int) -> Floats:

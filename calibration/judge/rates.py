@@ -57,7 +57,9 @@ def ceilings(day: Day) -> Ceilings:
     """Return what the probes reached."""
     tensor = [row for row in day.rows if row.kernel == "probe_tensor_rate"]
     copies = [r for r in day.rows if r.kernel == "probe_copy" and r.mode == "isolated"]
-    launches = [r for r in day.rows if r.kernel == "probe_launch" and '"launches":1}' not in r.shape]
+    launches = [
+        r for r in day.rows if r.kernel == "probe_launch" and '"launches":1}' not in r.shape
+    ]
     clocks = [row.sm_clock_hz for row in tensor if row.sustained and row.sm_clock_hz]
     return Ceilings(
         bf16_flops_per_s=_flops(tensor, "bf16", sustained=0),

@@ -133,7 +133,7 @@ def prepare_folder(
 ) -> None:
     """Refuse what would only fail after the run: a folder that cannot be, a rank there is not."""
     pp = experiment.plan.pp
-    pipelines = experiment.cluster.gpus // pp if experiment.is_explicit else 1
+    pipelines = experiment.gpus // pp if experiment.is_explicit else 1
     if not 0 <= pipeline < pipelines:
         one = "" if experiment.is_explicit else " where ranks are folded"
         raise InputError(

@@ -32,6 +32,7 @@ from simulator.network.port_rates import (
 )
 from simulator.network.slowest_port import PortCopies, normal_ports, slowest_port_s
 from simulator.network.traffic import Traffic
+from workloads.placement import members_by_node
 from workloads.routing_matrix import RoutingMatrix
 
 FORMAT_ON_THE_WIRE: dict[Direction, NumberFormat] = {
@@ -73,7 +74,7 @@ def normal_exchange(
     library: LibrarySpec | None = None,
     sms: int = 20,
 ) -> ExchangeRun:
-    """Return one exchange in normal mode among the GPUs of whole nodes.
+    """Return one exchange in normal mode among the first GPUs of a cluster.
 
     Args:
         token_bytes: of one copy of one token, see `FORMAT_ON_THE_WIRE`.
@@ -180,15 +181,14 @@ def _rates_between(
 
 
 def check_exchange(matrix: RoutingMatrix, token_bytes: float, cluster: ClusterSpec) -> None:
-    """Refuse a matrix that does not fit the cluster's nodes, and tokens of no bytes."""
+    """Refuse a matrix that is not of the cluster's first GPUs, and tokens of no bytes."""
     if not 0 < token_bytes < np.inf:
         raise InputError(f"token_bytes: must be above 0 and finite, got {token_bytes}")
-    node = cluster.node
-    fits = matrix.gpus_per_node == node.gpus if matrix.nodes > 1 else matrix.gpus <= node.gpus
-    if not fits or matrix.nodes > cluster.nodes:
+    in_node = cluster.node.gpus
+    if matrix.members != members_by_node(0, matrix.gpus, in_node) or matrix.nodes > cluster.nodes:
         raise InfeasibleError(
-            f"group: must fill nodes of {node.gpus} GPUs, {cluster.nodes} at most, or fit in one; "
-            f"got {matrix.nodes} of {matrix.gpus_per_node}"
+            f"group: must fill nodes of {in_node} GPUs, {cluster.nodes} at most, the last of them "
+            f"maybe in part; got {', '.join(map(str, matrix.members))}"
         )
 
 
@@ -218,9 +218,9 @@ def exchange_flows(
         InfeasibleError: the matrix does not fit, or two nodes have no path left between them.
     """
     check_exchange(matrix, token_bytes, network.cluster)
-    nodes, index = matrix.nodes, matrix.gpus_per_node
-    gpu, node = (axis.ravel() for axis in np.indices((matrix.gpus, nodes)))
-    forwarder = node * index + gpu % index
+    layout, gpus = matrix.layout, matrix.gpus
+    gpu, node = (axis.ravel() for axis in np.indices((gpus, matrix.nodes)))
+    forwarder = layout.forwarder[gpu, node]
     away = gpu != forwarder
     traffic = Traffic(network)
     sides = (gpu[away], forwarder[away])
@@ -228,12 +228,13 @@ def exchange_flows(
         sides = sides[::-1]
     copies = matrix.node_copies.ravel()[away] * token_bytes
     traffic.message(*sides, copies, forward="receiver" if direction == "dispatch" else "sender")
-    forwarded = matrix.gpu_copies.reshape(nodes, index, nodes, index).sum(axis=0)
-    first, place, last = (axis.ravel() for axis in np.indices((index, nodes, index)))
-    ends = (place * index + first, place * index + last)
+    first, last = np.nonzero(layout.node[:, None] == layout.node)
+    by_way = layout.forwarder[:, layout.node] * gpus + np.arange(gpus)
+    forwarded = np.bincount(by_way.ravel(), matrix.gpu_copies.ravel(), gpus**2)
+    ends = (first, last)
     if direction == "combine":
         ends = ends[::-1]
-    traffic.nvlink(*ends, forwarded.ravel() * token_bytes)
+    traffic.nvlink(*ends, forwarded[first * gpus + last] * token_bytes)
     return traffic.flows()
 
 

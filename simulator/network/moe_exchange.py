@@ -19,6 +19,7 @@ from simulator.network.low_latency import low_latency_exchange, play_low_latency
 from simulator.network.played_exchange import PlayedExchange
 from simulator.network.slowest_port import SAME
 from workloads.model import MoESpec
+from workloads.placement import members_by_node
 from workloads.routing import expected_copies
 from workloads.routing_matrix import RoutingMatrix, expected_matrix, straight_matrix
 
@@ -30,7 +31,7 @@ class ExpertTraffic:
     """What an expert layer's tokens ask of the network.
 
     Attributes:
-        ranks: GPUs of the expert group: whole nodes, or a part of one.
+        ranks: GPUs of the expert group, the first of the cluster; of its last node maybe a part.
         tokens, hidden: of one GPU; elements of one token.
         experts, top_k: of the layer.
         routed_nodes_max: nodes that one token's experts may sit on, the best by their best expert;
@@ -62,12 +63,6 @@ class ExpertTraffic:
             InfeasibleError: experts, ranks and nodes do not divide.
             InputError: the load has another length.
         """
-        nodes, in_node = max(1, self.ranks // gpus_per_node), min(self.ranks, gpus_per_node)
-        if nodes * in_node != self.ranks:
-            raise InfeasibleError(
-                f"ranks: beyond one node must fill whole nodes of {gpus_per_node} GPUs, "
-                f"got {self.ranks}"
-            )
         load = None if self.load is None else _shares(self.load)
         if mode == "normal":
             moe = MoESpec(
@@ -80,24 +75,26 @@ class ExpertTraffic:
                 raise InfeasibleError(
                     f"ranks: must divide the {self.experts} experts, got {self.ranks}"
                 )
-            copies = expected_copies(moe, self.ranks, in_node, self.routed_nodes_max)
+            copies = expected_copies(moe, self.ranks, gpus_per_node, self.routed_nodes_max)
             return expected_matrix(copies, self.tokens, self.top_k, load)
         self._check_straight(gpus_per_node)
-        return straight_matrix(self.tokens, self.top_k, nodes, in_node, load)
+        members = members_by_node(0, self.ranks, gpus_per_node)
+        return straight_matrix(self.tokens, self.top_k, members, load)
 
     def _check_straight(self, gpus_per_node: int) -> None:
         """Refuse groups that low-latency mode cannot hold the experts on.
 
-        Experts need not divide: DeepEP times 288 of them on 256 GPUs.
+        Experts need not divide on nodes shared evenly: DeepEP times 288 of them on 256 GPUs.
         """
         if self.experts < self.ranks:
             raise InfeasibleError(
                 f"ranks: must be at most the {self.experts} experts, got {self.ranks}"
             )
-        if self.ranks < gpus_per_node and self.experts % self.ranks and gpus_per_node % self.ranks:
+        fills = self.ranks % gpus_per_node == 0 or gpus_per_node % self.ranks == 0
+        if self.experts % self.ranks and not fills:
             raise InfeasibleError(
-                f"ranks: inside one node must divide its {gpus_per_node} GPUs or the "
-                f"{self.experts} experts, got {self.ranks}"
+                f"ranks: must divide the {self.experts} experts, fill nodes of {gpus_per_node} "
+                f"GPUs or divide one, got {self.ranks}"
             )
 
 

@@ -9,8 +9,9 @@ In normal mode the GPU that forwards the tokens of source GPU (node n, index i) 
     NIC out of (n, i)     sum over m of N      NVLink out of (m, i)  sum over n and j of C
     NIC into (m, i)       sum over n of N      NVLink into (m, j)    sum over n and i of C
 
-Combine carries the same the other way. In low-latency mode every copy goes straight from (n, i) to
-(m, j), over NVLink inside a node and by the two GPUs' NICs between nodes.
+Where node m holds fewer GPUs of the group, the one of index i modulo their number forwards. Combine
+carries the same the other way. In low-latency mode every copy goes straight from (n, i) to (m, j),
+over NVLink inside a node and by the two GPUs' NICs between nodes.
 """
 
 from dataclasses import dataclass
@@ -66,18 +67,17 @@ def first_of_most(values: Floats) -> int:
 
 def normal_ports(matrix: RoutingMatrix) -> PortCopies:
     """Return the copies through ports of a dispatch in normal mode."""
-    nodes, index = matrix.nodes, matrix.gpus_per_node
-    add = np.add.reduce
-    to_node = matrix.node_copies.reshape(nodes, index, nodes)
-    own = to_node.diagonal(axis1=0, axis2=2).T  # (nodes, index): already on its node
-    forwarded = add(matrix.gpu_copies.reshape(nodes, -1), axis=0).reshape(index, nodes, index)
-    stays = forwarded.diagonal(axis1=0, axis2=2)  # (nodes, index): by the forwarder for itself
-    copies = np.empty((4, nodes, index))
-    np.subtract(add(to_node, axis=2), own, out=copies[0])
-    np.subtract(add(to_node, axis=0).T, own, out=copies[1])
-    np.subtract(add(forwarded, axis=2).T, stays, out=copies[2])
-    np.subtract(add(forwarded, axis=0), stays, out=copies[3])
-    return PortCopies(copies.reshape(4, -1))
+    layout, gpus = matrix.layout, matrix.gpus
+    gpu, node = np.arange(gpus)[:, None], np.arange(matrix.nodes)
+    across = np.where(layout.node[:, None] == node, 0.0, matrix.node_copies)
+    by_way = layout.forwarder[:, layout.node]  # (source, target) -> who passes it on
+    passed = np.where(by_way == gpu.T, 0.0, matrix.gpu_copies)
+    copies = np.empty((4, gpus))
+    copies[0] = across.sum(axis=1)
+    copies[1] = np.bincount(layout.forwarder.ravel(), across.ravel(), gpus)
+    copies[2] = np.bincount(by_way.ravel(), passed.ravel(), gpus)
+    copies[3] = passed.sum(axis=0)
+    return PortCopies(copies)
 
 
 def direct_ports(matrix: RoutingMatrix, over_nvlink: bool = True) -> PortCopies:
@@ -86,18 +86,11 @@ def direct_ports(matrix: RoutingMatrix, over_nvlink: bool = True) -> PortCopies:
     Args:
         over_nvlink: whether copies inside a node take NVLink; else they take NICs too.
     """
-    nodes, index = matrix.nodes, matrix.gpus_per_node
-    pairs = matrix.expert_copies
-    blocks = pairs.reshape(nodes, index, nodes, index)
-    inside = blocks.diagonal(axis1=0, axis2=2)  # (source index, target index, node)
-    near_out, near_in = inside.sum(axis=1).T.ravel(), inside.sum(axis=0).T.ravel()
-    kept = pairs.diagonal()
-    out, into = pairs.sum(axis=1), pairs.sum(axis=0)
-    if over_nvlink:
-        ports = [out - near_out, into - near_in, near_out - kept, near_in - kept]
-    else:
-        ports = [out - kept, into - kept, np.zeros_like(out), np.zeros_like(out)]
-    return PortCopies(np.maximum(np.array(ports), 0.0))  # sums of equal numbers may differ in bits
+    node, moved = matrix.layout.node, matrix.expert_copies.copy()
+    np.fill_diagonal(moved, 0.0)
+    inside = node[:, None] == node if over_nvlink else np.zeros_like(moved, np.bool_)
+    near, far = np.where(inside, moved, 0.0), np.where(inside, 0.0, moved)
+    return PortCopies(np.array([side.sum(axis=axis) for side in (far, near) for axis in (1, 0)]))
 
 
 def slowest_port_s(

@@ -105,9 +105,23 @@ class ChunkPlay:
         return int(self.seconds.shape[1]) // self.ranks
 
     @property
+    def by_rank_s(self) -> Floats:
+        """(draws, ranks) until each rank is done."""
+        return self.played.makespan_s.reshape(-1, self.ranks)
+
+    @property
     def duration_s(self) -> Floats:
-        """(draws,) until the slowest rank is done: the next stage's exchanges join them all."""
-        return np.asarray(self.played.makespan_s.reshape(-1, self.ranks).max(axis=1))
+        """(draws,) until the slowest rank is done: the next stage's exchanges join them all.
+
+        Without an exchange of its own a chunk holds nobody, and this is the mean over ranks.
+        """
+        by_rank_s = self.by_rank_s
+        return np.asarray(by_rank_s.max(axis=1) if self.is_joined else by_rank_s.mean(axis=1))
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether exchanges hold its ranks together."""
+        return any(segment.is_exchange for segment in self.graph.program)
 
     @property
     def mean_wait_s(self) -> float:
@@ -123,8 +137,13 @@ class ChunkPlay:
         return float(self.played.busy_s[streams.index(stream)].mean())
 
     def timeline(self, draw: int) -> Timeline:
-        """Return what happened in one group: `ranks` copies of the tasks, rank-major."""
+        """Return what happened in one group: `ranks` copies of the tasks, rank-major.
+
+        Where no exchange joins them, each as the mean of them.
+        """
         own = self.seconds[:, draw * self.ranks : (draw + 1) * self.ranks]
+        if not self.is_joined:
+            own = np.repeat(own.mean(axis=1, keepdims=True), self.ranks, axis=1)
         return self.engine.play(tile(self.graph.graph, own.T))
 
 

@@ -2,7 +2,7 @@
 
 A message leaves when its chunk ends and holds its rank's sending port; computing goes on meanwhile
 and the receiving chunk waits for it. After its last chunk a rank waits for the ranks that hold the
-same stages, reduces gradients and updates its weights.
+same stages, or a table that it holds too, reduces gradients and updates its weights.
 
 The graph is built once for a program; seconds come later, as often as they change.
 """
@@ -10,14 +10,17 @@ The graph is built once for a program; seconds come later, as often as they chan
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwmodels.errors import DeadlockError
 from simulator.play.graph import Floats, Ints, TaskGraph, graph_of
 from simulator.play.timeline import Timeline
 from workloads.schedules.step import Program, Step
 
+T = TypeVar("T", bound=np.generic)
 NO_CHUNK = (-1, -1)
 COMPUTE, SEND, OPTIMIZER = "compute", "send", "optimizer"
 PHASES = ("forward", "bubble", "backward", "weight", "forward_backward", "optimizer")
@@ -51,6 +54,10 @@ class StepLinks:
     labels: tuple[str, ...]
     local: Ints
     remote: Ints
+
+    def of_messages(self, hops: NDArray[T]) -> NDArray[T]:
+        """Return (messages,) the values of (ranks, ranks) from sending to receiving rank."""
+        return hops[self.rank[self.sender], self.receiver]
 
 
 def step_links(program: Program) -> StepLinks:
@@ -117,6 +124,7 @@ class Pipeline:
     """A pipeline as a task graph without seconds: all steps, all messages, an optimizer a rank.
 
     Attributes:
+        homes: (ranks,) a number that ranks share which hold the same stages.
         rank, step: pipeline rank of each task, and its place in that rank's program, -1 for
             messages and optimizer.
         phase: of each task, as index into `PHASES`; -1 for messages.
@@ -125,13 +133,14 @@ class Pipeline:
     graph: TaskGraph
     program: Program
     links: StepLinks
+    homes: Ints
     rank: Ints
     step: Ints
     phase: Ints
 
     @property
-    def homes(self) -> Ints:
-        """(ranks,) a number that ranks share which hold the same stages."""
+    def joined(self) -> Ints:
+        """(ranks,) a number that ranks share which end the step together."""
         return self.graph.collective[-len(self.program) :]
 
     @property
@@ -140,22 +149,22 @@ class Pipeline:
         return self.links.first[-1]
 
     def timed(
-        self, chunk_s: Floats, message_s: float, optimizer_s: Sequence[float] | Floats
+        self, chunk_s: Floats, message_s: Floats | float, optimizer_s: Sequence[float] | Floats
     ) -> TaskGraph:
         """Return the graph with seconds.
 
         Args:
             chunk_s: (steps,) of each step's chunk, rank by rank.
-            message_s: that one message holds the sending port.
+            message_s: (messages,) that each holds the sending port; one number for all alike.
             optimizer_s: of the end of the step, by rank.
         """
         return self.graph.with_durations(self.seconds(chunk_s, message_s, optimizer_s))
 
     def seconds(
-        self, chunk_s: Floats, message_s: float, optimizer_s: Sequence[float] | Floats
+        self, chunk_s: Floats, message_s: Floats | float, optimizer_s: Sequence[float] | Floats
     ) -> Floats:
         """Return (tasks,) seconds; arguments as of `timed`."""
-        messages = np.full(len(self.links.sender), message_s)
+        messages = np.broadcast_to(message_s, len(self.links.sender))
         return np.concatenate([chunk_s, messages, optimizer_s])
 
 
@@ -167,11 +176,14 @@ def step_label(step: Step) -> str:
     return f"{kind} {(forward or backward or NO_CHUNK)[1]}"
 
 
-def build_pipeline(program: Program, optimizer_groups: Sequence[int]) -> Pipeline:
+def build_pipeline(
+    program: Program, homes: Sequence[int], joined: Sequence[int] | None = None
+) -> Pipeline:
     """Build the task graph of one pipeline: steps, then messages, then an optimizer a rank.
 
     Args:
-        optimizer_groups: ranks with the same number start the optimizer together.
+        homes: ranks with the same number hold the same stages.
+        joined: ranks with the same number start the optimizer together; `homes` do if left out.
     """
     links, ranks = step_links(program), len(program)
     steps, messages = links.first[-1], len(links.sender)
@@ -179,7 +191,7 @@ def build_pipeline(program: Program, optimizer_groups: Sequence[int]) -> Pipelin
     is_message = np.zeros(len(rank), np.bool_)
     is_message[steps : steps + messages] = True
     collective = np.full(len(rank), -1)
-    collective[steps + messages :] = optimizer_groups
+    collective[steps + messages :] = homes if joined is None else joined
     sends = np.stack([steps + np.arange(messages), links.sender], axis=1)
     needs_message = links.remote + np.array([0, steps])
     labels = [step_label(step) for own in program for step in own]
@@ -197,7 +209,7 @@ def build_pipeline(program: Program, optimizer_groups: Sequence[int]) -> Pipelin
         streams=tuple(f"rank {r}/{name}" for r in range(ranks) for name in (COMPUTE, SEND)),
         labels=(*labels, *links.labels, OPTIMIZER),
     )
-    return Pipeline(graph, program, links, rank, place, phase)
+    return Pipeline(graph, program, links, np.array(homes, np.int64), rank, place, phase)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

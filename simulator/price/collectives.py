@@ -7,14 +7,19 @@ GPUs that want them (ISCA'25 "Insights into DeepSeek-V3", arXiv 2505.09343 §4.3
     t_port = max(nic_bytes / nic_rate, nvlink_bytes / nvlink_rate)
     t      = latency + notify + max over ports
 
+Where all that take part sit on one node, no NIC carries anything and nothing of a NIC or a fabric
+is read; one GPU by itself moves nothing and takes no time. Of ranks that lie unevenly over nodes
+the slowest link binds: the fullest port of an exchange, the emptiest node of a ring.
+
 Every message between nodes is charged the latency of three switches, so fabrics of two layers
 differ by nothing here. Rates are those a profile achieved, scaled by the link it was measured on;
 without a profile they are the datasheet's. They grow with the SMs given to communication up to
 saturation.
 """
 
+import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +28,16 @@ from hwmodels.cluster import ClusterSpec
 from hwmodels.costs.exchange import Notify
 from hwmodels.errors import SpecError
 from hwmodels.library import LibrarySpec
+from simulator.price.group_ports import GroupPorts
 from workloads.chunks import Carrier
 from workloads.ops import Exchange
-from workloads.routing import RoutingStatistics
+from workloads.placement import Replicas
 
 P = TypeVar("P")
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 CROSS_LEAF_HOPS = 3  # leaf, spine, leaf
 
 
@@ -37,9 +45,9 @@ CROSS_LEAF_HOPS = 3  # leaf, spine, leaf
 class LinkRates:
     """Achieved bytes per second of one GPU, one direction, and seconds of an empty message.
 
-    NVLink has three rates: in rings, in an exchange inside one node, and in an exchange that also
-    forwards what NICs bring; only the exchange depends on the SMs it is given. `notify` runs before
-    an exchange between nodes, if the library has it.
+    NVLink has three rates: in rings and messages, in an exchange inside one node, and in an
+    exchange that also forwards what NICs bring; only the exchange depends on the SMs it is given.
+    `notify` runs before an exchange between nodes, if the library has it.
     """
 
     dispatch_nic: float
@@ -116,11 +124,14 @@ def _rate(library: LibrarySpec, path: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ExchangePricer:
-    """Prices dispatch and combine of one group of `ep` ranks on consecutive GPUs."""
+    """Prices dispatch and combine of expert groups.
+
+    Attributes:
+        layouts: ports of a group, for each way in which groups lie over nodes.
+    """
 
     rates: LinkRates
-    routing: RoutingStatistics
-    gpus_per_node: int
+    layouts: tuple[GroupPorts, ...]
 
     def exchange_s(
         self,
@@ -129,6 +140,7 @@ class ExchangePricer:
         load: Floats,
         nic_slowdown: Floats | float = 1.0,
         nvlink_slowdown: Floats | float = 1.0,
+        layout: Ints | None = None,
     ) -> Floats:
         """Return (...) seconds of all-to-alls.
 
@@ -137,63 +149,97 @@ class ExchangePricer:
             load: (..., ep) tokens each rank receives (combine: sends), relative to balanced.
             nic_slowdown, nvlink_slowdown: of each rank's NIC and NVLink; broadcast with `load`. The
                 other direction of a port always carries a rank's own tokens, a load of 1.
+            layout: (...) which of `layouts` each group has; left out, a group stands for all of
+                them and is as slow as the slowest.
         """
-        ranks = load.shape[-1]
-        nodes, in_node = max(1, ranks // self.gpus_per_node), min(ranks, self.gpus_per_node)
-        node_load = load.reshape(*load.shape[:-1], nodes, in_node).mean(axis=-1)
+        each_s = [
+            self._on(ports, exchange, carrier, load, nic_slowdown, nvlink_slowdown)
+            for ports in self.layouts
+        ]
+        if layout is None:
+            return np.asarray(np.maximum.reduce(each_s))
+        own = np.broadcast_to(layout, each_s[0].shape)[None]
+        return np.asarray(np.take_along_axis(np.stack(each_s), own, axis=0)[0])
+
+    def _on(
+        self,
+        ports: GroupPorts,
+        exchange: Exchange,
+        carrier: Carrier,
+        load: Floats,
+        nic_slowdown: Floats | float,
+        nvlink_slowdown: Floats | float,
+    ) -> Floats:
+        if ports.ranks == 1:
+            return np.zeros(load.shape[:-1])
         if carrier == "dispatch":
             size, nic = exchange.dispatch_bytes_per_token, self.rates.dispatch_nic
             notify = self.rates.dispatch_notify
         else:
             size, nic = exchange.combine_bytes_per_token, self.rates.combine_nic
             notify = self.rates.combine_notify
-        nvlink = self.rates.forwarding_nvlink if nodes > 1 else self.rates.exchange_nvlink
-        token_bytes = exchange.tokens * size
-        nic_bytes = token_bytes * self.routing.remote_nodes_per_token
-        nvlink_bytes = token_bytes * self.routing.gpus_per_token * (in_node - 1) / in_node
-        nic_load = np.maximum(np.repeat(node_load, in_node, axis=-1), 1.0) * nic_slowdown
-        nic_s = nic_bytes * nic_load.max(axis=-1) / nic
-        nvlink_s = nvlink_bytes * (np.maximum(load, 1.0) * nvlink_slowdown).max(axis=-1) / nvlink
-        latency_s = self.rates.latency_s if nodes > 1 else self.rates.scale_up_latency_s
+        inside = ports.nodes == 1
+        nvlink = self.rates.exchange_nvlink if inside else self.rates.forwarding_nvlink
+        latency_s = self.rates.scale_up_latency_s if inside else self.rates.latency_s
         if notify is not None:
-            latency_s += float(notify.seconds(nodes))
-        return np.asarray(latency_s + np.maximum(nic_s, nvlink_s))
+            latency_s += float(notify.seconds(ports.nodes))
+        token_bytes = exchange.tokens * size
+        nvlink_load = (ports.nvlink_load(load) * nvlink_slowdown).max(axis=-1)
+        seconds = token_bytes * ports.nvlink * nvlink_load / nvlink
+        if not inside:
+            nic_load = (ports.nic_load(load) * nic_slowdown).max(axis=-1)
+            seconds = np.maximum(seconds, token_bytes * ports.nic * nic_load / nic)
+        return np.asarray(latency_s + seconds)
 
 
-def message_s(rates: LinkRates, size_bytes: float) -> float:
-    """Return seconds of one point-to-point message between nodes, as stages pass them.
+def message_s(rates: LinkRates, size_bytes: float, crosses: Mask | bool) -> Floats:
+    """Return seconds of point-to-point messages, as stages pass them.
 
-    Stages that share a node (data parallel below the GPUs of a node) would be faster.
+    Args:
+        crosses: (...) whether each goes from node to node, over one NIC; else it takes NVLink.
     """
-    return rates.latency_s + size_bytes / rates.message_nic
+    inside_s = rates.scale_up_latency_s + size_bytes / rates.nvlink
+    return np.asarray(np.where(crosses, rates.latency_s + size_bytes / rates.message_nic, inside_s))
 
 
-def ring_s(
-    rates: LinkRates, size_bytes: float, members: int, members_per_node: int, gpus_per_node: int
-) -> float:
-    """Return seconds of a ring reduce-scatter or all-gather of a buffer of `size_bytes`.
+class RingParts(NamedTuple):
+    """What a ring is made of; it takes the latency, and the longer of the others.
 
-    `size (p - 1) / p / rate`: with a whole node in the group, rings enter and leave through all
-    its NICs and NVLink carries each byte once; with one member a node, each has its own NIC share.
+    Attributes:
+        latency_s: of all its hops.
+        nic_s, nvlink_s: that bytes need of the NICs and of NVLink, each by itself.
     """
+
+    latency_s: float
+    nic_s: float
+    nvlink_s: float
+
+
+def ring_parts(rates: LinkRates, size_bytes: float, replicas: Replicas) -> RingParts:
+    """Return what a ring reduce-scatter or all-gather of a buffer of `size_bytes` takes.
+
+    `size (p - 1) / p / rate`: as many rings run side by side as the emptiest node has members; each
+    enters and leaves every node by a NIC of its own, and NVLink carries each byte once wherever a
+    node has several.
+    """
+    members, by_node = replicas.members, replicas.by_node
     if members == 1:
-        return 0.0
-    if members_per_node == 1:
-        rate = rates.message_nic
-    elif members == members_per_node:
-        rate = rates.nvlink
-    else:
-        rate = min(rates.nvlink, rates.message_nic * min(members_per_node, gpus_per_node))
-    inside = members == members_per_node
-    latency_s = rates.scale_up_latency_s if inside else rates.latency_s
-    return size_bytes * (members - 1) / members / rate + (members - 1) * latency_s
+        return RingParts(0.0, 0.0, 0.0)
+    moved_bytes = size_bytes * (members - 1) / members
+    hop_s = rates.scale_up_latency_s if replicas.is_inside else rates.latency_s
+    return RingParts(
+        latency_s=(members - 1) * hop_s,
+        nic_s=0.0 if replicas.is_inside else moved_bytes / (rates.message_nic * min(by_node)),
+        nvlink_s=moved_bytes / rates.nvlink if max(by_node) > 1 else 0.0,
+    )
 
 
-def scalar_sum_s(rates: LinkRates, members: int, members_per_node: int) -> float:
+def scalar_sum_s(rates: LinkRates, replicas: Replicas) -> float:
     """Return seconds of an all-reduce of one number: latency alone.
 
-    Up and down again, a chain inside each node and a tree over nodes, as NCCL sums what is small.
+    Up and down again, a chain inside each node and a tree over nodes, as NCCL sums what is small;
+    of nodes that hold unequally many the fullest has the longest chain.
     """
-    nodes = members / members_per_node
-    chain_s = (members_per_node - 1) * rates.scale_up_latency_s
-    return 2 * (chain_s + float(np.ceil(np.log2(nodes))) * rates.latency_s)
+    chain_s = (max(replicas.by_node) - 1) * rates.scale_up_latency_s
+    hops = math.ceil(math.log2(len(replicas.by_node)))
+    return 2 * (chain_s + hops * rates.latency_s)

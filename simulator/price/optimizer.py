@@ -4,14 +4,13 @@ Kernels have the whole chip by then.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.price.collectives import LinkRates, ring_s, scalar_sum_s
+from simulator.price.collectives import LinkRates, RingParts, ring_parts, scalar_sum_s
 from simulator.price.kernels import KernelPricer
-from simulator.price.rate_parts import only_latency, only_nics
 from workloads.layers.optimizer import GradientSync, OptimizerStep
 from workloads.ops import Op
 
@@ -24,21 +23,29 @@ class RingSeconds:
 
     Attributes:
         names: of the rings, for people.
-        seconds: (rings, pp) seconds by pipeline rank.
-        moving_s: (rings, pp) of these, the seconds in which bytes move: all but latency.
-        nic_s: (rings, pp) seconds that a GPU's NIC would need by itself.
+        latency_s: (rings, pp) seconds before bytes move, by pipeline rank.
+        nic_s, nvlink_s: (rings, pp) seconds that bytes need of a GPU's NIC, and of its NVLink, each
+            by itself.
     """
 
     names: tuple[str, ...]
-    seconds: Floats
-    moving_s: Floats
+    latency_s: Floats
     nic_s: Floats
+    nvlink_s: Floats
 
-    def slowed(self, nic: Floats) -> "RingSeconds":
-        """Return the rings with NICs that take (pp,) `nic` times as long."""
-        extra_s = np.maximum(self.nic_s * nic - self.moving_s, 0.0)
-        whole_s, moving_s = self.seconds + extra_s, self.moving_s + extra_s
-        return RingSeconds(self.names, whole_s, moving_s, self.nic_s * nic)
+    @property
+    def moving_s(self) -> Floats:
+        """(rings, pp) seconds in which bytes move."""
+        return np.maximum(self.nic_s, self.nvlink_s)
+
+    @property
+    def seconds(self) -> Floats:
+        """(rings, pp) all of them."""
+        return self.moving_s + self.latency_s
+
+    def slowed(self, nic: Floats | float, nvlink: Floats | float = 1.0) -> "RingSeconds":
+        """Return the rings with NICs and NVLink that take (pp,) times as long."""
+        return replace(self, nic_s=self.nic_s * nic, nvlink_s=self.nvlink_s * nvlink)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,17 +67,25 @@ class OptimizerSeconds:
         rings = np.concatenate([self.reduce.seconds, self.gather.seconds])
         return np.array([sum(own) for own in rings.T.tolist()])
 
-    def seconds(self, kernels: Floats | float = 1.0, links: Floats | float = 1.0) -> Floats:
+    def seconds(
+        self,
+        kernels: Floats | float = 1.0,
+        nic: Floats | float = 1.0,
+        nvlink: Floats | float = 1.0,
+    ) -> Floats:
         """Return (pp,) seconds.
 
         Args:
-            kernels, links: (pp,) slowdowns of the slowest member; rings and updates take them.
+            kernels, nic, nvlink: (pp,) slowdowns of the slowest member; updates and rings take
+                them.
         """
-        return np.asarray(self.collectives_s * links + self.kernels_s * kernels)
+        rings_s = self.slowed(nic, nvlink).collectives_s
+        return np.asarray(rings_s + self.kernels_s * kernels)
 
-    def slowed(self, nic: Floats) -> "OptimizerSeconds":
-        """Return the end of a step with NICs that take (pp,) `nic` times as long."""
-        return OptimizerSeconds(self.reduce.slowed(nic), self.kernels_s, self.gather.slowed(nic))
+    def slowed(self, nic: Floats | float, nvlink: Floats | float = 1.0) -> "OptimizerSeconds":
+        """Return the end of a step with NICs and NVLink that take (pp,) times as long."""
+        before, after = (each.slowed(nic, nvlink) for each in (self.reduce, self.gather))
+        return OptimizerSeconds(before, self.kernels_s, after)
 
 
 def optimizer_seconds(
@@ -78,7 +93,6 @@ def optimizer_seconds(
     update_ops: tuple[Op, ...],
     whole_chip: KernelPricer,
     rates: LinkRates,
-    gpus_per_node: int,
 ) -> OptimizerSeconds:
     """Return the seconds of the end of a step.
 
@@ -88,30 +102,23 @@ def optimizer_seconds(
     """
     costs = whole_chip.price(update_ops)
     each_s = iter((costs.duration_s[:, 0] + costs.gap_s).tolist())
-    norm_s = [scalar_sum_s(rates, s.norm.members, s.norm.members_per_node) for s in steps]
+    norm_s = [scalar_sum_s(rates, step.norm) for step in steps]
     kernels_s = [sum(next(each_s) for _ in step.update) for step in steps]
     return OptimizerSeconds(
-        _rings([step.reduce for step in steps], rates, gpus_per_node),
+        _rings([step.reduce for step in steps], rates),
         np.array(kernels_s) + norm_s,
-        _rings([step.gather for step in steps], rates, gpus_per_node),
+        _rings([step.gather for step in steps], rates),
     )
 
 
-def _rings(
-    by_rank: Sequence[Sequence[GradientSync]], rates: LinkRates, gpus_per_node: int
-) -> RingSeconds:
+def _rings(by_rank: Sequence[Sequence[GradientSync]], rates: LinkRates) -> RingSeconds:
     """Return the seconds of rings, of which all ranks run equally many."""
-
-    def seconds(links: LinkRates) -> Floats:
-        return np.array(
-            [[_ring_s(links, sync, gpus_per_node) for sync in own] for own in by_rank]
-        ).T
-
     names = tuple(sync.name for sync in by_rank[0])
-    whole_s, latency_s = seconds(rates), seconds(only_latency(rates))
-    return RingSeconds(names, whole_s, whole_s - latency_s, seconds(only_nics(rates)))
+    parts = np.array([[_slowest_ring(rates, sync) for sync in own] for own in by_rank])
+    return RingSeconds(names, *parts.transpose(2, 1, 0))
 
 
-def _ring_s(rates: LinkRates, sync: GradientSync, gpus_per_node: int) -> float:
-    replicas = sync.replicas
-    return ring_s(rates, sync.bytes, replicas.members, replicas.members_per_node, gpus_per_node)
+def _slowest_ring(rates: LinkRates, sync: GradientSync) -> RingParts:
+    """Return the most that any of the rings side by side needs, part by part."""
+    rings = (ring_parts(rates, sync.bytes, replicas) for replicas in sync.groups)
+    return RingParts(*map(max, zip(*rings, strict=True)))

@@ -37,7 +37,7 @@ def critical_path_s(play: ExplicitPlay) -> dict[str, float]:
     blueprint, expansion = player.blueprint, player.expansion
     ends_s = play.optimizer_start_s + play.optimizer_s
     last = int(np.argmax(ends_s))
-    groups = blueprint.pipeline.homes
+    groups = blueprint.pipeline.joined
     together = groups == groups[last]
     finish_s = np.where(together[:, None], play.finish_s, -1.0)
     rank, pipeline = np.unravel_index(int(np.argmax(finish_s)), finish_s.shape)
@@ -75,8 +75,10 @@ def _walk(order: Order, end_s: Floats, link: Link) -> Iterator[Link]:
 
 
 def _family_shares(blueprint: Blueprint, prices: SegmentPrices) -> list[dict[str, float]]:
-    """Return for each segment the shares of its kernel families, at balanced load in
-    overlapped chunks.
+    """Return for each segment the shares of its kernel families, at balanced load in overlapped
+    chunks.
+
+    A segment that takes no time, as launches do on a roofline, has none.
     """
     shares, segments = [], blueprint.segments
     for launched in np.split(segments.launched, segments.first[1:]):
@@ -84,7 +86,7 @@ def _family_shares(blueprint: Blueprint, prices: SegmentPrices) -> list[dict[str
         for index in launched.tolist():
             total[segments.ops[index].family] += float(prices.op_s[0, index])
         whole = sum(total.values())
-        shares.append({family: seconds / whole for family, seconds in total.items()})
+        shares.append({name: seconds / whole for name, seconds in total.items() if whole})
     return shares
 
 

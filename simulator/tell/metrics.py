@@ -42,7 +42,8 @@ class Metrics(Spec):
     """What one training step achieved.
 
     Attributes:
-        tflops_causal, tflops_noncausal: model TFLOP/s of one GPU; recomputation, MTP and router
+        tokens_per_s_per_gpu: of the GPUs that the plan takes.
+        tflops_causal, tflops_noncausal: model TFLOP/s of one of them; recomputation, MTP and router
             are not counted (ISCA'25, arXiv 2505.09343, Table 4), attention as lower triangle or
             full square.
         mfu_causal, mfu_noncausal: their share of the chip's dense BF16 peak.
@@ -80,7 +81,7 @@ def metrics(run: TrainingRun) -> Metrics:
     experiment, times = run.experiment, run.times
     chip = experiment.cluster.node.chip
     tokens_per_s = experiment.batch.tokens / times.step_s
-    per_gpu = tokens_per_s / experiment.cluster.gpus
+    per_gpu = tokens_per_s / experiment.gpus
     causal = model_flops_per_s(run, per_gpu, causal=True)
     noncausal = model_flops_per_s(run, per_gpu, causal=False)
     peak = chip.tensor_flops_per_s("bf16")

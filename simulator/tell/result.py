@@ -186,7 +186,7 @@ def run(experiment: Experiment, track: Track = iter, check_folding: bool = False
             mode="explicit" if training.explicit else "folded",
             folding_error=_folding_error(training, check_folding),
             engine=experiment.ranks.engine,
-            ranks=experiment.cluster.gpus,
+            ranks=experiment.gpus,
             tasks=training.tasks,
             wall_s=wall_s,
         ),
@@ -255,6 +255,8 @@ def _provenance(training: TrainingRun) -> Provenance:
 
 def _communication_basis(training: TrainingRun) -> str:
     basis = training.pricer.exchanges.rates.basis
+    if not training.experiment.exchanges:
+        basis = f"{basis}; no expert exchange, so that compute has all SMs"
     return basis if training.fabric is None else f"{basis}; {training.fabric}"
 
 
@@ -262,12 +264,15 @@ def _folding(training: TrainingRun) -> str:
     """Return in words what was played once for many."""
     experiment, chunks = training.experiment, training.chunks
     ep, pp = experiment.plan.ep, experiment.plan.pp
-    pipelines = experiment.cluster.gpus // pp
+    pipelines = experiment.gpus // pp
     draws = max(chunk.draws for chunk in chunks.values())
+    idle = experiment.cluster.gpus - experiment.gpus
+    spare = f"; {idle} of {experiment.cluster.gpus} GPUs idle" if idle else ""
     if training.explicit is not None:
         return (
             f"every rank played: {pipelines} pipelines of {pp}, {ep} ranks in lock-step;"
             f" what slows kernels and exchanges beside each other from {len(chunks)} folded chunks"
+            f"{spare}"
         )
     shared = (
         "; its segments played as on the slowest rank of each chunk, to meet on shared NICs"
@@ -276,7 +281,7 @@ def _folding(training: TrainingRun) -> str:
     )
     return (
         f"{pipelines} pipelines played as one of {pp} ranks; {len(chunks)} distinct chunks played "
-        f"on {ep} ranks in lock-step, with {draws} draws of the expert load each{shared}"
+        f"on {ep} ranks in lock-step, with {draws} draws of the expert load each{shared}{spare}"
     )
 
 

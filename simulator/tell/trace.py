@@ -130,7 +130,7 @@ class StepTrace:
             if index >= 0 and detail != "chunks":
                 step = pipeline.program[rank][index]
                 places = _places(step)
-                offset_s = start_s if self._record is None else 0.0
+                offset_s = self._begin_s(task, end_s) if self._record is None else 0.0
                 yield _lines(rank, self._inside(task, detail), offset_s, places)
             else:
                 stream = graph.streams[graph.stream[task]].rpartition("/")[2]
@@ -145,6 +145,12 @@ class StepTrace:
             if not 0 <= rank < count:
                 raise InputError(f"trace: rank must be from 0 to {count - 1}, got {rank}")
         return sorted(set(ranks)) if ranks is not None else list(range(count))
+
+    def _begin_s(self, number: int, end_s: float) -> float:
+        """Return when the ranks of a folded step go on together, after waiting for the last."""
+        folded = self.run.folded
+        key = self.run.blueprint.keys[self.run.blueprint.key_of_step[number]]
+        return end_s - float(folded.chunks[key].duration_s[folded.draw_of_step[number]])
 
     def _inside(self, number: int, detail: Detail) -> Spans:
         """Return what happened in the chunk of one step; of a folded one, on its rank 0."""
@@ -191,7 +197,8 @@ class StepTrace:
             ops = segment_ops(plan.layers[kind], part, phase)
             costs = self.run.pricer.kernels.price(ops)
             seconds = costs.duration_s[:, 0] + costs.gap_s
-            ends = (seconds.cumsum() / seconds.sum()).tolist()
+            whole_s = seconds.sum() or 1.0  # a segment that takes no time has spans of none
+            ends = (seconds.cumsum() / whole_s).tolist()
             work = (costs.flops.tolist(), costs.bytes.tolist(), costs.bound.tolist())
             self._kernels[row] = [
                 KernelShare(

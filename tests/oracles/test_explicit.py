@@ -4,9 +4,13 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from simulator import Experiment
+from simulator.price.collectives import message_s
 from simulator.training import train
+from tests.placements import job, jobs
 from tests.program_replay import replay_group
 
 SMALL = {
@@ -37,7 +41,7 @@ def small(**changes):
     return Experiment.load("deepseek-v3-pretrain").with_overrides(values)
 
 
-def replayed(run, group):
+def replayed(run, group, pipelines=8):
     """The replay of one group with the durations that the engine was given."""
     player = run.explicit.player
     blueprint, expansion = player.blueprint, player.expansion
@@ -52,13 +56,13 @@ def replayed(run, group):
     def seconds(rank, place, number):
         return duration_s[expansion.begin[first[rank] + place] + 1 + number]
 
-    def message_s(sender, receiver):
+    def sent_s(sender, receiver):
         links = blueprint.pipeline.links
         own = (links.rank[links.sender] == sender) & (links.receiver == receiver)
         return duration_s[expansion.message[own][0]]
 
     program = run.workload.program
-    return replay_group(program, segments_of, seconds, message_s, 8), played
+    return replay_group(program, segments_of, seconds, sent_s, pipelines), played
 
 
 @pytest.mark.parametrize("schedule", ["dualpipe", "1f1b", "zb1p"])
@@ -142,3 +146,35 @@ def test_the_phases_of_every_rank_sum_to_the_step():
     assert run.explicit.phase_s.sum(axis=0) == pytest.approx(
         np.full((4, 16), run.explicit.step_s), rel=1e-12
     )
+
+
+@given(jobs(), st.integers(0, 100))
+@settings(max_examples=12)
+def test_steps_of_ranks_placed_anyhow_are_those_of_the_replay(changes, seed):
+    """Hops and groups inside nodes, across, or both; each pipeline's messages take its own link."""
+    unlike = {
+        "ranks.play": "explicit",
+        "ranks.jitter": 0.05,
+        "ranks.gpu_speed_sigma": 0.03,
+        "ranks.expert_load.correlation": 0.5,
+        "ranks.seed": seed,
+        "ranks.stragglers": [{"gpu": 0, "part": "nic", "slowdown": 3.0}],
+    }
+    run = train(job(changes | unlike))
+    mesh, placement = run.workload.placement.mesh, run.workload.placement
+    for group in range(mesh.edp):
+        expected, played = replayed(run, group, mesh.ep)
+        expansion, first = run.explicit.player.expansion, run.pipeline.links.first
+        for (rank, place), end_s in expected.end_s.items():
+            ends = played.end_s[expansion.end[first[rank] + place]]
+            assert ends == pytest.approx(end_s, rel=1e-12)
+    rates, size = run.pricer.exchanges.rates, run.workload.message_bytes
+    _, duration_s = run.explicit.player.play(range(mesh.edp), keep=None)
+    links, message = run.pipeline.links, run.explicit.player.expansion.message
+    for number, task in enumerate(message.tolist()):
+        sender, receiver = links.rank[links.sender[number]], links.receiver[number]
+        for pipeline in range(mesh.dp):
+            crosses = placement.crosses[sender, receiver, pipeline]
+            slow = 3.0 if crosses and pipeline == 0 and 0 in (sender, receiver) else 1.0
+            expected_s = slow * message_s(rates, size, crosses)
+            assert duration_s[task, pipeline] == pytest.approx(expected_s, rel=1e-12)

@@ -86,8 +86,8 @@ def folded():
 class Optimizer:
     """The end of the step as given, however slow the ranks."""
 
-    def seconds(self, kernels, links):
-        assert kernels.tolist() == links.tolist() == [1, 1]
+    def seconds(self, kernels, nic, nvlink):
+        assert kernels.tolist() == nic.tolist() == nvlink.tolist() == [1, 1]
         return np.array(OPTIMIZER_S)
 
 
@@ -102,7 +102,12 @@ def play(request, folded, monkeypatch):
 
     monkeypatch.setattr("simulator.explicit.fill_durations", by_hand)
     return play_explicit(
-        folded.experiment, folded.folded, folded.pricer, request.param, MESSAGE_S, Optimizer()
+        folded.experiment,
+        folded.folded,
+        folded.pricer,
+        request.param,
+        np.full((2, 2, 2), MESSAGE_S),
+        Optimizer(),
     )
 
 

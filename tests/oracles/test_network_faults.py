@@ -100,7 +100,7 @@ def test_exchanges_inside_a_node_do_not_feel_nics(faulty):
 
 def test_a_ring_bound_by_nvlink_feels_a_slow_nic_late():
     """Of 3 s NICs need 2: half as fast they need 4; a little slower, NVLink still binds."""
-    rings = RingSeconds(("a",), np.full((1, 2), 3.5), np.full((1, 2), 3.0), np.full((1, 2), 2.0))
+    rings = RingSeconds(("a",), np.full((1, 2), 0.5), np.full((1, 2), 2.0), np.full((1, 2), 3.0))
     slowed = rings.slowed(np.array([1.25, 2.0]))
     assert slowed.seconds.tolist() == [[3.5, 4.5]]
     assert slowed.moving_s.tolist() == [[3.0, 4.0]]

@@ -20,19 +20,22 @@ from simulator.shared_nics import (
     slowest_ranks,
 )
 from simulator.training import train
+from workloads.placement import Replicas
 from workloads.schedules import SCHEDULES
 
 ROOM = ("cluster.node.chip.hbm_capacity_bytes", "2 TB")
 TWO_NODES = ("plan.ep", 16)
 SLOW_NICS = ("cluster.node.nic.link_bytes_per_s", "100 Gb/s")
 """Exchanges between nodes are bound by them; at 400 Gb/s NVLink binds those of two nodes."""
+ONE_NODE = (Replicas((8,)),)
 CHAIN = (
     ("plan.pp", 2),
     ("plan.schedule", "1f1b"),
     ("cluster.nodes", 4),
     ("batch.sequences", 16 * 2),
+    ("model.mtp_layers", 0),
 )
-"""Two pipeline ranks, two micro-batches."""
+"""Two pipeline ranks that have no table in common, two micro-batches."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,6 @@ def played(small_experiment):
             run.blueprint.update_ops,
             KernelPricer(chip, run.experiment.profile, chip.sms),
             run.pricer.exchanges.rates,
-            run.experiment.cluster.node.gpus,
         )
         return run, optimizer
 
@@ -56,9 +58,8 @@ def played(small_experiment):
 
 def separate(run, optimizer, message_bytes, engine=array):
     """The same pipeline with a NIC for each kind of traffic."""
-    message = message_s(run.pricer.exchanges.rates, message_bytes)
-    seconds = run.pipeline.timed(run.folded.chunk_s, message, optimizer.seconds())
-    return engine.play(seconds)
+    message = message_s(run.pricer.exchanges.rates, message_bytes, crosses=True)
+    return run.folded.play(engine, message, optimizer.seconds())
 
 
 def shared(run, optimizer, message_bytes, engine=array):
@@ -68,7 +69,7 @@ def shared(run, optimizer, message_bytes, engine=array):
 def flat_optimizer(run, ring_s, nic_s, kernels_s=0.0):
     """One ring before the kernels and none after, alike on all ranks."""
     pp = run.experiment.plan.pp
-    rings = [np.full((2, pp), value / 2) for value in (ring_s, ring_s, nic_s)]
+    rings = [np.full((2, pp), value / 2) for value in (0.0, nic_s, ring_s)]
     names = ("reduce a", "reduce b")
     nothing = RingSeconds(("gather a", "gather b"), *(np.zeros((2, pp)) for _ in range(3)))
     return OptimizerSeconds(RingSeconds(names, *rings), np.full(pp, kernels_s), nothing)
@@ -93,7 +94,8 @@ def test_messages_that_are_alone_on_their_nics_take_what_they_take(played):
     """Expert groups in one node, rings that need no NIC, one micro-batch: a chain of chunks and
     messages, one at a time.
     """
-    run, _ = played(("plan.ep", 8), ("plan.schedule", "1f1b"), ("batch.sequences", 16))
+    alone = ("batch.sequences", 16), ("model.mtp_layers", 0)
+    run, _ = played(("plan.ep", 8), ("plan.schedule", "1f1b"), *alone)
     optimizer, size = flat_optimizer(run, 0.1, 0.0), run.workload.message_bytes
     assert run.workload.microbatches == 1
     expected, found = separate(run, optimizer, size), shared(run, optimizer, size)
@@ -290,7 +292,7 @@ def test_the_nic_part_of_a_balanced_exchange_is_its_bytes_over_the_rate(played):
     """Exposed exchanges of a forward chunk, GPUs alike: nothing waits, nothing slows it down."""
     run, _ = played(("plan.schedule", "1f1b"), ("ranks.expert_load.sigma", 0.0))
     alone = slowest_ranks(run.folded, run.pricer)
-    rates, routing = run.pricer.exchanges.rates, run.pricer.exchanges.routing
+    rates, (routing,) = run.pricer.exchanges.rates, run.workload.routing
     key = next(key for key in run.blueprint.keys if key[0] == "F")
     chunk = run.blueprint.chunks[key]
     sizes = [len(run.blueprint.chunks[other].graph.program) for other in run.blueprint.keys]
@@ -318,22 +320,12 @@ def test_rings_inside_a_node_leave_nics_alone(played):
     assert optimizer.reduce.nic_s.any()
     inside = optimizer_seconds(
         tuple(
-            replace(
-                step,
-                reduce=tuple(
-                    replace(
-                        sync,
-                        replicas=replace(sync.replicas, members_per_node=sync.replicas.members),
-                    )
-                    for sync in step.reduce
-                ),
-            )
+            replace(step, reduce=tuple(replace(sync, groups=ONE_NODE) for sync in step.reduce))
             for step in run.workload.optimizer
         ),
         run.blueprint.update_ops,
         KernelPricer(run.experiment.cluster.node.chip, run.experiment.profile, 132),
         rates,
-        run.experiment.cluster.node.gpus,
     )
     assert not inside.reduce.nic_s.any()
     assert (inside.gather.nic_s == optimizer.gather.nic_s).all()

@@ -10,6 +10,8 @@ from simulator.network.expert_exchange import normal_exchange, normal_rates, pla
 from simulator.network.low_latency import low_latency_exchange, play_low_latency
 from simulator.network.slowest_port import direct_ports, normal_ports
 from simulator.price.collectives import ExchangePricer, link_rates
+from simulator.price.group_ports import GroupPorts
+from tests.clusters import cluster
 from workloads.model import MoESpec
 from workloads.ops import Exchange
 from workloads.routing import expected_copies
@@ -111,7 +113,7 @@ def test_low_latency_flows_take_the_slowest_ports_time(seed: int) -> None:
 def test_training_prices_exchanges_alike(ranks: int) -> None:
     """The step's own formula, with balanced and with skewed loads that cut nothing off."""
     copies = expected_copies(V3, ranks, 8, 4)
-    pricer = ExchangePricer(link_rates(MPFT, H800, 20), copies, gpus_per_node=8)
+    pricer = ExchangePricer(link_rates(MPFT, H800, 20), (GroupPorts.of(copies),))
     exchange = Exchange(tokens=4096, hidden=7168, top_k=8)
     load = np.random.default_rng(ranks).uniform(0.9, 1.1, ranks)
     for each in (np.ones(ranks), load / load.mean()):
@@ -131,13 +133,76 @@ def test_an_exchange_of_nearly_nothing_between_nodes_takes_its_notify(
     assert H800.exchange is not None
     for ranks in (8, 16, 32, 64):
         copies = expected_copies(V3, ranks, 8, 4)
-        pricer = ExchangePricer(link_rates(MPFT, H800, 20), copies, gpus_per_node=8)
+        pricer = ExchangePricer(link_rates(MPFT, H800, 20), (GroupPorts.of(copies),))
         balanced = np.ones(ranks)
         theirs = float(pricer.exchange_s(exchange, direction, balanced))
         matrix = expected_matrix(copies, 1, 8, balanced)
         ours = normal_exchange(direction, matrix, 132.0, MPFT, H800, 20).time_s
         notify_s = float(H800.exchange.notify_s(direction, ranks // 8))
         assert notify_s <= min(ours, theirs) <= max(ours, theirs) <= notify_s + 5e-6
+
+
+ROOMY = {"node__nics": 6, "node__gpus": 6, "nodes": 20, "fabric__planes": 1}
+"""Nodes of six GPUs, which groups of 8, 16 or 32 never fill."""
+
+
+@pytest.mark.parametrize("ranks", [4, 8, 16, 32])
+@pytest.mark.parametrize("direction", ["dispatch", "combine"])
+def test_a_part_of_a_node_is_priced_alike_by_training_formula_and_flows(
+    ranks: int, direction: Direction
+) -> None:
+    """An expert group that leaves some of its last node free: one rule for all three."""
+    uneven = cluster(**ROOMY)
+    copies = expected_copies(V3, ranks, 6)
+    assert len(set(copies.members)) == (1 if ranks < 6 else 2)
+    matrix = expected_matrix(copies, 4096, 8)
+    run = normal_exchange(direction, matrix, FP8, uneven)
+    flows = play_normal(direction, matrix, FP8, uneven)
+    assert flows.nic_bytes == pytest.approx(run.nic_bytes, rel=1e-9)
+    assert flows.nvlink_bytes == pytest.approx(run.nvlink_bytes, rel=1e-9)
+    assert flows.time_s >= run.time_s * (1 - 1e-9)
+    rates = link_rates(uneven, None, 20)
+    token = Exchange(tokens=4096, hidden=7168, top_k=8)
+    pricer = ExchangePricer(rates, (GroupPorts.of(copies),))
+    priced_s = float(pricer.exchange_s(token, direction, np.ones(ranks)))
+    size = FP8 if direction == "dispatch" else BF16
+    latency_s = rates.latency_s if copies.nodes > 1 else rates.scale_up_latency_s
+    assert priced_s - latency_s == pytest.approx(
+        max(run.nic_bytes / rates.dispatch_nic, run.nvlink_bytes / rates.nvlink) * size / FP8,
+        rel=1e-9,
+    )
+
+
+@pytest.mark.parametrize("members", [(2, 5, 1), (3, 3), (1, 4), (7,), (1, 1, 6)])
+@pytest.mark.parametrize("over_nvlink", [True, False])
+def test_ports_of_uneven_nodes_counted_copy_by_copy(
+    members: tuple[int, ...], over_nvlink: bool
+) -> None:
+    """Both modes: by the GPU of one's number modulo its node's, or straight."""
+    gpus, nodes = sum(members), len(members)
+    rng = np.random.default_rng(gpus)
+    node = np.repeat(np.arange(nodes), members)
+    first = np.cumsum(members) - members
+    counts = rng.integers(0, 9, (2, gpus, gpus)).astype(float)
+    matrix = RoutingMatrix(9, rng.integers(0, 9, (gpus, nodes)).astype(float), *counts, members)
+    normal, direct = np.zeros((2, 4, gpus))
+    for source in range(gpus):
+        for place in range(nodes):
+            by = first[place] + (source - first[node[source]]) % members[place]
+            if place != node[source]:
+                normal[0, source] += matrix.node_copies[source, place]
+                normal[1, by] += matrix.node_copies[source, place]
+            for target in np.flatnonzero(node == place):
+                if target != by:
+                    normal[2, by] += matrix.gpu_copies[source, target]
+                    normal[3, target] += matrix.gpu_copies[source, target]
+        for target in range(gpus):
+            if target != source:
+                near = 2 * (over_nvlink and node[source] == node[target])
+                direct[near, source] += matrix.expert_copies[source, target]
+                direct[near + 1, target] += matrix.expert_copies[source, target]
+    assert normal_ports(matrix).copies.tolist() == normal.tolist()
+    assert direct_ports(matrix, over_nvlink).copies.tolist() == direct.tolist()
 
 
 def test_a_group_of_one_node_uses_no_nic() -> None:

@@ -195,16 +195,19 @@ def test_without_a_library_latency_is_that_of_the_links_crossed(
     assert run.time_s == pytest.approx(latency_s, rel=0.01)
 
 
+REFUSED_STRAIGHT = "ranks: must divide the 256 experts, fill nodes of 8 GPUs or divide one, got {}"
+
+
 def test_low_latency_mode_takes_groups_that_hold_the_experts() -> None:
     """288 experts on 256 GPUs are what DeepEP publishes; parts of a node may divide either."""
-    for ranks, experts in ((256, 288), (6, 288), (4, 10), (64, 100), (256, 256)):
+    for ranks, experts in ((256, 288), (6, 288), (4, 10), (64, 100), (256, 256), (12, 240)):
         traffic = ExpertTraffic(ranks, tokens=128, experts=experts)
         assert moe_exchange("combine", "low-latency", traffic, CLUSTER).time_s > 0
     refused = {
         (2048, 256): "ranks: must be at most the 256 experts, got 2048",
         (16, 10): "ranks: must be at most the 10 experts, got 16",
-        (7, 256): "ranks: inside one node must divide its 8 GPUs or the 256 experts, got 7",
-        (12, 256): "ranks: beyond one node must fill whole nodes of 8 GPUs, got 12",
+        (7, 256): REFUSED_STRAIGHT.format(7),
+        (12, 256): REFUSED_STRAIGHT.format(12),
     }
     for (ranks, experts), message in refused.items():
         traffic = ExpertTraffic(ranks, tokens=128, experts=experts)
@@ -229,7 +232,7 @@ def test_copies_inside_a_node_are_not_played_over_nics() -> None:
     ("ask", "message"),
     [
         ({"ranks": 0}, "ranks: must be 1 or more, got 0"),
-        ({"ranks": 12}, "ranks: beyond one node must fill whole nodes of 8 GPUs, got 12"),
+        ({"ranks": 12}, "ranks: must divide the 256 experts, got 12"),
         ({"ranks": 24}, "ranks: must divide the 256 experts, got 24"),
         ({"ranks": 8, "top_k": 300}, "top_k: at most the 256 experts, got 300"),
         ({"ranks": 8, "load": (1.0,)}, "load: must have one number for each of 8 GPUs"),

@@ -116,10 +116,18 @@ def test_kernels_of_compute_streams_are_counted_over_all_steps(built):
 
 
 def test_ranks_that_hold_the_same_stages_end_the_step_together(small_experiment):
-    """Under DualPipe ranks r and 3 - r, else each alone."""
-    for schedule, groups in (("dualpipe", [0, 1, 1, 0]), ("1f1b", [0, 1, 2, 3])):
-        graph = blueprint(small_experiment(("plan.schedule", schedule))).pipeline.graph
-        assert graph.collective[-4:].tolist() == groups
+    """Under DualPipe ranks r and 3 - r, else each alone; but the last one's MTP module uses the
+    embedding of the first.
+    """
+    for schedule, mtp, homes, joined in (
+        ("dualpipe", 1, [0, 1, 1, 0], [0, 1, 1, 0]),
+        ("1f1b", 1, [0, 1, 2, 3], [0, 1, 2, 0]),
+        ("1f1b", 0, [0, 1, 2, 3], [0, 1, 2, 3]),
+    ):
+        changes = ("plan.schedule", schedule), ("model.mtp_layers", mtp)
+        pipeline = blueprint(small_experiment(*changes)).pipeline
+        assert pipeline.graph.collective[-4:].tolist() == pipeline.joined.tolist() == joined
+        assert pipeline.homes.tolist() == homes
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,24 @@ def beside(mlp_b, dispatch_s, compute_factor, comm_factor, glue=0.0):
     return played("FB", [ahead], [back])
 
 
+def test_a_chunk_without_exchanges_holds_nobody():
+    """Ranks of 3 and 5 s in one group, 1 and 9 s in the other: each goes on when it has ended, so
+    that it lasts what they take on average. With an exchange it is the slowest's time.
+    """
+    alone = played("W", (), [layer(attn=(1, 1, [1, 1, 0, 4]), mlp=(1, 1, [2, 4, 1, 5]))], groups=2)
+    assert alone.by_rank_s.tolist() == [[3, 5], [1, 9]]
+    assert alone.duration_s.tolist() == [4, 5]
+    joined = played("F", [layer(attn=([1, 3], 1, 1), mlp=(1, 1, 1))], ())
+    assert joined.duration_s.tolist() == [joined.by_rank_s.max()]
+    assert (alone.is_joined, joined.is_joined) == (False, True)
+
+
+def test_a_chunk_without_exchanges_is_drawn_as_its_mean_rank():
+    alone = played("W", (), [layer(attn=(1, 1, [1, 3]), mlp=(1, 1, [2, 6]))])
+    timeline = alone.timeline(draw=0)
+    assert timeline.end_s.tolist() == [4, 6, 4, 6]
+
+
 def test_factors_of_one_leave_durations_alone_and_settle_at_once():
     """Two rounds: the first finds the overlap, the second that it changes nothing."""
     chunk = played("FB", [layer()], [layer()])

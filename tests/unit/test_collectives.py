@@ -11,11 +11,13 @@ from simulator.price.collectives import (
     ExchangePricer,
     link_rates,
     message_s,
-    ring_s,
+    ring_parts,
     scalar_sum_s,
 )
+from simulator.price.group_ports import GroupPorts
 from tests.prices import PRICER, PROFILE, RATES
 from workloads.ops import Exchange
+from workloads.placement import Replicas
 from workloads.routing import RoutingStatistics
 
 BF16, FP8 = FORMATS["bf16"], FORMATS["fp8_1x128"]
@@ -49,7 +51,7 @@ def test_nvlink_is_the_port_where_nics_are_fast():
 def test_inside_one_node_nothing_meets_a_nic_and_nvlink_runs_at_its_own_rate():
     """4 GPUs of one node: 3/4 of 2.5 copies over 200 GB/s."""
     routing = RoutingStatistics(nodes=1, gpus=4, nodes_per_token=1.0, gpus_per_token=2.5)
-    pricer = ExchangePricer(RATES, routing, gpus_per_node=4)
+    pricer = ExchangePricer(RATES, (GroupPorts.of(routing),))
     assert pricer.exchange_s(EXCHANGE, "dispatch", np.ones(4)) == pytest.approx(
         5e-7 + 1.024e6 * 2.5 * 0.75 / 200e9, rel=1e-12
     )
@@ -131,7 +133,8 @@ def test_no_exchange_is_faster_than_its_bytes_over_the_wire(seed):
     wire = CLUSTER.node.scale_out_bytes_per_s_per_gpu
     exchange = Exchange(tokens=4096, hidden=7168, top_k=8, dispatch=FP8, combine=BF16)
     for parameters in (None, PROFILE.communication):
-        pricer = ExchangePricer(link_rates(CLUSTER, parameters, 20), routing, gpus_per_node=8)
+        ports = (GroupPorts.of(routing),)
+        pricer = ExchangePricer(link_rates(CLUSTER, parameters, 20), ports)
         busiest = load.reshape(8, 8).mean(axis=1).max()
         for direction, size in (("dispatch", 7392), ("combine", 14336)):
             leaves = 4096 * size * 3.95 * 7 / 8
@@ -186,35 +189,57 @@ def test_nics_are_scaled_as_far_as_pcie_feeds_them():
 
 
 def test_a_message_takes_its_latency_and_its_bytes_over_one_nic():
-    assert message_s(RATES, 0) == 1e-6
-    assert message_s(RATES, 20e9) == 1 + 1e-6
+    assert message_s(RATES, 0, crosses=True) == 1e-6
+    assert message_s(RATES, 20e9, crosses=True) == 1 + 1e-6
+
+
+def test_a_message_inside_a_node_takes_nvlink():
+    assert message_s(RATES, 200e9, crosses=False) == 1 + 5e-7
+    each = message_s(RATES, 200e9, np.array([[True, False]]))
+    assert each.tolist() == [[10 + 1e-6, 1 + 5e-7]]
+
+
+def ring_s(rates, size_bytes, *by_node):
+    latency_s, nic_s, nvlink_s = ring_parts(rates, size_bytes, Replicas(by_node))
+    return latency_s + max(nic_s, nvlink_s)
 
 
 def test_a_ring_moves_all_but_its_own_share_and_hops_past_every_member():
     """size (p - 1) / p over the rate, and p - 1 latencies. With one member a node, a NIC each."""
-    assert ring_s(RATES, 40e9, 4, 1, 8) == pytest.approx(40 * 3 / 4 / 20 + 3e-6, rel=1e-12)
-    assert ring_s(RATES, 40e9, 1, 1, 8) == 0
+    assert ring_s(RATES, 40e9, 1, 1, 1, 1) == pytest.approx(40 * 3 / 4 / 20 + 3e-6, rel=1e-12)
+    assert ring_s(RATES, 40e9, 1) == 0
 
 
 def test_a_ring_inside_a_node_runs_on_nvlink():
-    assert ring_s(RATES, 40e9, 8, 8, 8) == pytest.approx(40 * 7 / 8 / 200 + 7 * 5e-7, rel=1e-12)
+    assert ring_s(RATES, 40e9, 8) == pytest.approx(40 * 7 / 8 / 200 + 7 * 5e-7, rel=1e-12)
 
 
-@pytest.mark.parametrize(("per_node", "rate"), [(2, 40), (8, 160), (16, 160)])
+@pytest.mark.parametrize(("per_node", "rate"), [(2, 40), (8, 160), (16, 200)])
 def test_rings_over_whole_nodes_use_every_nic_of_their_members(per_node, rate):
-    """NICs of 20 GB/s each, up to the node's 8, and never more than NVLink's 200 GB/s."""
-    assert ring_s(RATES, 40e9, 64, per_node, 8) == pytest.approx(
-        40 * 63 / 64 / rate + 63e-6, rel=1e-12
-    )
+    """NICs of 20 GB/s each, and never more than NVLink's 200 GB/s."""
+    nodes = (per_node,) * (64 // per_node)
+    assert ring_s(RATES, 40e9, *nodes) == pytest.approx(40 * 63 / 64 / rate + 63e-6, rel=1e-12)
     wide = replace(RATES, message_nic=1e12)
-    assert ring_s(wide, 40e9, 64, per_node, 8) == pytest.approx(
-        40 * 63 / 64 / 200 + 63e-6, rel=1e-12
-    )
+    assert ring_s(wide, 40e9, *nodes) == pytest.approx(40 * 63 / 64 / 200 + 63e-6, rel=1e-12)
+
+
+@pytest.mark.parametrize(("by_node", "rate"), [((1, 8, 8), 20), ((3, 5), 60), ((2, 8), 40)])
+def test_the_emptiest_node_of_a_ring_has_as_many_nics_as_members(by_node, rate):
+    """As many rings run side by side: each passes every node."""
+    members = sum(by_node)
+    seconds = 40 * (members - 1) / members / rate + (members - 1) * 1e-6
+    assert ring_s(RATES, 40e9, *by_node) == pytest.approx(seconds, rel=1e-12)
+
+
+def test_rings_of_one_member_a_node_do_not_need_nvlink():
+    slow = replace(RATES, nvlink=1.0)
+    assert ring_s(slow, 40e9, 1, 1) == ring_s(RATES, 40e9, 1, 1)
 
 
 def test_a_number_is_summed_in_a_chain_a_node_and_a_tree_of_nodes_up_and_down():
-    assert scalar_sum_s(RATES, 1, 1) == 0
-    assert scalar_sum_s(RATES, 8, 8) == pytest.approx(2 * 7 * 5e-7, rel=1e-12)
+    assert scalar_sum_s(RATES, Replicas((1,))) == 0
+    assert scalar_sum_s(RATES, Replicas((8,))) == pytest.approx(2 * 7 * 5e-7, rel=1e-12)
     for nodes, hops in ((2, 1), (9, 4), (256, 8)):
         expected = 2 * (7 * 5e-7 + hops * 1e-6)
-        assert scalar_sum_s(RATES, 8 * nodes, 8) == pytest.approx(expected, rel=1e-12)
+        assert scalar_sum_s(RATES, Replicas((8,) * nodes)) == pytest.approx(expected, rel=1e-12)
+    assert scalar_sum_s(RATES, Replicas((3, 8))) == scalar_sum_s(RATES, Replicas((8, 8)))

@@ -21,6 +21,14 @@ def test_an_experiment_names_presets_and_holds_what_they_say():
     assert MPFT.compute_sms == 112
 
 
+def test_compute_has_all_sms_where_nothing_is_exchanged():
+    """Dense models, and experts that one GPU holds all of; SMs kept for exchanges do not count."""
+    alone = MPFT.with_overrides({"plan.ep": 1})
+    assert alone.compute_sms == alone.cluster.node.chip.sms == 132
+    assert alone.with_overrides({"communication.sms": 132}).compute_sms == 132
+    assert MPFT.with_overrides({"plan.ep": 2}).compute_sms == 112
+
+
 def test_the_multi_rail_experiment_differs_in_its_network_only():
     """ISCA'25 Table 4 compares MPFT and MRFT, all else alike."""
     mrft = Experiment.load("deepseek-v3-pretrain-mrft")
@@ -190,15 +198,15 @@ REFUSED = {
         InfeasibleError,
         "plan.ep: must divide the dp x cp x tp = 50 ranks of a pipeline rank, got 64",
     ),
-    "GPUs that do not multiply": (
-        {"plan.dp": 64},
+    "more GPUs than there are": (
+        {"plan.dp": 256},
         InfeasibleError,
-        "must equal the 2048 GPUs of the cluster, got 1 x 1 x 16 x 64 = 1024",
+        "must be at most the 2048 GPUs of the cluster, got 1 x 1 x 16 x 256 = 4096",
     ),
     "GPUs that do not divide": (
         {"plan.pp": 15},
         InfeasibleError,
-        "must equal the 2048 GPUs of the cluster, got tp x cp x pp = 15, which does not divide",
+        "tp x cp x pp = 15 must divide the 2048 GPUs of the cluster, unless plan.dp says how many",
     ),
     "too few micro-batches": (
         {"batch.sequences": 2048},

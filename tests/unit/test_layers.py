@@ -10,11 +10,12 @@ from hwmodels.errors import InfeasibleError
 from workloads.layers import LayerInputs, Parameters, PhaseOps
 from workloads.layers.build import stage_layers
 from workloads.layers.moe import exchange
-from workloads.layers.optimizer import Replicas, optimizer_step
+from workloads.layers.optimizer import SharedTable, optimizer_step
 from workloads.layout import parse_layout
 from workloads.memory import rank_parameters
 from workloads.model import MODELS
 from workloads.ops import Attention, Gemm, MemoryOp
+from workloads.placement import ALONE, Replicas
 
 V3 = MODELS.load("deepseek-v3")
 TOKENS, LENGTH, EP = 4096, 4096, 64
@@ -207,12 +208,12 @@ def test_zero_shards_the_update_and_gathers_weights():
     FP32 gradients are gathered.
     """
     held = Parameters(dense=512.0, tables=256.0, routed=128.0)
-    dense, experts, everyone = Replicas(256, 8), Replicas(4, 1), Replicas(2048, 8)
+    dense, experts, everyone = Replicas((8,) * 32), (Replicas((1,) * 4),), Replicas((8,) * 256)
     sharded = optimizer_step(held, dense, experts, everyone, zero=1)
     whole = optimizer_step(held, dense, experts, everyone, zero=0)
     for step in (sharded, whole):
         assert [sync.bytes for sync in step.reduce] == [768 * 4, 128 * 4]
-        assert [sync.replicas for sync in step.reduce] == [dense, experts]
+        assert [sync.groups for sync in step.reduce] == [(dense,), experts]
     assert [sync.bytes for sync in sharded.gather] == [768 * 2, 128 * 2]
     assert [sync.bytes for sync in whole.gather] == [768 * 4, 128 * 4]
     assert sharded.norm == whole.norm == everyone
@@ -222,6 +223,25 @@ def test_zero_shards_the_update_and_gathers_weights():
     assert clear == 896 * 4
     assert cast == (512 + 128) * 3  # embedding and head stay in BF16
     assert [op.bytes for op in whole.update[:3]] == [896 * 4, 896 * 8, 896 * 22]
+
+
+def test_a_table_of_several_stages_is_reduced_whole_between_them():
+    """All-reduced in FP32 in two halves, ZeRO or not, before the update; ranks without it run the
+    same two rings with nothing in them. What is swept stays the rank's own.
+    """
+    held = Parameters(dense=512.0, tables=256.0)
+    dense, pair = Replicas((8,) * 32), (Replicas((1, 1)),)
+    holding, other = (
+        optimizer_step(held, dense, (ALONE,), dense, 1, (SharedTable("embedding", size, groups),))
+        for size, groups in ((256.0, pair), (0.0, (ALONE,)))
+    )
+    for step, size, groups in ((holding, 256.0, pair), (other, 0.0, (ALONE,))):
+        assert [sync.name for sync in step.reduce[2:]] == [
+            "reduce-scatter embedding gradients between stages",
+            "all-gather embedding gradients between stages",
+        ]
+        assert [(sync.bytes, sync.groups) for sync in step.reduce[2:]] == [(size * 4, groups)] * 2
+        assert step.update == optimizer_step(held, dense, (ALONE,), dense, 1).update
 
 
 # The measured trace

@@ -4,10 +4,10 @@ import pytest
 
 from hwmodels.errors import InfeasibleError
 from workloads.layers import Layer, Parameters
-from workloads.layers.optimizer import Replicas
 from workloads.memory import RESERVED_BYTES, check_memory, memory_terms, rank_parameters
 from workloads.model import MODELS
 from workloads.parallel import ParallelPlan
+from workloads.placement import Replicas
 from workloads.schedules import SCHEDULES
 
 STAGES = (
@@ -18,7 +18,7 @@ STAGES = (
         Layer("head", tables=(("head", 40),), logits_bytes=5),
     ),
 )
-DENSE, EXPERTS = Replicas(8, 8), Replicas(2, 1)
+DENSE, EXPERTS = Replicas((8,)), Replicas((1, 1))
 
 
 def terms(held, zero=1, schedule="1f1b", rank=0):

@@ -287,7 +287,9 @@ def test_every_distinct_chunk_of_the_program_is_played_on_the_whole_expert_group
 
 
 def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_run):
-    """As long as that draw, in the timeline; most draws of pairs are dealt to one."""
+    """As long as that draw, in the timeline, and what it first waits for ranks behind; most draws
+    of pairs are dealt to one.
+    """
     training = short_run().training_run()
     blueprint, folded = training.blueprint, training.folded
     steps = [step for own in training.pipeline.program for step in own]
@@ -300,7 +302,8 @@ def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_run):
         assert key[0] == step.kind
         duration_s = training.chunks[key].duration_s[draw]
         assert folded.chunk_s[number] == duration_s
-        assert lasted_s[number] == pytest.approx(duration_s, rel=1e-9)
+        behind_s = folded.lag_s[number - 1] if number else 0.0
+        assert duration_s * (1 - 1e-9) <= lasted_s[number] <= duration_s + behind_s + 1e-9
         if step.kind == "FB":
             dealt.add((key, int(draw)))
     pairs = sum(chunk.draws for key, chunk in training.chunks.items() if key[0] == "FB")

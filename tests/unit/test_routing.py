@@ -1,11 +1,16 @@
 """Routing: expected copies per token against published counts and closed forms, and rank loads."""
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hwmodels.errors import InfeasibleError
-from workloads.model import MODELS
+from workloads.model import MODELS, MoESpec
 from workloads.routing import (
+    copies_on,
     correlated,
     draw_experts,
     expected_copies,
@@ -80,7 +85,7 @@ def test_every_expert_is_as_likely_as_the_other():
     ("ep", "gpus_per_node", "limit", "message"),
     [
         (48, 8, None, "must divide the 256 routed experts, got 48"),
-        (64, 24, None, "must fill whole nodes of 24 GPUs, got 64"),
+        (64, 24, 2, "the 3 nodes of an expert group that they share unevenly"),
         (256, 1, 4, "4 of 256 nodes hold fewer than top_k = 8 experts"),
     ],
 )
@@ -95,10 +100,44 @@ def test_one_large_node_has_no_remote_copies():
     assert (found.nodes, found.nodes_per_token, found.remote_nodes_per_token) == (1, 1, 0)
 
 
-def test_a_group_that_would_straddle_nodes_is_refused():
-    """Of 72 GPUs in order, the second group of 64 would have 8 on one node and 56 on the next."""
-    with pytest.raises(InfeasibleError, match="inside one node it must divide its 72 GPUs, got 64"):
-        expected_copies(V3, 64, 72)
+def test_a_part_of_a_node_is_as_good_as_a_whole_one():
+    """64 GPUs of a rack of 72, as of one of 64."""
+    assert expected_copies(V3, 64, 72) == expected_copies(V3, 64, 64)
+
+
+def test_a_group_that_straddles_nodes_hits_each_as_its_experts_are_chosen():
+    """Of 72 GPUs in order, the second group of 64 has 8 on one node and 56 on the next: 32 and 224
+    of 256 experts.
+    """
+    free = MoESpec(routed_experts=256, top_k=8, expert_width=1)
+    found = copies_on(free, (8, 56))
+    missed = [math.comb(256 - held, 8) / math.comb(256, 8) for held in (32, 224)]
+    assert found.node_hits == pytest.approx([1 - each for each in missed], rel=1e-12)
+    assert found.nodes_per_token == pytest.approx(sum(found.node_hits), rel=1e-12)
+    assert found.remote_nodes_per_token == pytest.approx(1 - missed[1], rel=1e-12)
+    assert found.gpus_per_token == expected_copies(free, 64, 64).gpus_per_token
+
+
+MEMBERS = st.sampled_from([(1, 7), (3, 5), (8,), (4, 4), (2, 3, 3), (1, 1, 6), (6, 10), (5, 8, 3)])
+
+
+@given(MEMBERS, st.sampled_from([1, 2, 4]), st.integers(1, 4), st.sampled_from([1, 4]))
+def test_hits_of_nodes_are_what_drawing_tokens_gives(members, local, top_k, groups):
+    """With and without groups of experts that limit the choice; 3 sigma of 4,000 tokens or more."""
+    experts, limit = sum(members) * local, max(1, groups // 2)
+    moe = MoESpec(
+        routed_experts=experts,
+        top_k=min(top_k, experts // groups * limit),
+        expert_width=1,
+        groups=groups,
+        groups_per_token=limit,
+    )
+    found = copies_on(moe, members)
+    drawn = draw_experts(moe, groups, limit, 4000, np.random.default_rng(1))
+    node = np.repeat(np.arange(len(members)), np.array(members) * local)[drawn]
+    hits = [(node == each).any(axis=1).mean() for each in range(len(members))]
+    assert found.members == members
+    assert found.node_hits == pytest.approx(hits, abs=0.04)
 
 
 # Loads

@@ -64,7 +64,7 @@ def test_a_load_moves_copies_but_never_beyond_one_of_each_token() -> None:
 
 
 def test_where_nothing_is_deduplicated_every_expert_costs_a_copy() -> None:
-    matrix = straight_matrix(128, 8, 2, 4)
+    matrix = straight_matrix(128, 8, (4, 4))
     assert matrix.node_copies == pytest.approx(np.full((8, 2), 128 * 8 / 2), rel=1e-12)
     assert matrix.gpu_copies == pytest.approx(np.full((8, 8), 128.0), rel=1e-12)
     assert (matrix.nodes, matrix.gpus, matrix.gpus_per_node) == (2, 8, 4)

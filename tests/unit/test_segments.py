@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from simulator.price.collectives import ExchangePricer
+from simulator.price.group_ports import GroupPorts
 from simulator.price.segments import (
     BALANCED_COLUMN,
     LOAD_STEP,
@@ -22,7 +23,7 @@ HALVES = ("attn", "mlp")
 
 @pytest.fixture(scope="module")
 def pricer(v3_step):
-    return SegmentPricer(FITTED, ExchangePricer(RATES, v3_step.routing, gpus_per_node=8))
+    return SegmentPricer(FITTED, ExchangePricer(RATES, tuple(map(GroupPorts.of, v3_step.routing))))
 
 
 def ends(v3_step):

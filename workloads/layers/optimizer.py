@@ -5,12 +5,21 @@ all-gathered (ZeRO-1, arXiv 1910.02054); AdamW with FP32 master weights and BF16
 (arXiv 2412.19437 §3.3.3). Between them gradients are clipped by their norm over all parameters
 (§4.2 there): one pass reads them, all ranks sum a scalar, and one pass scales them, as Megatron-LM
 does where the norm is above its limit. Nothing is hidden behind the tail of the pipeline.
+
+A table that stages on different ranks hold, as tied embeddings do, has a gradient on each. Once
+reduced over the replicas of its own stage it is all-reduced between the holders of each pipeline,
+the whole table in FP32 with or without ZeRO-1, though a shard would do: so does Megatron-LM
+(NVIDIA/Megatron-LM, megatron/core/distributed: `_allreduce_word_embedding_grads` in
+finalize_model_grads.py reduces the whole `main_grad` over the embedding group; as
+param_and_grad_buffer.py says at `_does_param_require_new_bucket`, after the reduce-scatter).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workloads.layers import Parameters
 from workloads.ops import MemoryOp
+from workloads.placement import Replicas
 
 GRADIENT_BYTES, WEIGHT_BYTES, FP8_WEIGHT_BYTES = 4, 2, 1
 STATE_BYTES = 4 + 2 + 2  # FP32 master weight, two BF16 moments
@@ -18,20 +27,32 @@ SWEEP_BYTES = (GRADIENT_BYTES + STATE_BYTES) + (STATE_BYTES + WEIGHT_BYTES)  # r
 
 
 @dataclass(frozen=True, slots=True)
-class Replicas:
-    """Ranks that hold a parameter: `members`, `members_per_node` of them in one node."""
-
-    members: int
-    members_per_node: int
-
-
-@dataclass(frozen=True, slots=True)
 class GradientSync:
-    """One ring reduce-scatter or all-gather over the replicas of some parameters."""
+    """One ring reduce-scatter or all-gather over the replicas of some parameters.
+
+    Attributes:
+        bytes: of the whole buffer.
+        groups: of the ranks that do it side by side, of each way to lie over nodes that there is;
+            equally many members each. It is over when the slowest of them is.
+    """
 
     name: str
     bytes: float
-    replicas: Replicas
+    groups: tuple[Replicas, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTable:
+    """A table that more than one stage uses, as a rank sees it.
+
+    Attributes:
+        parameters: of it; 0 on a rank that does not hold it.
+        groups: the ranks that hold it, one of each home of stages, as in `GradientSync`.
+    """
+
+    name: str
+    parameters: float
+    groups: tuple[Replicas, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +69,40 @@ class OptimizerStep:
 
 
 def optimizer_step(
-    parameters: Parameters, dense: Replicas, experts: Replicas, everyone: Replicas, zero: int
+    parameters: Parameters,
+    dense: Replicas,
+    experts: tuple[Replicas, ...],
+    everyone: Replicas,
+    zero: int,
+    shared: Sequence[SharedTable] = (),
 ) -> OptimizerStep:
     """Return the optimizer step of a rank that holds `parameters`.
 
     Args:
+        experts: groups of ranks that hold the same experts, as in `GradientSync`.
         everyone: all ranks that train the model.
         zero: 1 updates a rank's shard and gathers the rest; 0 updates everything everywhere, so
             gradients must be gathered instead (an all-reduce in two halves).
+        shared: tables that ranks with other stages hold too, the same ones on every rank.
     """
-    groups = (("dense", parameters.replicated, dense), ("experts", parameters.routed, experts))
+    groups = (("dense", parameters.replicated, (dense,)), ("experts", parameters.routed, experts))
     gathered = WEIGHT_BYTES if zero else GRADIENT_BYTES
-    updated = sum(size / (who.members if zero else 1) for _, size, who in groups)
+    updated = sum(size / (who[0].members if zero else 1) for _, size, who in groups)
     return OptimizerStep(
-        reduce=tuple(
-            GradientSync(f"reduce-scatter {name} gradients", size * GRADIENT_BYTES, who)
-            for name, size, who in groups
+        reduce=(
+            *(
+                GradientSync(f"reduce-scatter {name} gradients", size * GRADIENT_BYTES, who)
+                for name, size, who in groups
+            ),
+            *(
+                GradientSync(
+                    f"{half} {table.name} gradients between stages",
+                    table.parameters * GRADIENT_BYTES,
+                    table.groups,
+                )
+                for table in shared
+                for half in ("reduce-scatter", "all-gather")
+            ),
         ),
         norm=everyone,
         update=(

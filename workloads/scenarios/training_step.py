@@ -3,20 +3,23 @@
 All pipelines do the same; the ranks of an expert group differ only in the load of their experts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hwmodels.errors import InfeasibleError
 from hwmodels.formats import NumberFormat
 from workloads.batch import BatchSpec
+from workloads.homes import Holders, Home, homes_of, shared_tables
 from workloads.layers import Layer, LayerInputs
 from workloads.layers.build import stage_layers
-from workloads.layers.optimizer import OptimizerStep, Replicas, optimizer_step
+from workloads.layers.optimizer import OptimizerStep, optimizer_step
 from workloads.layout import Layout
 from workloads.memory import memory_terms, rank_parameters
 from workloads.model import ModelSpec
 from workloads.parallel import ParallelPlan
-from workloads.routing import RoutingStatistics, expected_copies
-from workloads.schedules.step import Program
+from workloads.placement import Placement
+from workloads.routing import RoutingStatistics, copies_on
+from workloads.schedules.step import Program, Step
 
 MICROBATCHES_MAX = 10_000
 ACTIVATION_BYTES = 2  # BF16 residual stream between stages
@@ -28,9 +31,12 @@ class TrainingStep:
 
     Attributes:
         layout, stages: units of every stage, and their layers.
+        placement: where the ranks sit.
+        homes: pipeline ranks that hold the same stages; tables: what several of them hold.
         program: steps of every pipeline rank, in order.
         message_bytes: activations (or gradients) handed from stage to stage.
-        routing: copies a token costs in dispatch and combine; None without experts.
+        routing: copies a token costs in dispatch and combine, for each of `placement.layouts`; none
+            without experts.
         optimizer: by pipeline rank, the end of the step.
         memory_bytes: by pipeline rank, bytes by term.
         microbatches: per pipeline.
@@ -38,9 +44,12 @@ class TrainingStep:
 
     layout: Layout
     stages: tuple[tuple[Layer, ...], ...]
+    placement: Placement
+    homes: tuple[Home, ...]
+    tables: tuple[Holders, ...]
     program: Program
     message_bytes: float
-    routing: RoutingStatistics | None
+    routing: tuple[RoutingStatistics, ...]
     optimizer: tuple[OptimizerStep, ...]
     memory_bytes: tuple[dict[str, float], ...]
     microbatches: int
@@ -70,41 +79,67 @@ def training_step(
     """
     plan.check(model, gpus)
     microbatches = _microbatches(plan, batch, gpus)
-    routing = None
-    if model.moe is not None:
-        routing = expected_copies(model.moe, plan.ep, gpus_per_node, routed_nodes_max)
+    placement = Placement(plan.mesh(gpus), gpus_per_node)
+    routing = _routing(model, placement, routed_nodes_max)
     inputs = LayerInputs(
         model,
         sequences=batch.microbatch_sequences,
         length=batch.sequence_length,
         local_experts=model.moe.routed_experts // plan.ep if model.moe else 0,
-        gpus_per_token=routing.gpus_per_token if routing else 0.0,
+        gpus_per_token=max((each.gpus_per_token for each in routing), default=0.0),
         dispatch=dispatch,
         combine=combine,
     )
     layout = plan.stages(model)
     stages = stage_layers(inputs, layout)
     program = plan.pipeline_schedule.steps(plan.pp, microbatches)
-    held = [plan.stages_of_rank(rank) for rank in range(plan.pp)]
-    mesh = plan.mesh(gpus)
-    dense = Replicas(plan.dense_replicas(gpus), min(gpus_per_node, mesh.dp))
-    in_node = min(mesh.edp, max(1, gpus_per_node // plan.ep))
-    experts = Replicas(plan.expert_replicas(gpus), in_node)
-    who = (dense, experts, Replicas(gpus, min(gpus, gpus_per_node)))
+    homes = homes_of(plan)
+    tables = shared_tables(homes, stages)
+    home_of = {rank: home for home in homes for rank in home.ranks}
+    ends = [
+        _rank_end(stages, home_of[rank], rank, program[rank], placement, tables, plan.zero)
+        for rank in range(plan.pp)
+    ]
     return TrainingStep(
         layout=layout,
         stages=stages,
+        placement=placement,
+        homes=homes,
+        tables=tables,
         program=program,
         message_bytes=float(batch.microbatch_tokens * model.hidden * ACTIVATION_BYTES),
         routing=routing,
-        optimizer=tuple(
-            optimizer_step(rank_parameters(stages, own), *who, plan.zero) for own in held
-        ),
-        memory_bytes=tuple(
-            memory_terms(stages, own, steps, dense, experts, plan.zero)
-            for own, steps in zip(held, program, strict=True)
-        ),
+        optimizer=tuple(optimizer for optimizer, _ in ends),
+        memory_bytes=tuple(memory_bytes for _, memory_bytes in ends),
         microbatches=microbatches,
+    )
+
+
+def _routing(
+    model: ModelSpec, placement: Placement, routed_nodes_max: int | None
+) -> tuple[RoutingStatistics, ...]:
+    if model.moe is None:
+        return ()
+    return tuple(copies_on(model.moe, members, routed_nodes_max) for members in placement.layouts)
+
+
+def _rank_end(
+    stages: Sequence[Sequence[Layer]],
+    home: Home,
+    rank: int,
+    program: Sequence[Step],
+    placement: Placement,
+    tables: Sequence[Holders],
+    zero: int,
+) -> tuple[OptimizerStep, dict[str, float]]:
+    """Return what pipeline rank `rank` does at the end of a step, and its memory by term."""
+    dense = placement.dense_replicas(home.ranks)
+    experts = placement.expert_replicas(home.ranks)
+    parameters = rank_parameters(stages, home.stages)
+    shared = [table.seen_from(rank, placement) for table in tables]
+    return (
+        optimizer_step(parameters, dense, experts, placement.everyone, zero, shared),
+        memory_terms(stages, home.stages, program, dense, experts[0], zero),
     )
 
 

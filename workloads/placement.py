@@ -1,0 +1,157 @@
+"""Which GPU every rank of a job sits on, and so which link its bytes take.
+
+Rank r sits on GPU r, and `gpus_per_node` GPUs in a row share a node, which is whatever NVLink
+joins: a chassis of 8 or a rack of 72. What a pair or a group of ranks sends stays on NVLink where
+all of them sit on one node, and crosses NICs where they do not. Nothing here assumes that groups
+fill nodes: one may lie in a part of a node or straddle two.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.parallel import RankMesh
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """Ranks that hold the same values.
+
+    Attributes:
+        by_node: how many each of their nodes holds, in ascending order.
+    """
+
+    by_node: tuple[int, ...]
+
+    @property
+    def members(self) -> int:
+        """All of them."""
+        return sum(self.by_node)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether one node holds all of them."""
+        return len(self.by_node) == 1
+
+
+ALONE = Replicas((1,))
+
+
+def members_by_node(first: int, count: int, gpus_per_node: int) -> tuple[int, ...]:
+    """Return how many of `count` GPUs in a row, from GPU `first` on, each of their nodes holds."""
+    last = first + count
+    nodes = range(first // gpus_per_node, (last - 1) // gpus_per_node + 1)
+    return tuple(
+        min(last, (node + 1) * gpus_per_node) - max(first, node * gpus_per_node) for node in nodes
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupLayout:
+    """The GPUs of a group on its nodes, numbered node by node.
+
+    Attributes:
+        members: of each node.
+        node: (gpus,) each one's node.
+        forwarder: (gpus, nodes) who passes its tokens on in each node: the GPU of its own number
+            there, modulo how many of the group there are; itself at home.
+    """
+
+    members: tuple[int, ...]
+    node: Ints
+    forwarder: Ints
+
+
+@lru_cache(maxsize=256)
+def group_layout(members: tuple[int, ...]) -> GroupLayout:
+    """Return how a group with `members` on each of its nodes lies."""
+    held = np.array(members)
+    node = np.repeat(np.arange(held.size), held)
+    begin = np.cumsum(held) - held
+    number = np.arange(node.size) - begin[node]
+    forwarder = begin + number[:, None] % held
+    for column in (node, forwarder):
+        column.flags.writeable = False
+    return GroupLayout(members, node, forwarder)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The ranks of a job on their nodes."""
+
+    mesh: RankMesh
+    gpus_per_node: int
+
+    @cached_property
+    def node(self) -> Ints:
+        """(pp, pipelines) node of every rank."""
+        ranks = np.arange(self.mesh.ranks).reshape(self.mesh.pp, -1)
+        return np.asarray(ranks // self.gpus_per_node)
+
+    @cached_property
+    def crosses(self) -> Mask:
+        """(pp, pp, pipelines) whether a message from pipeline rank to pipeline rank takes NICs."""
+        return np.asarray(self.node[:, None] != self.node[None, :])
+
+    @cached_property
+    def layouts(self) -> tuple[tuple[int, ...], ...]:
+        """Members by node of expert groups, of each way to lie over nodes that there is."""
+        return tuple(dict.fromkeys(self._members_at.values()))
+
+    @cached_property
+    def layout_of_group(self) -> Ints:
+        """(pp, groups) place in `layouts` of every expert group."""
+        numbers = {at: self.layouts.index(members) for at, members in self._members_at.items()}
+        place = np.zeros(self.gpus_per_node, np.int64)
+        place[list(numbers)] = list(numbers.values())
+        return np.asarray(place[self._begins].reshape(self.mesh.pp, self.mesh.edp))
+
+    @cached_property
+    def everyone(self) -> Replicas:
+        """All ranks of the job."""
+        return _replicas(self.node.ravel())
+
+    def dense_replicas(self, pipeline_ranks: Sequence[int]) -> Replicas:
+        """Ranks that hold the dense parameters of `pipeline_ranks`, which all hold the same."""
+        return _replicas(self.node[list(pipeline_ranks)].ravel())
+
+    def expert_replicas(self, pipeline_ranks: Sequence[int]) -> tuple[Replicas, ...]:
+        """Ranks that hold the same experts: a group for each place in an expert group, told apart
+        by how they lie over nodes.
+        """
+        nodes = self.node[list(pipeline_ranks)].reshape(-1, self.mesh.ep)
+        return _distinct(nodes.T)
+
+    def joint_replicas(self, pipeline_ranks: Sequence[int]) -> tuple[Replicas, ...]:
+        """One rank of each of `pipeline_ranks`: a group for each pipeline, told apart likewise."""
+        return _distinct(self.node[list(pipeline_ranks)].T)
+
+    @cached_property
+    def _begins(self) -> Ints:
+        """(all groups,) where in its first node each expert group begins."""
+        return np.arange(0, self.mesh.ranks, self.mesh.ep) % self.gpus_per_node
+
+    @cached_property
+    def _members_at(self) -> dict[int, tuple[int, ...]]:
+        """Members by node of the expert groups that begin at a place in a node."""
+        places = dict.fromkeys(self._begins.tolist())
+        return {at: members_by_node(at, self.mesh.ep, self.gpus_per_node) for at in places}
+
+
+def _replicas(nodes: Ints) -> Replicas:
+    counts = np.unique(nodes, return_counts=True)[1]
+    return Replicas(tuple(np.sort(counts).tolist()))
+
+
+def _distinct(groups: Ints) -> tuple[Replicas, ...]:
+    """Return the ways in which groups lie over nodes; rows are the nodes of their members."""
+    nodes = np.sort(groups, axis=1)
+    together = nodes[:, 1:] == nodes[:, :-1]
+    ways = {row.tobytes(): group for row, group in zip(together, nodes, strict=True)}
+    return tuple(dict.fromkeys(map(_replicas, ways.values())))
