@@ -19,14 +19,16 @@ import inspect
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hwmodels.errors import SpecError, UnitError, UnknownPresetError, suggestion
+from hwmodels.errors import SpecError, UnitError, UnknownPresetError, listed, shown, suggestion
+from hwmodels.nesting import DEPTH_MAX, check_depth
+from hwmodels.refusal import refusal
 from hwmodels.units import read_alike
 
 M = TypeVar("M", bound=BaseModel)
@@ -147,12 +149,12 @@ def read_document(spec: type[Spec], path: Path) -> Document:
         SpecError: the file cannot be read or parsed, or breaks the conventions.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        raw = read_toml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SpecError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: expected a TOML file, got bytes that are not UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except SpecError as error:
         raise SpecError(f"{path}: not TOML: {error}") from None
     try:
         document = expand(spec, raw)
@@ -163,6 +165,18 @@ def read_document(spec: type[Spec], path: Path) -> Document:
     return document
 
 
+def read_toml(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        SpecError: it is none, is nested too deeply, or has an integer of thousands of digits.
+    """
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+        raise SpecError(str(error).partition(";")[0]) from None
+
+
 def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
     """Turn a raw mapping into a document: base merged, preset names and valued tables unfolded.
 
@@ -170,6 +184,7 @@ def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
         SpecError: a convention is broken.
         UnknownPresetError: a base or a nested name is no preset.
     """
+    check_depth(raw)
     values = dict(raw)
     document = Document()
     base = values.pop("base", None)
@@ -201,6 +216,9 @@ def override(document: Document, spec: type[Spec], path: str, value: Any, origin
         UnknownPresetError: the value names no preset of that kind.
     """
     *parents, last = path.split(".")
+    if len(parents) >= DEPTH_MAX:
+        raise SpecError(f"{path}: must have at most {DEPTH_MAX} keys, got {len(parents) + 1}")
+    check_depth(value, path)
     value = None if value == "none" else value
     owner: type[Spec] | None = spec
     target: Any = document.values
@@ -242,7 +260,8 @@ def validate(spec: type[M], values: Any, name: str = "") -> M:
     try:
         return spec.model_validate(values)
     except ValidationError as error:
-        raise SpecError(_one_line(error, spec, values, name)) from None
+        line = refusal(error, name, lambda path: _keys_at(spec, values, path))
+        raise SpecError(line) from None
 
 
 def field_spec(spec: type[BaseModel] | None, key: str) -> type[Spec] | None:
@@ -309,11 +328,11 @@ def _valued_source(path: str, table: Mapping[str, Any]) -> Source:
     if unknown or ("source" in table) == ("assumed" in table):
         raise SpecError(
             f"{path}: a table with 'value' takes one of 'source' and 'assumed', and 'p10', 'p90'; "
-            f"got {', '.join(sorted(table))}"
+            f"got {listed(sorted(table))}"
         )
     text = table.get("source", table.get("assumed"))
     if ("p10" in table) != ("p90" in table):
-        raise SpecError(f"{path}: 'p10' and 'p90' come together; got {', '.join(sorted(table))}")
+        raise SpecError(f"{path}: 'p10' and 'p90' come together; got {listed(sorted(table))}")
     if "p10" not in table:
         return _source(path, {"text": text, "assumed": "assumed" in table})
     try:
@@ -331,7 +350,7 @@ def _citations(values: dict[str, Any]) -> dict[str, Source]:
     for table in ("sources", "assumed"):
         notes = values.pop(table, {})
         if not isinstance(notes, Mapping):
-            raise SpecError(f"{table}: must be a table of path = 'text', got {notes!r}")
+            raise SpecError(f"{table}: must be a table of path = 'text', got {shown(notes)}")
         for path, text in _leaves(notes):
             if path in cited:
                 raise SpecError(f"{path}: is in [sources] and in [assumed]; allowed is one")
@@ -365,30 +384,11 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def _check_key(owner: type[Spec] | None, key: str, path: str) -> None:
     """Refuse a key the owner cannot have; open tables have no owner and are left to `build`."""
     if owner is not None and key not in owner.model_fields:
-        raise SpecError(f"{path}: unknown key {key!r}{suggestion(key, owner.model_fields)}")
+        near = suggestion(key, owner.model_fields)
+        raise SpecError(f"{path}: unknown key {shown(key)}{near}")
 
 
-def _one_line(error: ValidationError, spec: type[BaseModel], values: Any, name: str) -> str:
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"]]
-    reason = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        reason = f"unknown key{suggestion(where[-1], _keys_at(spec, values, where[:-1]))}"
-    elif first["type"] == "missing":
-        reason = "missing"
-    elif first["type"] in ("model_type", "model_attributes_type"):
-        keys = ", ".join(_keys_at(spec, values, where))
-        reason = f"is a table with keys {keys}, got {first['input']!r}"
-    elif first["type"] in ("int_parsing", "int_type", "int_from_float"):
-        reason = f"must be a whole number, got {first['input']!r}"
-    elif first["type"] != "value_error":  # those are ours and say what they got
-        shown = repr(first["input"])
-        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        reason = f"{reason[:1].lower()}{reason[1:]}, got {shown}"
-    return ": ".join(part for part in (name, ".".join(where), reason) if part)
-
-
-def _keys_at(spec: type[BaseModel], values: Any, path: list[str]) -> tuple[str, ...]:
+def _keys_at(spec: type[BaseModel], values: Any, path: Sequence[str]) -> tuple[str, ...]:
     """Return the keys allowed at `path` of `values`, none where that is not a spec."""
     current: type[BaseModel] | None = spec
     for key in path:

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from hwmodels.errors import MachineError, MoesimError
+from hwmodels.errors import MachineError, MoesimError, one_line
 from simulator.cli.calibrate import calibrate, kernels
 from simulator.cli.collective import collective
 from simulator.cli.presets import list_presets, show
@@ -53,10 +53,10 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where[:200]}{(error.strerror or str(error)).lower()}", MachineError.exit_code)
+        _fail(f"{where}{(error.strerror or str(error)).lower()}", MachineError.exit_code)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"moesim: {message}", err=True)
+    click.echo(f"moesim: {one_line(message)}", err=True)
     sys.exit(code)
