@@ -5,20 +5,30 @@ be (`cluster.node.chip`). Everything that cannot be run is refused here or by th
 anything is priced.
 """
 
-import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from hwmodels.cluster import ClusterSpec
-from hwmodels.errors import SpecError
+from hwmodels.errors import SpecError, shown
 from hwmodels.fields import with_numbers
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.profile import KernelProfile
-from hwmodels.spec import Catalogue, Document, Source, Spec, build, expand, override, read_document
+from hwmodels.spec import (
+    Catalogue,
+    Document,
+    Source,
+    Spec,
+    build,
+    expand,
+    override,
+    read_document,
+    read_toml,
+)
+from hwmodels.units import Experts, Parts, Seed, Share
 from simulator.network.links import Routing
 from workloads.batch import BatchSpec
 from workloads.model import ModelSpec
@@ -54,11 +64,11 @@ class CommunicationSpec(Spec):
             hashes begins with `ranks.seed`.
     """
 
-    sms: Annotated[int, Field(ge=1)] = 20
+    sms: Parts = 20
     dispatch: Literal["fp8"] = "fp8"
     combine: Literal["bf16"] = "bf16"
-    routed_nodes_max: Annotated[int, Field(ge=1)] | None = None
-    exposed_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    routed_nodes_max: Experts | None = None
+    exposed_rate: Share = 1.0
     nics: Literal["separate", "shared"] = "separate"
     routing: Routing = "adaptive"
 
@@ -75,6 +85,16 @@ class CommunicationSpec(Spec):
     def combine_format(self) -> NumberFormat:
         """Format of combined tokens."""
         return WIRE_FORMATS[self.combine]
+
+
+def _none_or_some(load: float) -> float:
+    """Refuse a load next to nothing, by which others could not be divided."""
+    if 0 < load < 1e-6:
+        raise ValueError(f"must be 0, or from 1e-6 to 1e6, got {load:g}")
+    return load
+
+
+Load = Annotated[float, Field(ge=0, le=1e6), AfterValidator(_none_or_some)]
 
 
 class ExpertLoadSpec(Spec):
@@ -94,7 +114,7 @@ class ExpertLoadSpec(Spec):
     sigma: Annotated[float, Field(ge=0, le=1)] = 0.0
     exponent: Annotated[float, Field(ge=0, le=3)] = 0.0
     correlation: Annotated[float, Field(ge=0, le=1)] = 0.0
-    loads: tuple[tuple[Annotated[float, Field(ge=0, le=1e6)], ...], ...] = ()
+    loads: tuple[tuple[Load, ...], ...] = ()
 
     @property
     def is_drawn(self) -> bool:
@@ -130,7 +150,7 @@ class StragglerSpec(Spec):
         slowdown: time / normal time.
     """
 
-    gpu: Annotated[int, Field(ge=0, strict=True)]
+    gpu: Annotated[int, Field(ge=0, lt=10**9, strict=True)]
     part: Literal["gpu", "nic", "nvlink"] = "gpu"
     slowdown: Annotated[float, Field(ge=1, le=1000)]
 
@@ -162,7 +182,7 @@ class RanksSpec(Spec):
     gpu_speed_sigma: Annotated[float, Field(ge=0, le=0.3)] = 0.0
     jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     stragglers: tuple[StragglerSpec, ...] = ()
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    seed: Seed = 0
 
     @property
     def unlike(self) -> tuple[str, ...]:
@@ -192,7 +212,7 @@ class UncertaintySpec(Spec):
     """
 
     draws: Annotated[int, Field(ge=0, le=100_000, strict=True)] = 0
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    seed: Seed = 0
 
 
 class Experiment(Spec):
@@ -360,8 +380,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise SpecError(f"--set {text!r}: expected KEY=VALUE, such as cluster.fabric.planes=4")
+        raise SpecError(f"--set {shown(text)}: expected KEY=VALUE, such as cluster.fabric.planes=4")
     try:
-        return path.strip(), tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        return path.strip(), read_toml(f"value = {value}")["value"]
+    except SpecError:
         return path.strip(), value.strip()

@@ -8,6 +8,7 @@ import numpy as np
 from simulator.blueprint import Blueprint, ChunkKey, blueprint
 from simulator.experiment import EngineName, Experiment
 from simulator.explicit import ExplicitPlay, play_explicit
+from simulator.extent import check_extent
 from simulator.fabric_slowdowns import FabricSlowdowns, fabric_slowdowns
 from simulator.folded import FoldedPlay, play_folded
 from simulator.play import array, reference
@@ -113,6 +114,7 @@ def train(experiment: Experiment) -> TrainingRun:
     """
     plan = blueprint(experiment)
     check_memory(plan.workload.memory_bytes, experiment.cluster.node.chip.hbm_capacity_bytes)
+    check_extent(experiment, plan)
     fabric = fabric_slowdowns(experiment, plan)
     unlike = fabric if experiment.unlike_links else None
     pricer = _pricer(experiment, plan.workload, fabric if unlike is None else None)

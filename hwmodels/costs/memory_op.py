@@ -10,16 +10,13 @@ Not modelled: tensors that stay in L2 between kernels (the families' efficiencie
 with such neighbours and contain them), and block counts that do not fill whole waves.
 """
 
-from typing import Annotated
-
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from hwmodels.chip import ChipSpec
 from hwmodels.costs.kernel_time import KernelTime, bound_names
 from hwmodels.spec import Spec
-from hwmodels.units import Seconds
+from hwmodels.units import BytesPerClock, Seconds, Share
 
 
 class MemoryParameters(Spec):
@@ -32,9 +29,9 @@ class MemoryParameters(Spec):
             cannot tell it from the HBM limit (all of them on the same number of SMs).
     """
 
-    hbm_efficiency: Annotated[float, Field(gt=0, le=1)]
+    hbm_efficiency: Share
     launch_s: Seconds = 0.0
-    sm_bytes_per_clock: Annotated[float, Field(gt=0)] | None = None
+    sm_bytes_per_clock: BytesPerClock | None = None
 
 
 def memory_op_time_s(

@@ -302,7 +302,7 @@ REFUSED = {
     "exchanges that never end": (
         {"communication.exposed_rate": 0},
         SpecError,
-        "communication.exposed_rate: input should be greater than 0, got 0",
+        "communication.exposed_rate: input should be greater than 0.0001, got 0",
     ),
     "a chip without FP8": ({"cluster.node.chip": "a100"}, SpecError, "a100: no 'fp8' tensor rate"),
     "a model without experts": (
