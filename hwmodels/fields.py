@@ -30,7 +30,7 @@ class Bounds:
     Attributes:
         low, high: ends, infinite where there is none; `low_open`, `high_open`: not the end itself.
         step: the field takes multiples of it, 1 for whole numbers; 0 for any number.
-        is_magnitude: the ends are only those of what any machine could be.
+        dimension: of a magnitude, whose ends are only those of what any machine could be.
     """
 
     low: float = -math.inf
@@ -38,7 +38,7 @@ class Bounds:
     low_open: bool = False
     high_open: bool = False
     step: float = 0.0
-    is_magnitude: bool = False
+    dimension: Dimension | None = None
 
     @property
     def whole(self) -> bool:
@@ -52,7 +52,7 @@ class Bounds:
         tenth of the way from the inner number to it is left out, or the last step.
         """
         high = self._limit(self.high, self.high_open, inner_high)
-        if self.is_magnitude and self.low > 0:
+        if self.dimension is not None and self.low > 0:
             return max(self.low, OPEN_END_SHARE * inner_low), high
         return -self._limit(-self.low, self.low_open, -inner_low), high
 
@@ -93,11 +93,12 @@ def bounds_of(spec: BaseModel, path: str) -> Bounds:
 def bounds_in(number: type, notes: Iterable[Any]) -> Bounds:
     """Return the bounds of an `int` or `float`, given what its annotations say, in their order."""
     found: dict[str, Any] = {"step": 1.0 if number is int else 0.0}
-    most = math.nan
+    dimension = None
     for note in notes:
         found |= _bound(note)
-        most = note.most if isinstance(note, Dimension) else most
-    return Bounds(**found, is_magnitude=found.get("high") == most)
+        dimension = note if isinstance(note, Dimension) else dimension
+    is_narrowed = dimension is not None and found["high"] < dimension.most
+    return Bounds(**found, dimension=None if is_narrowed else dimension)
 
 
 def with_numbers(spec: M, numbers: Mapping[str, float]) -> M:

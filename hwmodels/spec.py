@@ -20,12 +20,12 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hwmodels.document import Document, Source, covers
 from hwmodels.errors import SpecError, UnitError, UnknownPresetError, listed, shown, suggestion
 from hwmodels.nesting import DEPTH_MAX, check_depth
 from hwmodels.refusal import refusal
@@ -33,17 +33,6 @@ from hwmodels.units import read_alike
 
 M = TypeVar("M", bound=BaseModel)
 S = TypeVar("S", bound="Spec")
-
-
-class Source(BaseModel):
-    """Where one value comes from, and how sure it is; `p10`, `p90` in the value's base unit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    text: str
-    assumed: bool = False
-    p10: float | None = None
-    p90: float | None = None
 
 
 class Spec(BaseModel):
@@ -95,26 +84,6 @@ class Kinded(Spec):
         return found
 
 
-@dataclass(slots=True)
-class Document:
-    """Plain nested values, and the source of each by dotted path."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-    sources: dict[str, Source] = field(default_factory=dict)
-
-    def source_of(self, path: str) -> Source | None:
-        """Return the source of the nearest path at or above `path`, if any is given."""
-        while path not in self.sources:
-            if "." not in path:
-                return None
-            path = path.rpartition(".")[0]
-        return self.sources[path]
-
-    def forget(self, path: str) -> None:
-        """Drop the sources at and below `path`."""
-        self.sources = {p: s for p, s in self.sources.items() if not _covers(path, p)}
-
-
 class Catalogue(Generic[S]):
     """All presets of one kind: the TOML files of one folder, named by their stem."""
 
@@ -135,7 +104,9 @@ class Catalogue(Generic[S]):
         """
         if name not in self.names():
             raise UnknownPresetError(self.kind, str(name), self.names())
-        return read_document(self.spec, self.folder / f"{name}.toml")
+        document = read_document(self.spec, self.folder / f"{name}.toml")
+        document.given.clear()
+        return document
 
     def load(self, name: str) -> S:
         """Return preset `name` as a validated spec."""
@@ -156,6 +127,8 @@ def read_document(spec: type[Spec], path: Path) -> Document:
         raise SpecError(f"{path}: expected a TOML file, got bytes that are not UTF-8") from None
     except SpecError as error:
         raise SpecError(f"{path}: not TOML: {error}") from None
+    except ValueError as error:  # a null byte, half a character
+        raise SpecError(f"{path}: must be the name of a file, got {error}") from None
     try:
         document = expand(spec, raw)
     except SpecError as error:
@@ -196,11 +169,12 @@ def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
     _merge(document, spec, values, prefix="")
     leaves = [path for path, _ in _leaves(document.values)]
     for path in cited:
-        if not any(_covers(path, leaf) for leaf in leaves):
+        if not any(covers(path, leaf) for leaf in leaves):
             raise SpecError(f"{path}: has a source but no value{suggestion(path, leaves)}")
     document.sources |= {path: _recited(document, path, source) for path, source in cited.items()}
     # Spread to the leaves, so that a value restated by an heir does not keep its table's source.
     document.sources = {leaf: s for leaf in leaves if (s := document.source_of(leaf))}
+    document.given.add("")
     return document
 
 
@@ -219,6 +193,7 @@ def override(document: Document, spec: type[Spec], path: str, value: Any, origin
     if len(parents) >= DEPTH_MAX:
         raise SpecError(f"{path}: must have at most {DEPTH_MAX} keys, got {len(parents) + 1}")
     check_depth(value, path)
+    document.given.add(path)
     value = None if value == "none" else value
     owner: type[Spec] | None = spec
     target: Any = document.values
@@ -366,10 +341,6 @@ def _recited(document: Document, path: str, source: Source) -> Source:
 
 def _source(path: str, values: Mapping[str, Any]) -> Source:
     return validate(Source, values, f"source of {path}")
-
-
-def _covers(path: str, leaf: str) -> bool:
-    return leaf == path or leaf.startswith(f"{path}.")
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

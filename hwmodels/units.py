@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
 from hwmodels.errors import UnitError, shown
@@ -207,6 +207,19 @@ LEAST_SHARE = 1e-4
 
 Share = Annotated[float, Field(gt=LEAST_SHARE, le=1)]
 """What is achieved of a rate."""
+
+
+def _none_or_some(load: float) -> float:
+    """Refuse a load next to nothing, by which others could not be divided."""
+    if 0 < load < 1 / MOST_LOAD:
+        raise ValueError(f"must be 0, or from {1 / MOST_LOAD:g} to {MOST_LOAD:g}, got {load:g}")
+    return load
+
+
+MOST_LOAD = 1e6
+
+Load = Annotated[float, Field(ge=0, le=MOST_LOAD), AfterValidator(_none_or_some)]
+"""Of a rank, relative to others."""
 
 Parts = Annotated[int, Field(ge=1, le=4096)]
 """Like parts of one machine: GPUs of a node, SMs of a chip, ports of a switch."""

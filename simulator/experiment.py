@@ -5,22 +5,24 @@ be (`cluster.node.chip`). Everything that cannot be run is refused here or by th
 anything is priced.
 """
 
+import os
+from collections import Counter
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from hwmodels.cluster import ClusterSpec
+from hwmodels.document import Document, Source
 from hwmodels.errors import SpecError, shown
+from hwmodels.far_values import FarValue, far_values
 from hwmodels.fields import with_numbers
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.profile import KernelProfile
 from hwmodels.spec import (
     Catalogue,
-    Document,
-    Source,
     Spec,
     build,
     expand,
@@ -28,7 +30,7 @@ from hwmodels.spec import (
     read_document,
     read_toml,
 )
-from hwmodels.units import Experts, Parts, Seed, Share
+from hwmodels.units import Experts, Load, Parts, Seed, Share
 from simulator.network.links import Routing
 from workloads.batch import BatchSpec
 from workloads.model import ModelSpec
@@ -85,16 +87,6 @@ class CommunicationSpec(Spec):
     def combine_format(self) -> NumberFormat:
         """Format of combined tokens."""
         return WIRE_FORMATS[self.combine]
-
-
-def _none_or_some(load: float) -> float:
-    """Refuse a load next to nothing, by which others could not be divided."""
-    if 0 < load < 1e-6:
-        raise ValueError(f"must be 0, or from 1e-6 to 1e6, got {load:g}")
-    return load
-
-
-Load = Annotated[float, Field(ge=0, le=1e6), AfterValidator(_none_or_some)]
 
 
 class ExpertLoadSpec(Spec):
@@ -184,6 +176,14 @@ class RanksSpec(Spec):
     stragglers: tuple[StragglerSpec, ...] = ()
     seed: Seed = 0
 
+    @model_validator(mode="after")
+    def _a_part_is_slow_once(self) -> "RanksSpec":
+        named = Counter((each.gpu, each.part) for each in self.stragglers)
+        for (gpu, part), times in named.items():
+            if times > 1:
+                raise ValueError(f"stragglers: {part} of GPU {gpu} must be named once, got {times}")
+        return self
+
     @property
     def unlike(self) -> tuple[str, ...]:
         """What makes single ranks differ for good, so that folding would hide it."""
@@ -240,9 +240,10 @@ class Experiment(Spec):
             SpecError: the document is malformed.
         """
         path = Path(name_or_path)
-        if path.is_dir() or path.suffix == ".json":
+        # Unlike those of `Path` these hold for names that no file can have.
+        if os.path.isdir(path) or path.suffix == ".json":
             raise SpecError(f"{path}: expected the name of a preset or a TOML file")
-        if path.suffix == ".toml" or path.is_file():
+        if path.suffix == ".toml" or os.path.isfile(path):
             return cls.from_document(read_document(cls, path))
         return cls.from_document(EXPERIMENTS.document(str(name_or_path)))
 
@@ -254,7 +255,8 @@ class Experiment(Spec):
     @classmethod
     def from_document(cls, document: Document) -> "Experiment":
         """Validate a document and keep its sources."""
-        experiment = build(cls, document, str(document.values.get("name", "experiment")))
+        name = document.values.get("name")
+        experiment = build(cls, document, name if isinstance(name, str) else "experiment")
         experiment._document = document
         experiment._check()
         return experiment
@@ -265,7 +267,8 @@ class Experiment(Spec):
         Raises:
             SpecError: a path leads nowhere or a value does not fit.
         """
-        document = Document(deepcopy(self._document.values), dict(self._document.sources))
+        own = self._document
+        document = Document(deepcopy(own.values), dict(own.sources), set(own.given))
         for path, value in values.items():
             override(document, Experiment, path, value, origin)
         return Experiment.from_document(document)
@@ -287,6 +290,11 @@ class Experiment(Spec):
     def sources(self) -> dict[str, Source]:
         """Source of every value that has one, by dotted path."""
         return self._document.sources
+
+    @property
+    def far_values(self) -> tuple[FarValue, ...]:
+        """Values that no preset states, and that are far from those of every known part."""
+        return far_values(self, self._document)
 
     @property
     def unlike(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from simulator.experiment import Experiment
 from simulator.play.chunk import ChunkPlay, Engine, play_chunk
 from simulator.play.durations import Work, fill_durations
 from simulator.play.graph import Floats, Ints
+from simulator.price.finite import check_finite
 from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
 from simulator.ranks import chunk_loads, highest_load
 
@@ -103,4 +104,5 @@ def exchange_seconds(
         seconds[number] = pricer.exchanges.exchange_s(
             exchange, carrier, loads, nic_slowdown, nvlink_slowdown
         )
+    check_finite(seconds, lambda number: f"seconds of {blueprint.exchanges[number][1]}")
     return seconds

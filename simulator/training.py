@@ -16,6 +16,7 @@ from simulator.play.chunk import ChunkPlay, Engine
 from simulator.play.pipeline import Pipeline, RankTimes, rank_times
 from simulator.play.timeline import Timeline
 from simulator.price.collectives import ExchangePricer, link_rates, message_s
+from simulator.price.finite import check_finite
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import optimizer_seconds
 from simulator.price.segments import OpSeconds, SegmentPricer
@@ -109,7 +110,8 @@ def train(experiment: Experiment) -> TrainingRun:
     """Simulate one training step.
 
     Raises:
-        InfeasibleError: plan, layout, batch or memory cannot work.
+        InfeasibleError: plan, layout, batch or memory cannot work, there is too much to play, or a
+            price is not finite.
         OutOfRangeError: the profile lacks a kernel family.
     """
     plan = blueprint(experiment)
@@ -130,6 +132,8 @@ def train(experiment: Experiment) -> TrainingRun:
         pricer.exchanges.rates,
         experiment.cluster.node.gpus,
     )
+    check_finite([message], lambda _: "seconds of a pipeline message")
+    check_finite(optimizer.seconds(), lambda rank: f"optimizer seconds of pipeline rank {rank}")
     timeline = engine.play(plan.pipeline.timed(folded.chunk_s, message, optimizer.seconds()))
     explicit, shared = None, None
     if experiment.is_explicit:

@@ -183,7 +183,7 @@ def _quantities(z: Floats, each: SampledInput, bounds: Bounds) -> Floats:
 
 def _by_factors(each: SampledInput, bounds: Bounds) -> bool:
     """Return whether an input varies by factors: positive, and bounded by physics only."""
-    return each.p10 > 0 and bounds.is_magnitude
+    return each.p10 > 0 and bounds.dimension is not None
 
 
 def _chance_seed(seed: int, draw: int) -> int:

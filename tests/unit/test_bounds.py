@@ -14,7 +14,7 @@ from hwmodels.fields import bounds_in
 from hwmodels.nesting import DEPTH_MAX, check_depth
 from hwmodels.prices import PRICES
 from hwmodels.spec import Catalogue, Kinded, Spec
-from hwmodels.units import _DIMENSIONS, Bytes
+from hwmodels.units import _DIMENSIONS, BYTES, Bytes
 from simulator.experiment import EXPERIMENTS
 
 
@@ -134,5 +134,5 @@ def test_a_field_may_narrow_what_its_type_takes_and_is_no_magnitude_then() -> No
     narrow, wide = (
         bounds_in(float, Small.model_fields[name].metadata) for name in ("size", "other")
     )
-    assert (narrow.high, narrow.is_magnitude) == (64, False)
-    assert (wide.high, wide.is_magnitude) == (1e15, True)
+    assert (narrow.high, narrow.dimension) == (64, None)
+    assert (wide.high, wide.dimension) == (1e15, BYTES)

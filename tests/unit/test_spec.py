@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwmodels.document import Document, Source
 from hwmodels.errors import SpecError, UnitError, UnknownPresetError
 from hwmodels.spec import (
     Catalogue,
-    Document,
     Kinded,
-    Source,
     Spec,
     build,
     expand,
