@@ -22,7 +22,7 @@ def _several(faults: Any) -> Any:
     return (faults,) if isinstance(faults, str) else faults
 
 
-PLACES_MAX = 10**7
+PLACES_MAX = 2**21
 """GPUs, and NIC ports, of a cluster: each has a number in lists of all."""
 
 Faults = Annotated[tuple[FaultSpec, ...], BeforeValidator(_several)]

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hwmodels.document import Document, Source, covers
 from hwmodels.errors import SpecError, UnitError, UnknownPresetError, listed, shown, suggestion
-from hwmodels.nesting import DEPTH_MAX, check_depth
+from hwmodels.plain import DEPTH_MAX, check_plain
 from hwmodels.refusal import refusal
 from hwmodels.units import read_alike
 
@@ -157,7 +157,7 @@ def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
         SpecError: a convention is broken.
         UnknownPresetError: a base or a nested name is no preset.
     """
-    check_depth(raw)
+    check_plain(raw)
     values = dict(raw)
     document = Document()
     base = values.pop("base", None)
@@ -192,7 +192,7 @@ def override(document: Document, spec: type[Spec], path: str, value: Any, origin
     *parents, last = path.split(".")
     if len(parents) >= DEPTH_MAX:
         raise SpecError(f"{path}: must have at most {DEPTH_MAX} keys, got {len(parents) + 1}")
-    check_depth(value, path)
+    check_plain(value, path)
     document.given.add(path)
     value = None if value == "none" else value
     owner: type[Spec] | None = spec

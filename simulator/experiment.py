@@ -6,7 +6,6 @@ anything is priced.
 """
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -32,6 +31,7 @@ from hwmodels.spec import (
 )
 from hwmodels.units import Experts, Load, Parts, Seed, Share
 from simulator.network.links import Routing
+from simulator.stragglers import Stragglers
 from workloads.batch import BatchSpec
 from workloads.model import ModelSpec
 from workloads.parallel import ParallelPlan
@@ -133,20 +133,6 @@ class ExpertLoadSpec(Spec):
         return self
 
 
-class StragglerSpec(Spec):
-    """One GPU that is slower than the others.
-
-    Attributes:
-        gpu: its rank; `moesim` numbers GPUs pipeline rank by pipeline rank (`workloads.parallel`).
-        part: what of it is slow: its kernels, its NIC, or its NVLink.
-        slowdown: time / normal time.
-    """
-
-    gpu: Annotated[int, Field(ge=0, lt=10**9, strict=True)]
-    part: Literal["gpu", "nic", "nvlink"] = "gpu"
-    slowdown: Annotated[float, Field(ge=1, le=1000)]
-
-
 EngineName = Literal["array", "reference"]
 
 
@@ -173,16 +159,8 @@ class RanksSpec(Spec):
     draws: Annotated[int, Field(ge=1, le=1000, strict=True)] = 8
     gpu_speed_sigma: Annotated[float, Field(ge=0, le=0.3)] = 0.0
     jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    stragglers: tuple[StragglerSpec, ...] = ()
+    stragglers: Stragglers = ()
     seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _a_part_is_slow_once(self) -> "RanksSpec":
-        named = Counter((each.gpu, each.part) for each in self.stragglers)
-        for (gpu, part), times in named.items():
-            if times > 1:
-                raise ValueError(f"stragglers: {part} of GPU {gpu} must be named once, got {times}")
-        return self
 
     @property
     def unlike(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from hwmodels.document import Document, Source
 from hwmodels.errors import SpecError
-from hwmodels.nesting import check_depth
+from hwmodels.plain import check_plain
 from hwmodels.spec import Spec, validate
 from simulator.experiment import Experiment
 from simulator.tell.draws import Track, kept, play_draws, samples
@@ -151,7 +151,7 @@ class Result(Spec):
             values = json.loads(text)
         except (ValueError, RecursionError) as error:  # JSONDecodeError is a ValueError
             raise SpecError(f"{name}: not JSON: {str(error).partition(';')[0]}") from None
-        check_depth(values, name)
+        check_plain(values, name)
         return validate(cls, values, name)
 
     @classmethod

@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from hwmodels.errors import SpecError
 from hwmodels.fields import bounds_in
-from hwmodels.nesting import DEPTH_MAX, check_depth
+from hwmodels.plain import DEPTH_MAX, check_plain
 from hwmodels.prices import PRICES
 from hwmodels.spec import Catalogue, Kinded, Spec
 from hwmodels.units import _DIMENSIONS, BYTES, Bytes
@@ -113,15 +113,22 @@ def test_depth_is_told_without_recursion(container: Any) -> None:
     values: Any = 1
     for _ in range(DEPTH_MAX):
         values = container(values)
-    check_depth(values)
+    check_plain(values)
     with pytest.raises(SpecError, match=rf"^x: must be nested at most {DEPTH_MAX} levels deep"):
-        check_depth(container(values), "x")
+        check_plain(container(values), "x")
     for _ in range(10**5):
         values = container(values)
     with pytest.raises(SpecError, match="levels deep"):
-        check_depth(values)
+        check_plain(values)
     while values != 1:  # taken apart by hand: Python itself would recurse
         values = next(iter(values.values() if isinstance(values, dict) else values))
+
+
+@pytest.mark.parametrize("values", ["a\udcff", {"a": ["\ud800"]}, {"\udfff": 1}])
+def test_text_that_no_file_could_hold_is_refused(values: Any) -> None:
+    with pytest.raises(SpecError, match=r"^x: text must be Unicode, got '.*ud[8cf]"):
+        check_plain(values, "x")
+    check_plain({"µ": ["𝛼", "\n", "\ue000"]})
 
 
 def test_a_field_may_narrow_what_its_type_takes_and_is_no_magnitude_then() -> None:

@@ -299,6 +299,11 @@ REFUSED = {
         SpecError,
         "ranks.stragglers.0.part: input should be 'gpu', 'nic' or 'nvlink', got 'hbm'",
     ),
+    "a part that stands still": (
+        {"ranks.stragglers": [{"gpu": 3, "slowdown": 1000}] * 3},
+        SpecError,
+        "ranks.stragglers: gpu of GPU 3: must be at most 1e+06 times as slow, got more",
+    ),
     "exchanges that never end": (
         {"communication.exposed_rate": 0},
         SpecError,
