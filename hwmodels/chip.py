@@ -8,7 +8,15 @@ from pydantic import Field, model_validator
 from hwmodels.errors import SpecError, suggestion
 from hwmodels.formats import FORMATS
 from hwmodels.spec import Catalogue, Spec
-from hwmodels.units import Bytes, BytesPerSecond, FlopsPerSecond, Hertz, Watts
+from hwmodels.units import (
+    Bytes,
+    BytesPerClock,
+    BytesPerSecond,
+    FlopsPerSecond,
+    Hertz,
+    Parts,
+    Watts,
+)
 
 Generation = Literal["ampere", "hopper", "blackwell"]
 
@@ -43,14 +51,14 @@ class ChipSpec(Spec):
 
     name: str
     generation: Generation
-    sms: Annotated[int, Field(ge=1, le=4096)]
+    sms: Parts
     peak_clock_hz: Hertz
     tensor: dict[str, FlopsPerSecond]
     vector_flops_per_s: FlopsPerSecond
     hbm_capacity_bytes: Bytes
     hbm_bytes_per_s: BytesPerSecond
     l2_bytes: Bytes
-    shared_memory_bytes_per_clock: Annotated[float, Field(gt=0)] = 128.0
+    shared_memory_bytes_per_clock: BytesPerClock = 128.0
     mma_rows: Literal[16, 64, 128]
     nvlink_bytes_per_s: BytesPerSecond
     tdp_w: Watts

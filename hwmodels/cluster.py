@@ -22,6 +22,9 @@ def _several(faults: Any) -> Any:
     return (faults,) if isinstance(faults, str) else faults
 
 
+PLACES_MAX = 2**21
+"""GPUs, and NIC ports, of a cluster: each has a number in lists of all."""
+
 Faults = Annotated[tuple[FaultSpec, ...], BeforeValidator(_several)]
 
 
@@ -40,6 +43,12 @@ class ClusterSpec(Spec):
 
     @model_validator(mode="after")
     def _fabric_fits_the_nodes(self) -> "ClusterSpec":
+        widest = max(self.node.gpus, self.node.ports)
+        if self.nodes * widest > PLACES_MAX:
+            raise InfeasibleError(
+                f"nodes: at most {PLACES_MAX // widest:,} of {self.node.gpus} GPUs and "
+                f"{self.node.ports} NIC ports each, got {self.nodes:,}"
+            )
         self.fabric.check_nodes(self.nodes, self.node.ports)
         if (
             isinstance(self.fabric, SwitchedFabric)

@@ -11,17 +11,31 @@
       MachineError                  exit 3: this machine lacks something (no GPU, no PyTorch)
       DeadlockError (RuntimeError)  exit 1: a task graph cannot finish; names what waits for what
 
-A message is one line and says where, what was given and what is allowed.
+A message is one line and says where, what was given and what is allowed. Whatever is put into it,
+it holds on one line of a terminal log: `MoesimError` escapes line breaks and cuts what is too long.
 """
 
 import difflib
+import itertools
 from collections.abc import Iterable
+
+MESSAGE_CHARACTERS = 280
+"""Longest message; with the name of the program before it, still below 300."""
+
+VALUE_CHARACTERS = 80
+"""Longest value, key or word in a message."""
+
+LISTED_CHARACTERS = 120
+"""Longest list of known names in a message."""
 
 
 class MoesimError(Exception):
     """Root of the tree; `exit_code` is what the command line returns."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class InputError(MoesimError, ValueError):
@@ -43,7 +57,7 @@ class UnknownPresetError(InputError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
-        super().__init__(f"{kind} {name!r}: unknown preset{suggestion(name, self.known)}")
+        super().__init__(f"{kind} {shown(name)}: unknown preset{suggestion(name, self.known)}")
 
 
 class InfeasibleError(InputError):
@@ -71,7 +85,49 @@ class DeadlockError(MoesimError, RuntimeError):
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` or `; known: ...` to close a message about a wrong word."""
     known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    is_word = len(word) <= VALUE_CHARACTERS
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5) if is_word else []
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
+    return f"; known: {listed(known)}" if known else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return `a, b, c`, or as many of the names as a message has room for: `a, b and 12 more`."""
+    names = list(names)
+    text = ", ".join(names)
+    if len(text) <= LISTED_CHARACTERS:
+        return text
+    ends = itertools.accumulate(len(name) + 2 for name in names)
+    fit = max(1, sum(end <= LISTED_CHARACTERS for end in ends))
+    return f"{', '.join(names[:fit])} and {len(names) - fit} more"
+
+
+def shown(value: object) -> str:
+    """Return `repr(value)` as it goes into a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"{type(value).__name__} nested too deeply"
+    except ValueError:  # Python writes no integers of thousands of digits
+        text = f"{type(value).__name__} of too many digits"
+    return _cut(text, VALUE_CHARACTERS)
+
+
+def one_line(text: str) -> str:
+    """Return text on one line and short: control characters escaped, the middle cut out.
+
+    What is wrong stands at the beginning of a message and what is allowed at its end.
+    """
+    short = _cut(text, MESSAGE_CHARACTERS)
+    if not short.isprintable():
+        escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
+        short = _cut("".join(escaped), MESSAGE_CHARACTERS)
+    return short
+
+
+def _cut(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    tail = longest // 3
+    return f"{text[: longest - tail - 3]}...{text[-tail:]}"

@@ -21,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_serializer, model_validator
 
-from hwmodels.errors import InfeasibleError, SpecError
+from hwmodels.errors import InfeasibleError, SpecError, shown
 from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Spec
+from hwmodels.units import LEAST_SHARE
 
 PLACES = {
     "node": ("node",),
@@ -50,7 +51,7 @@ class FaultSpec(Spec):
     """
 
     kind: str
-    place: tuple[int, ...]
+    place: tuple[Annotated[int, Field(ge=0, lt=10**9)], ...]
     rate_left: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="before")
@@ -63,7 +64,7 @@ class FaultSpec(Spec):
         place = tuple(int(number) for number in match[2].split(".")) if match else ()
         if match is None or len(place) != len(PLACES.get(kind, ())):
             raise SpecError(
-                f"must be one of {_ALLOWED}, or that and =RATE_LEFT, got {_shown(written)}"
+                f"must be one of {_ALLOWED}, or that and =RATE_LEFT, got {shown(written)}"
             )
         return {"kind": kind, "place": place, "rate_left": _rate_left(match[3], written)}
 
@@ -156,11 +157,8 @@ def _rate_left(text: str | None, written: str) -> float:
         rate = float(text)
     except ValueError:
         rate = math.nan
-    if not 0 <= rate < 1:
-        raise SpecError(f"share left must be at least 0 and below 1, got {_shown(written)}")
+    if not (rate == 0 or LEAST_SHARE <= rate < 1):
+        raise SpecError(
+            f"share left must be 0, or at least {LEAST_SHARE:g} and below 1, got {shown(written)}"
+        )
     return rate
-
-
-def _shown(written: Any) -> str:
-    text = repr(written)
-    return text if len(text) <= 80 else f"{text[:77]}..."

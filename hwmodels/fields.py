@@ -6,15 +6,16 @@ The path descends through specs and open tables alike: `gemm.bf16.sustained_frac
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from hwmodels.errors import SpecError
+from hwmodels.errors import SpecError, shown
 from hwmodels.spec import validate
+from hwmodels.units import Dimension
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -29,6 +30,7 @@ class Bounds:
     Attributes:
         low, high: ends, infinite where there is none; `low_open`, `high_open`: not the end itself.
         step: the field takes multiples of it, 1 for whole numbers; 0 for any number.
+        dimension: of a magnitude, whose ends are only those of what any machine could be.
     """
 
     low: float = -math.inf
@@ -36,6 +38,7 @@ class Bounds:
     low_open: bool = False
     high_open: bool = False
     step: float = 0.0
+    dimension: Dimension | None = None
 
     @property
     def whole(self) -> bool:
@@ -45,13 +48,13 @@ class Bounds:
     def limits(self, inner_low: float, inner_high: float) -> tuple[float, float]:
         """Return the least and the largest number to use, given two that are allowed.
 
-        An end that is not allowed (a rate of zero) is kept away from: the last tenth of the way
-        from the inner number to it is left out, or the last step.
+        An end that is not allowed, or next to nothing (the least rate), is kept away from: the last
+        tenth of the way from the inner number to it is left out, or the last step.
         """
-        return (
-            -self._limit(-self.low, self.low_open, -inner_low),
-            self._limit(self.high, self.high_open, inner_high),
-        )
+        high = self._limit(self.high, self.high_open, inner_high)
+        if self.dimension is not None and self.low > 0:
+            return max(self.low, OPEN_END_SHARE * inner_low), high
+        return -self._limit(-self.low, self.low_open, -inner_low), high
 
     def _limit(self, high: float, is_open: bool, inner: float) -> float:
         if math.isinf(high):
@@ -83,11 +86,19 @@ def bounds_of(spec: BaseModel, path: str) -> Bounds:
         else:
             raise SpecError(f"{path}: no such value")
     if annotation not in (int, float):
-        raise SpecError(f"{path}: is not a field of free numbers, got {owner!r}")
-    found: dict[str, Any] = {"step": 1.0 if annotation is int else 0.0}
+        raise SpecError(f"{path}: is not a field of free numbers, got {shown(owner)}")
+    return bounds_in(annotation, notes)
+
+
+def bounds_in(number: type, notes: Iterable[Any]) -> Bounds:
+    """Return the bounds of an `int` or `float`, given what its annotations say, in their order."""
+    found: dict[str, Any] = {"step": 1.0 if number is int else 0.0}
+    dimension = None
     for note in notes:
         found |= _bound(note)
-    return Bounds(**found)
+        dimension = note if isinstance(note, Dimension) else dimension
+    is_narrowed = dimension is not None and found["high"] < dimension.most
+    return Bounds(**found, dimension=None if is_narrowed else dimension)
 
 
 def with_numbers(spec: M, numbers: Mapping[str, float]) -> M:

@@ -16,7 +16,7 @@ from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics.clos import Clos
 from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Catalogue, Spec
-from hwmodels.units import Bytes, BytesPerSecond, Seconds
+from hwmodels.units import Bytes, BytesPerSecond, Parts, Seconds
 
 
 class ScaleUpSpec(Spec):
@@ -32,7 +32,7 @@ class ScaleUpSpec(Spec):
 
     kind: Literal["nvlink"]
     switched: bool
-    switches: Annotated[int, Field(ge=1, le=4096)] | None = None
+    switches: Parts | None = None
     link_bytes_per_s: BytesPerSecond | None = None
     latency_s: Seconds
 
@@ -67,10 +67,10 @@ class NodeSpec(Spec):
     """
 
     name: str
-    gpus: Annotated[int, Field(ge=1, le=4096)]
+    gpus: Parts
     chip: ChipSpec
     scale_up: ScaleUpSpec
-    nics: Annotated[int, Field(ge=1, le=4096)]
+    nics: Parts
     nic: NicSpec
     pcie_bytes_per_s: BytesPerSecond
     host: HostSpec

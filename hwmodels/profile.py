@@ -1,7 +1,7 @@
 """What kernels achieve on one chip with one library, and which library moves bytes between them."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -47,7 +47,7 @@ class KernelProfile(Spec):
     memory: dict[str, MemoryParameters]
     interference: dict[str, Slowdown]
     communication: LibrarySpec
-    errors: dict[str, float] = Field(default_factory=dict)
+    errors: dict[str, Annotated[float, Field(ge=-1, le=1e6)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _families_are_the_same_everywhere(self) -> "KernelProfile":

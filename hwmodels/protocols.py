@@ -12,20 +12,15 @@ B is the NVLink of one GPU, one direction; steps and bytes follow from the algor
 and NICs reach `nic_efficiency` of their rate.
 """
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from hwmodels.spec import Spec
-from hwmodels.units import BytesPerSecond, Seconds
+from hwmodels.units import BytesPerSecond, Seconds, Share
 
 Algorithm = Literal[
     "ring", "tree", "hierarchical", "in-network", "pairwise", "one-shot", "two-shot"
 ]
 """`in-network`: the NVLink switch reduces and multicasts (NVLS)."""
-
-Efficiency = Annotated[float, Field(gt=0, le=1)]
-"""Share of a link's datasheet rate, one direction."""
 
 
 class Protocol(Spec):
@@ -48,6 +43,6 @@ class Protocol(Spec):
     launch_s: Seconds
     step_s: Seconds
     hop_s: Seconds | None = None
-    nvlink_efficiency: Efficiency
-    nic_efficiency: Efficiency | None = None
+    nvlink_efficiency: Share
+    nic_efficiency: Share | None = None
     own_bytes_per_s: BytesPerSecond | None = None

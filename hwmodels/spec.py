@@ -19,29 +19,20 @@ import inspect
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hwmodels.errors import SpecError, UnitError, UnknownPresetError, suggestion
+from hwmodels.document import Document, Source, covers
+from hwmodels.errors import SpecError, UnitError, UnknownPresetError, listed, shown, suggestion
+from hwmodels.plain import DEPTH_MAX, check_plain
+from hwmodels.refusal import refusal
 from hwmodels.units import read_alike
 
 M = TypeVar("M", bound=BaseModel)
 S = TypeVar("S", bound="Spec")
-
-
-class Source(BaseModel):
-    """Where one value comes from, and how sure it is; `p10`, `p90` in the value's base unit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    text: str
-    assumed: bool = False
-    p10: float | None = None
-    p90: float | None = None
 
 
 class Spec(BaseModel):
@@ -93,26 +84,6 @@ class Kinded(Spec):
         return found
 
 
-@dataclass(slots=True)
-class Document:
-    """Plain nested values, and the source of each by dotted path."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-    sources: dict[str, Source] = field(default_factory=dict)
-
-    def source_of(self, path: str) -> Source | None:
-        """Return the source of the nearest path at or above `path`, if any is given."""
-        while path not in self.sources:
-            if "." not in path:
-                return None
-            path = path.rpartition(".")[0]
-        return self.sources[path]
-
-    def forget(self, path: str) -> None:
-        """Drop the sources at and below `path`."""
-        self.sources = {p: s for p, s in self.sources.items() if not _covers(path, p)}
-
-
 class Catalogue(Generic[S]):
     """All presets of one kind: the TOML files of one folder, named by their stem."""
 
@@ -133,7 +104,9 @@ class Catalogue(Generic[S]):
         """
         if name not in self.names():
             raise UnknownPresetError(self.kind, str(name), self.names())
-        return read_document(self.spec, self.folder / f"{name}.toml")
+        document = read_document(self.spec, self.folder / f"{name}.toml")
+        document.given.clear()
+        return document
 
     def load(self, name: str) -> S:
         """Return preset `name` as a validated spec."""
@@ -147,13 +120,15 @@ def read_document(spec: type[Spec], path: Path) -> Document:
         SpecError: the file cannot be read or parsed, or breaks the conventions.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        raw = read_toml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SpecError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: expected a TOML file, got bytes that are not UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except SpecError as error:
         raise SpecError(f"{path}: not TOML: {error}") from None
+    except ValueError as error:  # a null byte, half a character
+        raise SpecError(f"{path}: must be the name of a file, got {error}") from None
     try:
         document = expand(spec, raw)
     except SpecError as error:
@@ -163,6 +138,18 @@ def read_document(spec: type[Spec], path: Path) -> Document:
     return document
 
 
+def read_toml(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        SpecError: it is none, is nested too deeply, or has an integer of thousands of digits.
+    """
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+        raise SpecError(str(error).partition(";")[0]) from None
+
+
 def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
     """Turn a raw mapping into a document: base merged, preset names and valued tables unfolded.
 
@@ -170,6 +157,7 @@ def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
         SpecError: a convention is broken.
         UnknownPresetError: a base or a nested name is no preset.
     """
+    check_plain(raw)
     values = dict(raw)
     document = Document()
     base = values.pop("base", None)
@@ -181,11 +169,12 @@ def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
     _merge(document, spec, values, prefix="")
     leaves = [path for path, _ in _leaves(document.values)]
     for path in cited:
-        if not any(_covers(path, leaf) for leaf in leaves):
+        if not any(covers(path, leaf) for leaf in leaves):
             raise SpecError(f"{path}: has a source but no value{suggestion(path, leaves)}")
     document.sources |= {path: _recited(document, path, source) for path, source in cited.items()}
     # Spread to the leaves, so that a value restated by an heir does not keep its table's source.
     document.sources = {leaf: s for leaf in leaves if (s := document.source_of(leaf))}
+    document.given.add("")
     return document
 
 
@@ -201,6 +190,10 @@ def override(document: Document, spec: type[Spec], path: str, value: Any, origin
         UnknownPresetError: the value names no preset of that kind.
     """
     *parents, last = path.split(".")
+    if len(parents) >= DEPTH_MAX:
+        raise SpecError(f"{path}: must have at most {DEPTH_MAX} keys, got {len(parents) + 1}")
+    check_plain(value, path)
+    document.given.add(path)
     value = None if value == "none" else value
     owner: type[Spec] | None = spec
     target: Any = document.values
@@ -242,7 +235,8 @@ def validate(spec: type[M], values: Any, name: str = "") -> M:
     try:
         return spec.model_validate(values)
     except ValidationError as error:
-        raise SpecError(_one_line(error, spec, values, name)) from None
+        line = refusal(error, name, lambda path: _keys_at(spec, values, path))
+        raise SpecError(line) from None
 
 
 def field_spec(spec: type[BaseModel] | None, key: str) -> type[Spec] | None:
@@ -309,11 +303,11 @@ def _valued_source(path: str, table: Mapping[str, Any]) -> Source:
     if unknown or ("source" in table) == ("assumed" in table):
         raise SpecError(
             f"{path}: a table with 'value' takes one of 'source' and 'assumed', and 'p10', 'p90'; "
-            f"got {', '.join(sorted(table))}"
+            f"got {listed(sorted(table))}"
         )
     text = table.get("source", table.get("assumed"))
     if ("p10" in table) != ("p90" in table):
-        raise SpecError(f"{path}: 'p10' and 'p90' come together; got {', '.join(sorted(table))}")
+        raise SpecError(f"{path}: 'p10' and 'p90' come together; got {listed(sorted(table))}")
     if "p10" not in table:
         return _source(path, {"text": text, "assumed": "assumed" in table})
     try:
@@ -331,7 +325,7 @@ def _citations(values: dict[str, Any]) -> dict[str, Source]:
     for table in ("sources", "assumed"):
         notes = values.pop(table, {})
         if not isinstance(notes, Mapping):
-            raise SpecError(f"{table}: must be a table of path = 'text', got {notes!r}")
+            raise SpecError(f"{table}: must be a table of path = 'text', got {shown(notes)}")
         for path, text in _leaves(notes):
             if path in cited:
                 raise SpecError(f"{path}: is in [sources] and in [assumed]; allowed is one")
@@ -349,10 +343,6 @@ def _source(path: str, values: Mapping[str, Any]) -> Source:
     return validate(Source, values, f"source of {path}")
 
 
-def _covers(path: str, leaf: str) -> bool:
-    return leaf == path or leaf.startswith(f"{path}.")
-
-
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted path, value) of all that is not a table."""
     for key, value in values.items():
@@ -365,30 +355,11 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def _check_key(owner: type[Spec] | None, key: str, path: str) -> None:
     """Refuse a key the owner cannot have; open tables have no owner and are left to `build`."""
     if owner is not None and key not in owner.model_fields:
-        raise SpecError(f"{path}: unknown key {key!r}{suggestion(key, owner.model_fields)}")
+        near = suggestion(key, owner.model_fields)
+        raise SpecError(f"{path}: unknown key {shown(key)}{near}")
 
 
-def _one_line(error: ValidationError, spec: type[BaseModel], values: Any, name: str) -> str:
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"]]
-    reason = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        reason = f"unknown key{suggestion(where[-1], _keys_at(spec, values, where[:-1]))}"
-    elif first["type"] == "missing":
-        reason = "missing"
-    elif first["type"] in ("model_type", "model_attributes_type"):
-        keys = ", ".join(_keys_at(spec, values, where))
-        reason = f"is a table with keys {keys}, got {first['input']!r}"
-    elif first["type"] in ("int_parsing", "int_type", "int_from_float"):
-        reason = f"must be a whole number, got {first['input']!r}"
-    elif first["type"] != "value_error":  # those are ours and say what they got
-        shown = repr(first["input"])
-        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        reason = f"{reason[:1].lower()}{reason[1:]}, got {shown}"
-    return ": ".join(part for part in (name, ".".join(where), reason) if part)
-
-
-def _keys_at(spec: type[BaseModel], values: Any, path: list[str]) -> tuple[str, ...]:
+def _keys_at(spec: type[BaseModel], values: Any, path: Sequence[str]) -> tuple[str, ...]:
     """Return the keys allowed at `path` of `values`, none where that is not a spec."""
     current: type[BaseModel] | None = spec
     for key in path:

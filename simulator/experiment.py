@@ -5,7 +5,7 @@ be (`cluster.node.chip`). Everything that cannot be run is refused here or by th
 anything is priced.
 """
 
-import tomllib
+import os
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -14,12 +14,24 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from hwmodels.cluster import ClusterSpec
-from hwmodels.errors import SpecError
+from hwmodels.document import Document, Source
+from hwmodels.errors import SpecError, shown
+from hwmodels.far_values import FarValue, far_values
 from hwmodels.fields import with_numbers
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.profile import KernelProfile
-from hwmodels.spec import Catalogue, Document, Source, Spec, build, expand, override, read_document
+from hwmodels.spec import (
+    Catalogue,
+    Spec,
+    build,
+    expand,
+    override,
+    read_document,
+    read_toml,
+)
+from hwmodels.units import Experts, Load, Parts, Seed, Share
 from simulator.network.links import Routing
+from simulator.stragglers import Stragglers
 from workloads.batch import BatchSpec
 from workloads.model import ModelSpec
 from workloads.parallel import ParallelPlan
@@ -57,12 +69,12 @@ class CommunicationSpec(Spec):
             hashes begins with `ranks.seed`.
     """
 
-    sms: Annotated[int, Field(ge=1)] = 20
+    sms: Parts = 20
     lent_sms: Annotated[float, Field(ge=0, le=1)] = 0.0
     dispatch: Literal["fp8"] = "fp8"
     combine: Literal["bf16"] = "bf16"
-    routed_nodes_max: Annotated[int, Field(ge=1)] | None = None
-    exposed_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    routed_nodes_max: Experts | None = None
+    exposed_rate: Share = 1.0
     nics: Literal["separate", "shared"] = "separate"
     routing: Routing = "adaptive"
 
@@ -98,7 +110,7 @@ class ExpertLoadSpec(Spec):
     sigma: Annotated[float, Field(ge=0, le=1)] = 0.0
     exponent: Annotated[float, Field(ge=0, le=3)] = 0.0
     correlation: Annotated[float, Field(ge=0, le=1)] = 0.0
-    loads: tuple[tuple[Annotated[float, Field(ge=0, le=1e6)], ...], ...] = ()
+    loads: tuple[tuple[Load, ...], ...] = ()
 
     @property
     def is_drawn(self) -> bool:
@@ -123,20 +135,6 @@ class ExpertLoadSpec(Spec):
             if not any(row):
                 raise ValueError(f"loads: rows must have a load above 0, got none in row {number}")
         return self
-
-
-class StragglerSpec(Spec):
-    """One GPU that is slower than the others.
-
-    Attributes:
-        gpu: its rank; `moesim` numbers GPUs pipeline rank by pipeline rank (`workloads.parallel`).
-        part: what of it is slow: its kernels, its NIC, or its NVLink.
-        slowdown: time / normal time.
-    """
-
-    gpu: Annotated[int, Field(ge=0, strict=True)]
-    part: Literal["gpu", "nic", "nvlink"] = "gpu"
-    slowdown: Annotated[float, Field(ge=1, le=1000)]
 
 
 EngineName = Literal["array", "reference"]
@@ -165,8 +163,8 @@ class RanksSpec(Spec):
     draws: Annotated[int, Field(ge=1, le=1000, strict=True)] = 8
     gpu_speed_sigma: Annotated[float, Field(ge=0, le=0.3)] = 0.0
     jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    stragglers: tuple[StragglerSpec, ...] = ()
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    stragglers: Stragglers = ()
+    seed: Seed = 0
 
     @property
     def unlike(self) -> tuple[str, ...]:
@@ -196,7 +194,7 @@ class UncertaintySpec(Spec):
     """
 
     draws: Annotated[int, Field(ge=0, le=100_000, strict=True)] = 0
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    seed: Seed = 0
 
 
 class Experiment(Spec):
@@ -224,9 +222,10 @@ class Experiment(Spec):
             SpecError: the document is malformed.
         """
         path = Path(name_or_path)
-        if path.is_dir() or path.suffix == ".json":
+        # Unlike those of `Path` these hold for names that no file can have.
+        if os.path.isdir(path) or path.suffix == ".json":
             raise SpecError(f"{path}: expected the name of a preset or a TOML file")
-        if path.suffix == ".toml" or path.is_file():
+        if path.suffix == ".toml" or os.path.isfile(path):
             return cls.from_document(read_document(cls, path))
         return cls.from_document(EXPERIMENTS.document(str(name_or_path)))
 
@@ -238,7 +237,8 @@ class Experiment(Spec):
     @classmethod
     def from_document(cls, document: Document) -> "Experiment":
         """Validate a document and keep its sources."""
-        experiment = build(cls, document, str(document.values.get("name", "experiment")))
+        name = document.values.get("name")
+        experiment = build(cls, document, name if isinstance(name, str) else "experiment")
         experiment._document = document
         experiment._check()
         return experiment
@@ -249,7 +249,8 @@ class Experiment(Spec):
         Raises:
             SpecError: a path leads nowhere or a value does not fit.
         """
-        document = Document(deepcopy(self._document.values), dict(self._document.sources))
+        own = self._document
+        document = Document(deepcopy(own.values), dict(own.sources), set(own.given))
         for path, value in values.items():
             override(document, Experiment, path, value, origin)
         return Experiment.from_document(document)
@@ -271,6 +272,11 @@ class Experiment(Spec):
     def sources(self) -> dict[str, Source]:
         """Source of every value that has one, by dotted path."""
         return self._document.sources
+
+    @property
+    def far_values(self) -> tuple[FarValue, ...]:
+        """Values that no preset states, and that are far from those of every known part."""
+        return far_values(self, self._document)
 
     @property
     def unlike(self) -> tuple[str, ...]:
@@ -384,8 +390,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise SpecError(f"--set {text!r}: expected KEY=VALUE, such as cluster.fabric.planes=4")
+        raise SpecError(f"--set {shown(text)}: expected KEY=VALUE, such as cluster.fabric.planes=4")
     try:
-        return path.strip(), tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        return path.strip(), read_toml(f"value = {value}")["value"]
+    except SpecError:
         return path.strip(), value.strip()

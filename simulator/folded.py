@@ -21,6 +21,7 @@ from simulator.play.durations import Work, fill_durations
 from simulator.play.graph import Floats, Ints, Mask
 from simulator.play.order import ready_s
 from simulator.play.timeline import Timeline
+from simulator.price.finite import check_finite
 from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
 from simulator.ranks import chunk_loads, highest_load
 
@@ -162,4 +163,5 @@ def exchange_seconds(
         seconds[number] = pricer.exchanges.exchange_s(
             exchange, carrier, loads, nic_slowdown, nvlink_slowdown, layout
         )
+    check_finite(seconds, lambda number: f"seconds of {blueprint.exchanges[number][1]}")
     return seconds

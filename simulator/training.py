@@ -8,6 +8,7 @@ import numpy as np
 from simulator.blueprint import Blueprint, ChunkKey, blueprint
 from simulator.experiment import EngineName, Experiment
 from simulator.explicit import ExplicitPlay, play_explicit
+from simulator.extent import check_extent
 from simulator.fabric_slowdowns import FabricSlowdowns, fabric_slowdowns
 from simulator.folded import FoldedPlay, play_folded
 from simulator.play import array, reference
@@ -15,6 +16,7 @@ from simulator.play.chunk import ChunkPlay, Engine
 from simulator.play.pipeline import Pipeline, RankTimes, rank_times
 from simulator.play.timeline import Timeline
 from simulator.price.collectives import ExchangePricer, link_rates, message_s
+from simulator.price.finite import check_finite
 from simulator.price.group_ports import GroupPorts
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import optimizer_seconds
@@ -108,11 +110,13 @@ def train(experiment: Experiment) -> TrainingRun:
     """Simulate one training step.
 
     Raises:
-        InfeasibleError: plan, layout, batch or memory cannot work.
+        InfeasibleError: plan, layout, batch or memory cannot work, there is too much to play, or a
+            price is not finite.
         OutOfRangeError: the profile lacks a kernel family.
     """
     plan = blueprint(experiment)
     check_memory(plan.workload.memory_bytes, experiment.cluster.node.chip.hbm_capacity_bytes)
+    check_extent(experiment, plan)
     fabric = fabric_slowdowns(experiment, plan)
     unlike = fabric if experiment.unlike_links else None
     pricer = _pricer(experiment, plan.workload, fabric if unlike is None else None)
@@ -129,6 +133,8 @@ def train(experiment: Experiment) -> TrainingRun:
         KernelPricer(chip, experiment.profile, chip.sms),
         pricer.exchanges.rates,
     )
+    check_finite(message.ravel(), lambda _: "seconds of a pipeline message")
+    check_finite(optimizer.seconds(), lambda rank: f"optimizer seconds of pipeline rank {rank}")
     slowest = plan.pipeline.links.of_messages(message.max(axis=2))
     timeline = folded.play(engine, slowest, optimizer.seconds())
     explicit, shared = None, None

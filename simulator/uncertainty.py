@@ -18,7 +18,6 @@ another input leaves the draws of the rest alone. What a run draws by itself, su
 gets another seed in each draw.
 """
 
-import math
 import zlib
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -183,8 +182,8 @@ def _quantities(z: Floats, each: SampledInput, bounds: Bounds) -> Floats:
 
 
 def _by_factors(each: SampledInput, bounds: Bounds) -> bool:
-    """Return whether an input varies by factors: positive, and bounded by nothing but zero."""
-    return each.p10 > 0 and bounds.low == 0 and math.isinf(bounds.high) and not bounds.whole
+    """Return whether an input varies by factors: positive, and bounded by physics only."""
+    return each.p10 > 0 and bounds.dimension is not None
 
 
 def _chance_seed(seed: int, draw: int) -> int:

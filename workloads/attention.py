@@ -1,18 +1,15 @@
 """Attention blocks as shapes: latent (MLA) and grouped-query (GQA), with their closed forms.
 
 Training runs the multi-head form of MLA (keys and values expanded per head); the absorbed form,
-which works on the latent itself, belongs to decoding. Counting conventions: `projections` are
+which works on the latent itself, belongs to decoding. Widthing conventions: `projections` are
 the weights of the GEMMs, `vectors` are norm weights and biases.
 """
 
 from abc import abstractmethod
-from typing import Annotated, Literal, NamedTuple
-
-from pydantic import Field
+from typing import Literal, NamedTuple
 
 from hwmodels.spec import Kinded
-
-Count = Annotated[int, Field(ge=1, strict=True)]
+from hwmodels.units import Width
 
 
 class AttentionCore(NamedTuple):
@@ -27,7 +24,7 @@ class AttentionCore(NamedTuple):
 class AttentionSpec(Kinded):
     """One attention block, `kind` = `mla` or `gqa`; `heads` are query heads."""
 
-    heads: Count
+    heads: Width
 
     @property
     @abstractmethod
@@ -69,11 +66,11 @@ class MLASpec(AttentionSpec):
     """
 
     kind: Literal["mla"] = "mla"
-    q_lora_rank: Count | None = None
-    kv_lora_rank: Count
-    d_nope: Count
-    d_rope: Count
-    d_v: Count
+    q_lora_rank: Width | None = None
+    kv_lora_rank: Width
+    d_nope: Width
+    d_rope: Width
+    d_v: Width
 
     @property
     def core(self) -> AttentionCore:
@@ -109,8 +106,8 @@ class GQASpec(AttentionSpec):
     """
 
     kind: Literal["gqa"] = "gqa"
-    kv_heads: Count
-    d_head: Count
+    kv_heads: Width
+    d_head: Width
     qkv_bias: bool = False
 
     @property

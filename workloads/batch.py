@@ -1,13 +1,8 @@
 """How much one training step computes: sequences, their length, and the micro-batch."""
 
-from typing import Annotated
-
-from pydantic import Field
-
 from hwmodels.errors import InfeasibleError
 from hwmodels.spec import Spec
-
-Count = Annotated[int, Field(ge=1, strict=True)]
+from hwmodels.units import Count
 
 
 class BatchSpec(Spec):

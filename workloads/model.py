@@ -20,7 +20,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.spec import Catalogue, Spec
-from workloads.attention import AttentionSpec, Count
+from hwmodels.units import Count, Experts, Layers, Width
+from workloads.attention import AttentionSpec
 
 LayerKind = Literal["dense", "moe"]
 GroupScore = Literal["max", "top2"]
@@ -39,12 +40,12 @@ class MoESpec(Spec):
             its two best (`top2`, DeepSeek-V3).
     """
 
-    routed_experts: Count
-    shared_experts: Annotated[int, Field(ge=0)] = 0
-    top_k: Count
-    expert_width: Count
-    groups: Count = 1
-    groups_per_token: Count = 1
+    routed_experts: Experts
+    shared_experts: Annotated[int, Field(ge=0, le=2**16)] = 0
+    top_k: Experts
+    expert_width: Width
+    groups: Experts = 1
+    groups_per_token: Experts = 1
     group_score: GroupScore = "top2"
 
     @model_validator(mode="after")
@@ -82,14 +83,14 @@ class ModelSpec(Spec):
     """
 
     name: str
-    layers: Count
-    hidden: Count
+    layers: Layers
+    hidden: Width
     vocabulary: Count
     attention: Annotated[SerializeAsAny[AttentionSpec], BeforeValidator(AttentionSpec.of_kind)]
-    dense_ffn_width: Annotated[int, Field(ge=0)] = 0
-    dense_layers: Annotated[int, Field(ge=0)]
+    dense_ffn_width: Annotated[int, Field(ge=0, le=2**20)] = 0
+    dense_layers: Annotated[int, Field(ge=0, le=1024)]
     moe: MoESpec | None = None
-    mtp_layers: Annotated[int, Field(ge=0)] = 0
+    mtp_layers: Annotated[int, Field(ge=0, le=64)] = 0
     tied_embedding: bool = False
 
     @model_validator(mode="after")

@@ -24,7 +24,8 @@ from pydantic import Field
 
 from hwmodels.errors import InfeasibleError
 from hwmodels.spec import Spec
-from workloads.batch import BatchSpec, Count
+from hwmodels.units import Count, Experts, Layers
+from workloads.batch import BatchSpec
 from workloads.layout import Layout, resolve_layout
 from workloads.model import ModelSpec
 from workloads.schedules import Schedule, schedule
@@ -111,14 +112,14 @@ class ParallelPlan(Spec):
         layout: which layers sit on which stage (`workloads.layout`); None splits evenly.
     """
 
-    pp: Count = 1
-    ep: Count = 1
+    pp: Layers = 1
+    ep: Experts = 1
     dp: Count | None = None
     tp: Count = 1
     cp: Count = 1
     zero: Annotated[int, Field(ge=0, le=1)] = 1
     schedule: str = "1f1b"
-    layout: str | None = None
+    layout: Annotated[str, Field(max_length=10_000)] | None = None
 
     @property
     def pipeline_schedule(self) -> Schedule:

@@ -26,6 +26,7 @@ from workloads.placement import members_by_node
 Floats = NDArray[np.float64]
 
 _TOKENS = 4096
+_SCORES_HELD = 2**23  # of tokens times experts, at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +182,27 @@ def draw_experts(
         popularity: (experts,) weights w above 0: scores are u^(1/w), by which the best of a plain
             choice is drawn in proportion to its weight (Efraimidis and Spirakis, 2006).
     """
-    scores = rng.random((tokens, groups, moe.routed_experts // groups), dtype=np.float32)
-    if popularity is not None:
-        scores **= (1 / np.asarray(popularity, np.float32)).reshape(groups, -1)
-    best = 2 if moe.group_score == "top2" and scores.shape[2] > 1 else 1
+    size = moe.routed_experts // groups
+    weights = None if popularity is None else np.asarray(popularity, np.float32)
+    experts = np.empty((tokens, moe.top_k), np.intp)
+    block = max(1, _SCORES_HELD // moe.routed_experts)
+    for first in range(0, tokens, block):
+        last = min(first + block, tokens)
+        scores = rng.random((last - first, groups, size), dtype=np.float32)
+        if weights is not None:
+            scores **= (1 / weights).reshape(groups, -1)
+        experts[first:last] = _chosen(moe, scores, groups_per_token)
+    return experts
+
+
+def _chosen(moe: MoESpec, scores: NDArray[np.float32], groups_per_token: int) -> NDArray[np.intp]:
+    """Return the (tokens, top_k) experts with the best (tokens, groups, size) scores."""
+    tokens, _, size = scores.shape
+    best = 2 if moe.group_score == "top2" and size > 1 else 1
     group_score = np.partition(scores, -best, axis=2)[:, :, -best:].sum(axis=2)
     kept = np.argpartition(group_score, -groups_per_token, axis=1)[:, -groups_per_token:]
     kept_scores = np.take_along_axis(scores, kept[:, :, None], axis=1).reshape(tokens, -1)
     top = np.argpartition(kept_scores, -moe.top_k, axis=1)[:, -moe.top_k :]
-    size = scores.shape[2]
     experts: NDArray[np.intp] = np.take_along_axis(kept, top // size, axis=1) * size + top % size
     return experts
 

@@ -28,7 +28,7 @@ from pydantic import Field
 from hwmodels.chip import ChipSpec
 from hwmodels.costs.kernel_time import FloatArray, KernelTime, bound_names, smooth_maximum
 from hwmodels.spec import Spec
-from hwmodels.units import Seconds
+from hwmodels.units import LEAST_SHARE, Seconds, Share
 
 BLOCK = 128
 """Queries and keys of one block."""
@@ -46,10 +46,10 @@ class AttentionParameters(Spec):
         launch_s: seconds per launch.
     """
 
-    tensor_efficiency: Annotated[float, Field(gt=0, le=1.09)]
+    tensor_efficiency: Annotated[float, Field(gt=LEAST_SHARE, le=1.09)]
     block_overhead_cycles: Annotated[float, Field(ge=0, le=4000)] = 0.0
     unit_overhead_cycles: Annotated[float, Field(ge=0, le=20000)] = 0.0
-    hbm_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.9
+    hbm_efficiency: Share = 0.9
     launch_s: Seconds = 0.0
 
 

@@ -27,7 +27,7 @@ from pydantic import Field, model_validator
 
 from hwmodels.errors import InfeasibleError
 from hwmodels.spec import Spec
-from hwmodels.units import BytesPerSecond, Seconds
+from hwmodels.units import BytesPerSecond, Parts, Seconds
 
 Floats = npt.NDArray[np.float64]
 Direction = Literal["dispatch", "combine"]
@@ -102,7 +102,7 @@ class ExchangeParameters(Spec):
     combine_nic_bytes_per_s: BytesPerSecond | None = None
     nvlink_bytes_per_s: BytesPerSecond
     forwarding_nvlink_bytes_per_s: BytesPerSecond | None = None
-    saturating_sms: Annotated[int, Field(ge=1)] | None = None
+    saturating_sms: Parts | None = None
     dispatch_work: ChannelWork | None = None
     combine_work: ChannelWork | None = None
     dispatch_notify: Notify | None = None

@@ -20,7 +20,7 @@ from pydantic import Field
 from hwmodels.chip import ChipSpec
 from hwmodels.costs.kernel_time import KernelTime, bound_names
 from hwmodels.spec import Spec
-from hwmodels.units import Seconds
+from hwmodels.units import BytesPerClock, Seconds, Share
 
 
 class MemoryParameters(Spec):
@@ -34,10 +34,10 @@ class MemoryParameters(Spec):
             cannot tell it from the HBM limit (all of them on the same number of SMs).
     """
 
-    hbm_efficiency: Annotated[float, Field(gt=0, le=1)]
+    hbm_efficiency: Share
     launch_s: Seconds = 0.0
-    traffic: Annotated[float, Field(gt=0, le=100)] | None = None
-    sm_bytes_per_clock: Annotated[float, Field(gt=0)] | None = None
+    traffic: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    sm_bytes_per_clock: BytesPerClock | None = None
 
 
 def memory_op_time_s(

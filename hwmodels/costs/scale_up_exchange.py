@@ -11,15 +11,12 @@ its sum over the experts, its change of format. Uneven ranks: give the tokens of
 Not modelled: ranks of one domain that stand in different racks.
 """
 
-from typing import Annotated
-
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from hwmodels.costs.kernel_time import FloatArray
 from hwmodels.spec import Spec
-from hwmodels.units import Seconds
+from hwmodels.units import Seconds, Share
 
 
 class ScaleUpExchangeParameters(Spec):
@@ -36,7 +33,7 @@ class ScaleUpExchangeParameters(Spec):
     launch_s: Seconds
     rank_s: Seconds
     token_s: Seconds
-    nvlink_efficiency: Annotated[float, Field(gt=0, le=1)] | None = None
+    nvlink_efficiency: Share | None = None
 
 
 def scale_up_exchange_s(

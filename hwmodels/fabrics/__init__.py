@@ -19,7 +19,7 @@ from pydantic import Field
 from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Kinded
-from hwmodels.units import BytesPerSecond, Seconds
+from hwmodels.units import BytesPerSecond, Parts, Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class FabricSpec(Kinded, ABC):
         planes: disjoint networks; traffic changes plane only inside a node.
     """
 
-    planes: Annotated[int, Field(ge=1, le=4096)] = 1
+    planes: Parts = 1
 
     @property
     def tapered(self) -> bool:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics import FabricCounts, SwitchedFabric
 from hwmodels.fabrics.topology import Topology
+from hwmodels.units import Parts
 
 
 class Dragonfly(SwitchedFabric):
@@ -27,8 +28,8 @@ class Dragonfly(SwitchedFabric):
     kind: Literal["dragonfly"] = "dragonfly"
     planes: Literal[1] = 1
     group_switches: Annotated[int, Field(ge=2, le=4096)]
-    switch_endpoints: Annotated[int, Field(ge=1, le=4096)]
-    global_links: Annotated[int, Field(ge=1, le=4096)]
+    switch_endpoints: Parts
+    global_links: Parts
     groups: Annotated[int, Field(ge=2, le=10**6)]
 
     @model_validator(mode="after")

@@ -5,13 +5,14 @@ different rails, through the spines all rails share. ISCA'25 §5.1 (MRFT), Table
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics.clos import Clos, IntArray, two_layers
 from hwmodels.fabrics.clos_fabric import FatTreeFabric
+from hwmodels.units import Parts
 
 
 class MultiRailFatTree(FatTreeFabric):
@@ -23,7 +24,7 @@ class MultiRailFatTree(FatTreeFabric):
 
     kind: Literal["multi_rail_fat_tree"] = "multi_rail_fat_tree"
     planes: Literal[1] = 1
-    rails: Annotated[int, Field(ge=1, le=4096)]
+    rails: Parts
 
     @model_validator(mode="after")
     def _a_spine_reaches_every_rail(self) -> "MultiRailFatTree":

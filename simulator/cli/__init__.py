@@ -4,11 +4,12 @@ Data goes to stdout, messages to stderr. Exit 0 done; 2 the input is wrong; 3 th
 something; 1 our bug, with its traceback.
 """
 
+import errno
 import sys
 
 import click
 
-from hwmodels.errors import MachineError, MoesimError
+from hwmodels.errors import InputError, MachineError, MoesimError, one_line
 from simulator.cli.calibrate import calibrate, kernels
 from simulator.cli.collective import collective
 from simulator.cli.presets import list_presets, show
@@ -53,10 +54,12 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where[:200]}{(error.strerror or str(error)).lower()}", MachineError.exit_code)
+        is_input = error.errno == errno.ENAMETOOLONG
+        code = InputError.exit_code if is_input else MachineError.exit_code
+        _fail(f"{where}{(error.strerror or str(error)).lower()}", code)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"moesim: {message}", err=True)
+    click.echo(f"moesim: {one_line(message)}", err=True)
     sys.exit(code)

@@ -8,7 +8,7 @@ import click
 
 from hwmodels.errors import InputError, UnitError, suggestion
 from simulator.cli.documents import changed_document, set_option
-from simulator.cli.output import console, draw_to, echo_json, json_option
+from simulator.cli.output import console, draw_to, echo_json, json_option, warn_of
 
 if TYPE_CHECKING:
     from hwmodels.cluster import ClusterSpec
@@ -105,13 +105,17 @@ def _cluster(name: str, overrides: Iterable[str], faults: tuple[str, ...]) -> "C
         InputError: no such preset or key, or a value that does not fit.
     """
     from hwmodels.cluster import CLUSTERS, ClusterSpec
+    from hwmodels.far_values import far_values
     from hwmodels.spec import build, override
 
     document = changed_document(CLUSTERS, name, overrides)
     if faults:
-        known = document.values.get("faults", [])
+        given = document.values.get("faults")
+        known = [] if given is None else given if isinstance(given, list) else [given]
         override(document, ClusterSpec, "faults", [*known, *faults], "--fault")
-    return build(ClusterSpec, document, name)
+    cluster = build(ClusterSpec, document, name)
+    warn_of(far_values(cluster, document))
+    return cluster
 
 
 def _library(name: str | None) -> "LibrarySpec | None":

@@ -8,7 +8,8 @@ import click
 from hwmodels.errors import InputError
 
 if TYPE_CHECKING:
-    from hwmodels.spec import Catalogue, Document
+    from hwmodels.document import Document
+    from hwmodels.spec import Catalogue
 
 set_option = click.option(
     "--set",

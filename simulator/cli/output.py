@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwmodels.errors import InputError, MachineError, MoesimError
+from hwmodels.errors import InputError, MachineError, MoesimError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from hwmodels.cluster import ClusterSpec
+    from hwmodels.far_values import FarValue
     from simulator.tell.link_load import LinkLoad
 
 WIDTH_WITHOUT_TERMINAL = 150
@@ -46,6 +47,13 @@ def track_draws(draws: Sequence[int]) -> Iterable[int]:
 def echo_json(value: Any) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(value, indent=1))
+
+
+def warn_of(far: "Sequence[FarValue]") -> None:
+    """Tell of values far from every known part, in one line on stderr."""
+    if far:
+        more = f" (and {len(far) - 1} more)" if len(far) > 1 else ""
+        click.echo(f"moesim: warning: {one_line(str(far[0]))}{more}", err=True)
 
 
 def cannot_write(path: Path, error: OSError, option: str = "--out") -> MoesimError:

@@ -7,7 +7,7 @@ import click
 
 from hwmodels.errors import InputError, SpecError, suggestion
 from simulator.cli.documents import changed_document, set_option
-from simulator.cli.output import console, draw_to, echo_json, json_option
+from simulator.cli.output import console, draw_to, echo_json, json_option, warn_of
 
 if TYPE_CHECKING:
     from hwmodels.cluster import ClusterSpec
@@ -81,6 +81,7 @@ def show(
     moesim show cluster h800-2048-mpft --figure mpft.png
     moesim show cluster h800-2048-mpft --set cluster.nodes=2048     (price and power of 16,384 GPUs)
     """
+    from hwmodels.far_values import far_values
     from hwmodels.spec import build
     from simulator.tell.summary import show_preset
 
@@ -93,6 +94,7 @@ def show(
             raise InputError(f"{option}: is about the network of a cluster, got a {singular}")
     document = changed_document(catalogue, name, overrides)
     spec = build(catalogue.spec, document, name)
+    warn_of(far_values(spec, document))
     if figure is not None:
         draw_to(figure, spec)
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwmodels.errors import InfeasibleError, InputError
-from simulator.cli.output import cannot_write, console, echo_json, json_option, track_draws
+from simulator.cli.output import cannot_write, console, echo_json, json_option, track_draws, warn_of
 
 if TYPE_CHECKING:
     from simulator.experiment import Experiment
@@ -66,6 +66,7 @@ def run(
     chosen = _load(experiment, overrides)
     if play is not None:
         chosen = chosen.with_overrides({"ranks.play": play}, "--ranks")
+    warn_of(chosen.far_values)
     if out is None and (detail or ranks or pipeline is not None):
         raise InputError("--trace, --trace-rank, --trace-pipeline: need --out FOLDER, got none")
     if schedule == "all":

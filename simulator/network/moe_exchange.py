@@ -25,6 +25,9 @@ from workloads.routing_matrix import RoutingMatrix, expected_matrix, straight_ma
 
 Mode = Literal["normal", "low-latency"]
 
+SIZES_MAX = {"ranks": 8192, "tokens": 10**9, "hidden": 2**20, "experts": 2**16, "top_k": 2**16}
+"""What can be held: a matrix has a number for each two ranks."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExpertTraffic:
@@ -48,9 +51,9 @@ class ExpertTraffic:
     load: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("ranks", "tokens", "hidden", "experts", "top_k"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        for name, most in SIZES_MAX.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError(f"{name}: must be from 1 to {most:,}, got {getattr(self, name)}")
         if self.top_k > self.experts:
             raise InputError(f"top_k: at most the {self.experts} experts, got {self.top_k}")
         if self.load is not None and not all(0 <= each < np.inf for each in self.load):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import KernelTime, Parameters, kernel_time_s
 from hwmodels.profile import KernelProfile
+from simulator.price.finite import check_finite
 from workloads.ops import Gemm, Op
 from workloads.shapes import column, cost_shape
 
@@ -78,6 +79,7 @@ class KernelPricer:
 
         Raises:
             OutOfRangeError: the profile lacks the family of an op.
+            InfeasibleError: an op takes no finite time.
         """
         load = np.atleast_1d(np.asarray(load, np.float64))
         duration_s = np.zeros((len(ops), len(load)))
@@ -93,6 +95,7 @@ class KernelPricer:
             bound[members] = times.bound
             if self.profile is not None:
                 factor[members] = self.profile.interference_factor(family)
+        check_finite(duration_s, lambda place: f"seconds of {ops[place].name}, by {self.basis}")
         launches = np.array([op.launches for op in ops], np.float64)
         return OpCosts(
             duration_s,

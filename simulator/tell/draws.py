@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hwmodels.errors import InfeasibleError, InputError
+from hwmodels.errors import InfeasibleError, InputError, listed
 from simulator.experiment import Experiment
 from simulator.tell.metrics import Metrics, metrics
 from simulator.training import TrainingRun, train
@@ -59,7 +59,8 @@ def _play(draws: Draws, draw: int) -> Draw:
         experiment = draws.drawn(draw)
         return Draw(experiment, metrics(train(experiment)))
     except InputError as error:
-        values = ", ".join(f"{path} = {value:.6g}" for path, value in draws.numbers(draw).items())
+        numbers_of = draws.numbers(draw).items()
+        values = listed(f"{path} = {value:.6g}" for path, value in numbers_of)
         raise InfeasibleError(f"uncertainty: draw {draw} with {values}: {error}") from None
 
 

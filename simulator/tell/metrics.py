@@ -1,9 +1,11 @@
 """The numbers people ask of a training step; pure functions of a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from hwmodels.spec import Spec
 from simulator.blueprint import ChunkKey
+from simulator.price.finite import check_finite
 from simulator.price.segments import OpSeconds
 from simulator.training import TrainingRun
 
@@ -77,7 +79,11 @@ def model_flops_per_s(run: TrainingRun, tokens_per_s_per_gpu: float, *, causal: 
 
 
 def metrics(run: TrainingRun) -> Metrics:
-    """Return the metrics of a run."""
+    """Return the metrics of a run.
+
+    Raises:
+        InfeasibleError: one of them is not finite.
+    """
     experiment, times = run.experiment, run.times
     chip = experiment.cluster.node.chip
     tokens_per_s = experiment.batch.tokens / times.step_s
@@ -87,7 +93,7 @@ def metrics(run: TrainingRun) -> Metrics:
     peak = chip.tensor_flops_per_s("bf16")
     totals = tuple(sum(terms.values()) for terms in run.workload.memory_bytes)
     fullest = run.workload.memory_bytes[totals.index(max(totals))]
-    return Metrics(
+    told = Metrics(
         step_time_s=times.step_s,
         tokens_per_day=tokens_per_s * SECONDS_PER_DAY,
         tokens_per_s_per_gpu=per_gpu,
@@ -102,6 +108,21 @@ def metrics(run: TrainingRun) -> Metrics:
         memory_by_rank_bytes=totals,
         chunks=_chunk_metrics(run),
     )
+    flat = dict(_flat(told.model_dump()))
+    check_finite(list(flat.values()), lambda place: list(flat)[place])
+    return told
+
+
+def _flat(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Yield (dotted path, number) of all numbers in nested values."""
+    if isinstance(values, int | float):
+        yield path.removeprefix("."), float(values)
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _flat(value, f"{path}.{key}")
+    elif isinstance(values, tuple):
+        for place, value in enumerate(values):
+            yield from _flat(value, f"{path}.{place}")
 
 
 def shares(run: TrainingRun, key: Callable[[OpSeconds], str]) -> dict[str, float]:

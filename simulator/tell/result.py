@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from hwmodels.document import Document, Source
 from hwmodels.errors import SpecError
-from hwmodels.spec import Document, Source, Spec, validate
+from hwmodels.plain import check_plain
+from hwmodels.spec import Spec, validate
 from simulator.experiment import Experiment
 from simulator.tell.draws import Track, kept, play_draws, samples
 from simulator.tell.intervals import Interval, intervals
@@ -55,6 +57,7 @@ class Provenance(Spec):
         communication_basis: what exchanges, messages and gradient collectives were priced from.
         sources: by dotted path of the resolved experiment; `assumed` marks guesses.
         folding: what was played once for many.
+        notes: what else to know, such as values far from every known part.
     """
 
     version: str
@@ -66,6 +69,7 @@ class Provenance(Spec):
     communication_basis: str
     folding: str
     sources: dict[str, Source]
+    notes: tuple[str, ...] = ()
 
 
 class Uncertainty(Spec):
@@ -145,8 +149,9 @@ class Result(Spec):
         """
         try:
             values = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise SpecError(f"{name}: not JSON: {error}") from None
+        except (ValueError, RecursionError) as error:  # JSONDecodeError is a ValueError
+            raise SpecError(f"{name}: not JSON: {str(error).partition(';')[0]}") from None
+        check_plain(values, name)
         return validate(cls, values, name)
 
     @classmethod
@@ -250,6 +255,7 @@ def _provenance(training: TrainingRun) -> Provenance:
         communication_basis=_communication_basis(training),
         folding=_folding(training),
         sources=experiment.sources,
+        notes=tuple(map(str, experiment.far_values)),
     )
 
 

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hwmodels.document import Document
 from hwmodels.errors import InputError
-from hwmodels.spec import Document
 from hwmodels.units import format_quantity
 from simulator.tell.compare import Change, Comparison, Range, Spread
 from simulator.tell.intervals import CHANCE, DRAWS_PER_SLOPE, Interval
@@ -61,6 +61,8 @@ def show_result(console: Console, result: Result) -> None:
         "MFU against BF16 peak", f"{metrics.mfu_causal:.1%} ({metrics.mfu_noncausal:.1%})"
     )
     console.print(facts)
+    if metrics.mfu_noncausal > 1:
+        console.print(_why_above_peak(result), highlight=False)
     if result.uncertainty:
         _show_uncertainty(console, result, result.uncertainty)
     console.print(_phases(result))
@@ -87,6 +89,17 @@ def show_result(console: Console, result: Result) -> None:
         f"{assumed} inputs are assumptions (see result.json)",
         highlight=False,
     )
+
+
+def _why_above_peak(result: Result) -> str:
+    """Return why a step does more FLOPs than the peak its MFU is counted against."""
+    tensor = result.experiment["cluster"]["node"]["chip"]["tensor"]
+    reasons = []
+    if "fp8" in tensor:
+        reasons.append(f"GEMMs in FP8 run at up to {tensor['fp8'] / tensor['bf16']:.3g} times it")
+    if result.metrics.mfu_causal <= 1:
+        reasons.append("the full square of attention counts what a causal mask leaves out")
+    return f"MFU above 100 %: it is counted against the BF16 peak, and {', and '.join(reasons)}"
 
 
 def _meeting(nics: NicFacts, step_s: float) -> str:

@@ -231,7 +231,9 @@ def test_copies_inside_a_node_are_not_played_over_nics() -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        ({"ranks": 0}, "ranks: must be 1 or more, got 0"),
+        ({"ranks": 0}, "ranks: must be from 1 to 8,192, got 0"),
+        ({"ranks": 8193}, "ranks: must be from 1 to 8,192, got 8193"),
+        ({"ranks": 8, "tokens": 10**400}, "tokens: must be from 1 to 1,000,000,000, got 1"),
         ({"ranks": 12}, "ranks: must divide the 256 experts, got 12"),
         ({"ranks": 24}, "ranks: must divide the 256 experts, got 24"),
         ({"ranks": 8, "top_k": 300}, "top_k: at most the 256 experts, got 300"),

@@ -36,10 +36,14 @@ def test_h800_is_h100_but_for_nvlink() -> None:
     [
         ("sms", 0, "h800: sms: input should be greater than or equal to 1, got 0"),
         ("tensor", {"fp8": 1e15}, "h800: tensor: needs a 'bf16' peak, the yardstick of MFU"),
-        ("hbm_bytes_per_s", "-1 TB/s", "h800: hbm_bytes_per_s: input should be greater than 0"),
+        (
+            "hbm_bytes_per_s",
+            "-1 TB/s",
+            "h800: hbm_bytes_per_s: input should be greater than or",
+        ),
         ("tdp_w", "700 V", "h800: tdp_w: expected a unit of W such as '700 W', got '700 V'"),
         ("generation", "volta", "h800: generation: input should be 'ampere', 'hopper' or"),
-        ("hbm_bytes_per_s", float("inf"), "h800: hbm_bytes_per_s: input should be a finite"),
+        ("hbm_bytes_per_s", float("inf"), "h800: hbm_bytes_per_s: expected a finite quantity"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line(path: str, value: object, message: str) -> None:

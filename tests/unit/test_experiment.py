@@ -307,10 +307,15 @@ REFUSED = {
         SpecError,
         "ranks.stragglers.0.part: input should be 'gpu', 'nic' or 'nvlink', got 'hbm'",
     ),
+    "a part that stands still": (
+        {"ranks.stragglers": [{"gpu": 3, "slowdown": 1000}] * 3},
+        SpecError,
+        "ranks.stragglers: gpu of GPU 3: must be at most 1e+06 times as slow, got more",
+    ),
     "exchanges that never end": (
         {"communication.exposed_rate": 0},
         SpecError,
-        "communication.exposed_rate: input should be greater than 0, got 0",
+        "communication.exposed_rate: input should be greater than 0.0001, got 0",
     ),
     "a chip without FP8": ({"cluster.node.chip": "a100"}, SpecError, "a100: no 'fp8' tensor rate"),
     "a model without experts": (

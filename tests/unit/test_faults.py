@@ -16,6 +16,7 @@ from hwmodels.fabrics.topology import Topology
 from hwmodels.faults import PLACES, FaultSpec, check_faults, dead_nodes, degraded
 from hwmodels.fields import with_numbers
 from hwmodels.spec import build, override
+from hwmodels.units import LEAST_SHARE
 
 MPFT = CLUSTERS.load("h800-2048-mpft").topology()
 LINK = {"link_bytes_per_s": 50e9, "host_latency_s": 0.0, "hop_latency_s": 0.0}
@@ -36,7 +37,7 @@ def slowed(topology: Topology, *faults: str) -> dict[str, float]:
 @given(st.sampled_from(sorted(PLACES)), st.data())
 def test_a_fault_is_written_as_it_is_read(kind: str, data: st.DataObject) -> None:
     numbers = data.draw(st.tuples(*[st.integers(0, 10**6)] * len(PLACES[kind])))
-    left = data.draw(st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True))
+    left = data.draw(st.none() | st.floats(LEAST_SHARE, 1, exclude_max=True))
     text = f"{kind}:{'.'.join(map(str, numbers))}" + ("" if left is None else f"={left!r}")
     read = fault(text)
     assert (read.kind, read.place, read.rate_left) == (kind, numbers, left or 0.0)
@@ -58,11 +59,12 @@ def test_a_fault_is_written_as_it_is_read(kind: str, data: st.DataObject) -> Non
         ("", "must be one of"),
         (3, "must be one of .*, got 3"),
         ({"kind": "plane"}, "must be one of"),
-        ("plane:" + "9" * 200, r"got 'plane:9+\.\.\."),
-        ("nic:1.2=1", "share left must be at least 0 and below 1, got 'nic:1.2=1'"),
-        ("nic:1.2=half", "share left must be at least 0 and below 1"),
-        ("nic:1.2=nan", "share left must be at least 0 and below 1"),
-        ("nic:1.2=-0.1", "share left must be at least 0 and below 1"),
+        ("plane:" + "9" * 200, r"got 'plane:9+\.\.\.9+'"),
+        ("nic:1.2=1", "share left must be 0, or at least 0.0001 and below 1, got 'nic:1.2=1'"),
+        ("nic:1.2=half", "share left must be 0, or at least"),
+        ("nic:1.2=nan", "share left must be 0, or at least"),
+        ("nic:1.2=-0.1", "share left must be 0, or at least"),
+        ("nic:1.2=5e-324", "share left must be 0, or at least"),
         ("nic:1.2=", "must be one of"),
     ],
 )

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from hwmodels.errors import SpecError
 from hwmodels.fields import Bounds, bounds_of, with_numbers
 from hwmodels.spec import Spec
-from hwmodels.units import BytesPerSecond
+from hwmodels.units import BYTES_PER_S, BytesPerSecond
 
 
 class Link(Spec):
@@ -42,7 +42,7 @@ BOX = Box(factors={"a": 1.5}, links={"b": Link()})
 @pytest.mark.parametrize(
     ("path", "bounds"),
     [
-        ("link.rate", Bounds(low=0, low_open=True)),
+        ("link.rate", Bounds(low=1e6, high=1e18, dimension=BYTES_PER_S)),
         ("link.share", Bounds(low=0.4, high=1)),
         ("link.lanes", Bounds(low=1, high=16, step=1)),
         ("link.ports", Bounds(low=0, high=65, low_open=True, high_open=True, step=2)),
@@ -80,6 +80,9 @@ def test_what_is_no_number_or_not_there_is_refused(path):
         (Bounds(), (-1, 1), (-math.inf, math.inf)),
         (Bounds(low=0.4, high=1), (0.6, 0.8), (0.4, 1)),
         (Bounds(low=0, low_open=True), (40, 50), (4, math.inf)),
+        (Bounds(low=0.5, high=1e9, dimension=BYTES_PER_S), (40, 50), (4, 1e9)),
+        (Bounds(low=20, high=1e9, dimension=BYTES_PER_S), (40, 50), (20, 1e9)),
+        (Bounds(low=0, high=1e9, dimension=BYTES_PER_S), (40, 50), (0, 1e9)),
         (Bounds(low=1, high=11, low_open=True, high_open=True), (2, 6), (1.1, 10.5)),
         (Bounds(low=1, high=16, step=1), (3, 5), (1, 16)),
         (Bounds(low=0, high=65, low_open=True, high_open=True, step=2), (4, 8), (2, 64)),

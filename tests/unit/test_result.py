@@ -136,7 +136,9 @@ def test_a_draw_that_cannot_run_says_which_and_why(drawn_run):
     with pytest.raises(InfeasibleError) as error:
         run(experiment)
     message = str(error.value)
-    assert re.match(rf"uncertainty: draw \d+ with {re.escape(path)} = [45]\.\d+e\+10, ", message)
+    assert re.match(
+        rf"uncertainty: draw \d+ with {re.escape(path)} = [45]\.\d+e\+10 and 2 more: ", message
+    )
     assert "memory of pipeline rank" in message
     assert "\n" not in message
 

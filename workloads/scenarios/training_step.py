@@ -22,6 +22,7 @@ from workloads.routing import RoutingStatistics, copies_on
 from workloads.schedules.step import Program, Step
 
 MICROBATCHES_MAX = 10_000
+CHUNKS_MAX = 500_000  # of a pipeline: each is an object until it is numbered
 ACTIVATION_BYTES = 2  # BF16 residual stream between stages
 
 
@@ -144,11 +145,20 @@ def _rank_end(
 
 
 def _microbatches(plan: ParallelPlan, batch: BatchSpec, gpus: int) -> int:
-    """Return the micro-batches of a pipeline, no more than can be played."""
+    """Return the micro-batches of a pipeline, no more than can be played.
+
+    Raises:
+        InfeasibleError: the batch does not divide, or is too large.
+    """
     count = plan.microbatches(batch, gpus)
     if count > MICROBATCHES_MAX:
         raise InfeasibleError(
             f"batch.sequences: at most {MICROBATCHES_MAX:,} micro-batches a pipeline can be "
             f"simulated, got {count:,}"
+        )
+    if count * plan.pp > CHUNKS_MAX:
+        raise InfeasibleError(
+            f"batch.sequences: at most {CHUNKS_MAX:,} micro-batches times stages can be simulated, "
+            f"got {count:,} on {plan.pp:,} stages"
         )
     return count

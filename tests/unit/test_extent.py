@@ -1,0 +1,78 @@
+"""What is to be played is told before it is: exactly its tasks, and no less than is held."""
+
+import numpy as np
+import pytest
+
+from hwmodels.errors import InfeasibleError
+from simulator.blueprint import blueprint
+from simulator.extent import extent_of
+from simulator.training import train
+from workloads.model import MoESpec
+from workloads.routing import draw_experts
+from workloads.scenarios import training_step
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ranks.draws": 3},
+        {"ranks.play": "explicit"},
+        {"ranks.jitter": 0.1, "plan.schedule": "zb1p", "batch.sequences": 320},
+        {"ranks.expert_load": {"kind": "zipf", "exponent": 0.5}, "plan.schedule": "1f1b"},
+        {"ranks.expert_load.sigma": 0},
+    ],
+)
+def test_as_many_tasks_are_told_as_are_played(small_experiment, monkeypatch, changes):
+    monkeypatch.setattr("simulator.training.check_memory", lambda *_: None)
+    experiment = small_experiment(*changes.items())
+    extent = extent_of(experiment, blueprint(experiment))
+    assert extent.tasks == train(experiment).tasks
+    drawn = experiment.with_overrides({"uncertainty.draws": 7})
+    assert extent_of(drawn, blueprint(drawn)).tasks == 8 * extent.tasks
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ranks.jitter": 0.1, "uncertainty.draws": 99}, r"^run: at most 2e\+07 tasks can be"),
+        (
+            {"ranks.draws": 1000, "model.moe.routed_experts": 2**16}
+            | {"ranks.expert_load": {"kind": "zipf", "exponent": 0.5}},
+            r"^run: at most 16 GB can be held at once, got [\d.]+ [GT]B",
+        ),
+    ],
+)
+def test_what_cannot_be_played_is_refused_before_it_is(
+    small_experiment, monkeypatch, changes, message
+):
+    monkeypatch.setattr("simulator.training.check_memory", lambda *_: None)
+    monkeypatch.setattr("simulator.training.play_folded", None)
+    monkeypatch.setattr("simulator.extent.TASKS_MAX", 2 * 10**7)
+    with pytest.raises(InfeasibleError, match=message):
+        train(small_experiment(*changes.items()))
+
+
+def test_micro_batches_times_stages_are_limited(v3_step, monkeypatch):
+    from workloads.batch import BatchSpec
+    from workloads.parallel import ParallelPlan
+
+    plan = ParallelPlan(pp=16, schedule="1f1b")
+    monkeypatch.setattr(training_step, "CHUNKS_MAX", 16 * 20)
+    batch = BatchSpec(sequences=20, sequence_length=1)
+    assert training_step._microbatches(plan, batch, 16) == 20
+    with pytest.raises(InfeasibleError, match="at most 320 micro-batches times stages"):
+        training_step._microbatches(plan, batch.model_copy(update={"sequences": 21}), 16)
+
+
+@pytest.mark.parametrize("popular", [False, True])
+def test_experts_drawn_in_blocks_are_those_drawn_at_once(monkeypatch, popular):
+    moe = MoESpec(routed_experts=64, top_k=4, expert_width=1, groups=8, groups_per_token=3)
+    popularity = np.linspace(1, 2, 64) if popular else None
+
+    def drawn():
+        return draw_experts(moe, 8, 3, 100, np.random.default_rng(5), popularity)
+
+    at_once = drawn()
+    monkeypatch.setattr("workloads.routing._SCORES_HELD", 64 * 7)
+    np.testing.assert_array_equal(drawn(), at_once)
