@@ -55,6 +55,8 @@ class Provenance(Spec):
         communication_basis: what exchanges, messages and gradient collectives were priced from.
         sources: by dotted path of the resolved experiment; `assumed` marks guesses.
         folding: what was played once for many.
+        expert_routing: whose rule says where tokens may go, the model's own or
+            `communication.routed_nodes_max`, and what it comes to; None without experts.
     """
 
     version: str
@@ -65,6 +67,7 @@ class Provenance(Spec):
     time_share_by_basis: dict[str, float]
     communication_basis: str
     folding: str
+    expert_routing: str | None = None
     sources: dict[str, Source]
 
 
@@ -249,6 +252,7 @@ def _provenance(training: TrainingRun) -> Provenance:
         time_share_by_basis=shares(training, lambda each: each.basis),
         communication_basis=_communication_basis(training),
         folding=_folding(training),
+        expert_routing=_expert_routing(training),
         sources=experiment.sources,
     )
 
@@ -256,6 +260,21 @@ def _provenance(training: TrainingRun) -> Provenance:
 def _communication_basis(training: TrainingRun) -> str:
     basis = training.pricer.exchanges.rates.basis
     return basis if training.fabric is None else f"{basis}; {training.fabric}"
+
+
+def _expert_routing(training: TrainingRun) -> str | None:
+    """Return in words whose rule routes tokens, and to how many nodes and GPUs."""
+    experiment, copies = training.experiment, training.workload.routing
+    moe, limit = experiment.model.moe, experiment.communication.routed_nodes_max
+    if moe is None or copies is None:
+        return None
+    rule = f"the model's own rule, {moe.rule}"
+    if limit is not None:
+        rule = f"communication.routed_nodes_max = {limit} instead of {rule}"
+    return (
+        f"{rule}: {copies.nodes_per_token:.2f} of {copies.nodes} nodes and "
+        f"{copies.gpus_per_token:.2f} of {copies.gpus} GPUs a token"
+    )
 
 
 def _folding(training: TrainingRun) -> str:

@@ -76,6 +76,8 @@ def show_result(console: Console, result: Result) -> None:
     console.print(
         f"communication priced from {result.provenance.communication_basis}", highlight=False
     )
+    if result.provenance.expert_routing:
+        console.print(f"routing: {result.provenance.expert_routing}", highlight=False)
     if result.nics:
         console.print(_meeting(result.nics, metrics.step_time_s), highlight=False)
     if play.folding_error is not None:
