@@ -77,7 +77,7 @@ def collective(
     cluster, achieved = _cluster(name, overrides, faults), _library(library)
     if kind in EXCHANGES:
         _refuse_for_exchanges(size, placement, groups, algorithm, figure)
-        traffic = _expert_traffic(model, mode, ranks, tokens)
+        traffic = _expert_traffic(model, ranks, tokens)
         _exchange(kind, mode, traffic, cluster, achieved, sms, routing, seed, as_json)
         return
     from simulator.network.links import Network
@@ -161,27 +161,15 @@ def _refuse_for_exchanges(
             raise InputError(f"{option}: does not go with dispatch and combine, got {str(value)!r}")
 
 
-def _expert_traffic(name: str, mode: str, ranks: int, tokens: int) -> "ExpertTraffic":
-    """Return what a model's expert layer asks of the network.
-
-    In normal mode a token visits as many nodes as the model's router takes groups of experts; the
-    low-latency kernels do not care about nodes.
-    """
+def _expert_traffic(name: str, ranks: int, tokens: int) -> "ExpertTraffic":
+    """Return what a model's expert layer asks of the network."""
     from simulator.network.moe_exchange import ExpertTraffic
     from workloads.model import MODELS
 
     model = MODELS.load(name)
     if model.moe is None:
         raise InputError(f"--model: must have experts, got {name!r}")
-    limited = mode == "normal" and model.moe.groups > 1
-    return ExpertTraffic(
-        ranks=ranks,
-        tokens=tokens,
-        hidden=model.hidden,
-        experts=model.moe.routed_experts,
-        top_k=model.moe.top_k,
-        routed_nodes_max=model.moe.groups_per_token if limited else None,
-    )
+    return ExpertTraffic(ranks=ranks, tokens=tokens, hidden=model.hidden, moe=model.moe)
 
 
 def _exchange(
@@ -213,6 +201,9 @@ def _exchange(
     )
     if as_json:
         asked = {"kind": kind, "mode": mode, "sms": sms, "routing": routing}
-        echo_json(asked | asdict(traffic) | {"cluster": cluster.name} | asdict(run))
+        asked |= {"ranks": traffic.ranks, "tokens": traffic.tokens, "hidden": traffic.hidden}
+        moe = traffic.moe.model_dump(mode="json")
+        echo_json(asked | {"moe": moe, "cluster": cluster.name} | asdict(run))
         return
-    show_exchange(console(), f"{kind}, {mode} mode, {traffic.ranks} ranks on {cluster.name}", run)
+    title = f"{kind}, {mode} mode, {traffic.ranks} ranks on {cluster.name}"
+    show_exchange(console(), f"{title}, {traffic.moe.rule}", run)

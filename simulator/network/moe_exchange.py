@@ -24,6 +24,9 @@ from workloads.routing_matrix import RoutingMatrix, expected_matrix, straight_ma
 
 Mode = Literal["normal", "low-latency"]
 
+BENCHMARK_EXPERTS = MoESpec(routed_experts=256, top_k=8, expert_width=2048, group_score="max")
+"""The layer of DeepEP's own tests: experts as in DeepSeek-V3, a node as good as its best one."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExpertTraffic:
@@ -32,26 +35,22 @@ class ExpertTraffic:
     Attributes:
         ranks: GPUs of the expert group: whole nodes, or a part of one.
         tokens, hidden: of one GPU; elements of one token.
-        experts, top_k: of the layer.
-        routed_nodes_max: nodes that one token's experts may sit on, the best by their best expert;
-            any without it. Of normal mode.
+        moe: the layer; its groups limit where a token may go unless `routed_nodes_max` is given.
+        routed_nodes_max: as of `workloads.routing.expected_copies`. Of normal mode.
         load: tokens that each rank receives, relative to the mean; balanced without it.
     """
 
     ranks: int
     tokens: int = 4096
     hidden: int = 7168
-    experts: int = 256
-    top_k: int = 8
+    moe: MoESpec = BENCHMARK_EXPERTS
     routed_nodes_max: int | None = None
     load: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("ranks", "tokens", "hidden", "experts", "top_k"):
+        for name in ("ranks", "tokens", "hidden"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: must be 1 or more, got {getattr(self, name)}")
-        if self.top_k > self.experts:
-            raise InputError(f"top_k: at most the {self.experts} experts, got {self.top_k}")
         if self.load is not None and not all(0 <= each < np.inf for each in self.load):
             raise InputError("load: must be 0 or more and finite for every rank")
 
@@ -70,34 +69,26 @@ class ExpertTraffic:
             )
         load = None if self.load is None else _shares(self.load)
         if mode == "normal":
-            moe = MoESpec(
-                routed_experts=self.experts,
-                top_k=self.top_k,
-                expert_width=1,
-                group_score="max",
-            )
-            if self.experts % self.ranks:
-                raise InfeasibleError(
-                    f"ranks: must divide the {self.experts} experts, got {self.ranks}"
-                )
-            copies = expected_copies(moe, self.ranks, in_node, self.routed_nodes_max)
-            return expected_matrix(copies, self.tokens, self.top_k, load)
+            experts = self.moe.routed_experts
+            if experts % self.ranks:
+                raise InfeasibleError(f"ranks: must divide the {experts} experts, got {self.ranks}")
+            copies = expected_copies(self.moe, self.ranks, in_node, self.routed_nodes_max)
+            return expected_matrix(copies, self.tokens, self.moe.top_k, load)
         self._check_straight(gpus_per_node)
-        return straight_matrix(self.tokens, self.top_k, nodes, in_node, load)
+        return straight_matrix(self.tokens, self.moe.top_k, nodes, in_node, load)
 
     def _check_straight(self, gpus_per_node: int) -> None:
         """Refuse groups that low-latency mode cannot hold the experts on.
 
         Experts need not divide: DeepEP times 288 of them on 256 GPUs.
         """
-        if self.experts < self.ranks:
-            raise InfeasibleError(
-                f"ranks: must be at most the {self.experts} experts, got {self.ranks}"
-            )
-        if self.ranks < gpus_per_node and self.experts % self.ranks and gpus_per_node % self.ranks:
+        experts = self.moe.routed_experts
+        if experts < self.ranks:
+            raise InfeasibleError(f"ranks: must be at most the {experts} experts, got {self.ranks}")
+        if self.ranks < gpus_per_node and experts % self.ranks and gpus_per_node % self.ranks:
             raise InfeasibleError(
                 f"ranks: inside one node must divide its {gpus_per_node} GPUs or the "
-                f"{self.experts} experts, got {self.ranks}"
+                f"{experts} experts, got {self.ranks}"
             )
 
 
@@ -141,7 +132,7 @@ def moe_exchange(
             token_bytes,
             cluster,
             library,
-            experts=traffic.experts,
+            experts=traffic.moe.routed_experts,
             over_nvlink=over_nvlink,
         )
     if routing is None:
@@ -155,7 +146,7 @@ def moe_exchange(
             token_bytes,
             cluster,
             library,
-            experts=traffic.experts,
+            experts=traffic.moe.routed_experts,
             routing=routing,
             seed=seed,
         )

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from simulator import Experiment
 from simulator.blueprint import blueprint
 from simulator.experiment import EXPERIMENTS
+from simulator.network.moe_exchange import ExpertTraffic
+from workloads.model import MoESpec
 
 GPUS_PER_NODE = 8
 V3 = Experiment.load("deepseek-v3-pretrain")
@@ -53,6 +55,20 @@ def test_after_any_change_of_model_the_limit_is_that_models(moe, ep):
     found = trained_routing(moe, ep)
     for told, bins in ((found.nodes_per_token, ep // 8), (found.gpus_per_token, ep)):
         assert told == pytest.approx(expected_bins(moe, bins), abs=0.06)
+
+
+@given(expert_layers(), st.sampled_from([1, 2, 4, 8, 16, 32, 64]))
+@settings(max_examples=40, deadline=None)
+def test_an_exchange_by_itself_goes_where_the_models_tokens_go(moe, ranks):
+    """One rule for `collective` and for training; copies for the own GPU are counted in both."""
+    traffic = ExpertTraffic(ranks, tokens=1, moe=MoESpec(**moe))
+    matrix = traffic.matrix("normal", GPUS_PER_NODE)
+    nodes, gpus = (copies.sum(axis=1)[0] for copies in (matrix.node_copies, matrix.gpu_copies))
+    assert nodes == pytest.approx(expected_bins(moe, max(1, ranks // 8)), abs=0.06)
+    assert gpus == pytest.approx(expected_bins(moe, ranks), abs=0.06)
+    if ranks >= GPUS_PER_NODE:
+        trained = trained_routing(moe, ranks)
+        assert (nodes, gpus) == pytest.approx((trained.nodes_per_token, trained.gpus_per_token))
 
 
 def test_no_experiment_preset_limits_the_nodes_of_its_model():

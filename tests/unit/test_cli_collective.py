@@ -80,6 +80,17 @@ def test_expert_exchanges_are_told_too(invoke):
         invoke("collective", "dispatch", *SMALL)
 
 
+def test_tokens_of_deepseek_v2_go_to_three_devices(invoke):
+    """Its device-limited routing on the eight GPUs of a node; one copy in eight stays at home."""
+    arguments = ("dispatch", "--ranks", 8, "--model", "deepseek-v2", *MPFT)
+    told = document(invoke, *arguments)
+    token_bytes = 5120 * (1 + 4 / 128)  # FP8 and a scale for every 128 elements
+    assert told["nvlink_bytes"] == pytest.approx(4096 * 3 * 7 / 8 * token_bytes, rel=0.005)
+    assert told["moe"]["groups_per_token"] == 3
+    text = invoke("collective", *arguments).stdout
+    assert "6 of 160 experts in its best 3 of 8 groups" in text
+
+
 def test_the_network_is_drawn_with_its_load(invoke, tmp_path):
     file = tmp_path / "load.png"
     invoke("collective", "all_to_all", *SMALL, "--routing", "adaptive", "--figure", file)
