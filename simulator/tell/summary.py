@@ -224,7 +224,7 @@ def _memory(result: Result) -> Table:
     for name, size in terms.items():
         if name != "total" and size:
             grid.add_row(name.replace("_", " "), f"{size / 1e9:.1f} GB")
-    grid.add_row("total", f"{terms['total'] / 1e9:.1f} of {capacity / 1e9:.0f} GB", style="bold")
+    grid.add_row("total", f"{terms['total'] / 1e9:.1f} of {capacity / 1e9:.1f} GB", style="bold")
     return grid
 
 
