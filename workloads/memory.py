@@ -29,8 +29,8 @@ CONTEXT_BYTES = 1.0e9
 """
 
 BUFFER_BYTES = 5.6e9
-"""Expert-exchange and NCCL buffers, workspaces: an estimate, not published. One communicator was seen
-to take 1.6 GB, several 6 GB (NVIDIA/nccl issue 864).
+"""Expert-exchange and NCCL buffers, workspaces: an estimate, not published. One communicator was
+seen to take 1.6 GB, several 6 GB (NVIDIA/nccl issue 864).
 """
 
 

@@ -74,6 +74,7 @@ def collective(
                       --cluster h800-2048-mpft --fault plane:3
     moesim collective dispatch --ranks 64 --cluster h800-2048-mpft --library deepep-h800
     """
+    kind = _spelled(kind)
     cluster, achieved = _cluster(name, overrides, faults), _library(library)
     if kind in EXCHANGES:
         _refuse_for_exchanges(size, placement, groups, algorithm, figure)
@@ -96,6 +97,16 @@ def collective(
         echo_json(told.as_dict())
     else:
         show_collective(console(), told)
+
+
+def _spelled(kind: str) -> str:
+    """Return our name of a collective, as nccl-tests or anybody spells it."""
+    from simulator.network.collectives import KINDS
+
+    def bare(word: str) -> str:
+        return "".join(letter for letter in word.lower() if letter not in "-_ ")
+
+    return next((known for known in (*KINDS, *EXCHANGES) if bare(known) == bare(kind)), kind)
 
 
 def _cluster(name: str, overrides: Iterable[str], faults: tuple[str, ...]) -> "ClusterSpec":

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from hwmodels.errors import InputError
+from simulator.cli.collective import _spelled
+from simulator.network.collectives import KINDS
 
 MPFT = ("--cluster", "h800-2048-mpft")
 SMALL = ("--ranks", 16, "--bytes", "1 GiB", *MPFT)
@@ -91,6 +93,19 @@ def test_tokens_of_deepseek_v2_go_to_three_devices(invoke):
     assert "6 of 160 experts in its best 3 of 8 groups" in text
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "dispatch", "combine"])
+def test_a_collective_goes_by_any_of_its_spellings(kind):
+    words = kind.split("_")
+    for joint in ("", "-", "_", " "):
+        spelled = joint.join(words)
+        for each in (spelled, spelled.upper(), joint.join(word.title() for word in words)):
+            assert _spelled(each) == kind
+
+
+def test_the_spelling_of_nccl_tests_is_told_under_our_name(invoke):
+    assert document(invoke, "AllReduce", *SMALL)["kind"] == "all_reduce"
+
+
 def test_the_network_is_drawn_with_its_load(invoke, tmp_path):
     file = tmp_path / "load.png"
     invoke("collective", "all_to_all", *SMALL, "--routing", "adaptive", "--figure", file)
@@ -100,7 +115,7 @@ def test_the_network_is_drawn_with_its_load(invoke, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("alltoall", *SMALL), "unknown kind 'alltoall'; did you mean 'all_to_all'"),
+        (("all_to_one", *SMALL), "unknown kind 'all_to_one'; did you mean 'all_to_all'"),
         (("all_to_all", "--ranks", 16, *MPFT), "--bytes: is needed"),
         (("all_to_all", "--ranks", 16, "--bytes", "5 s", *MPFT), "--bytes: expected a unit of B"),
         (
