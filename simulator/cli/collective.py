@@ -87,6 +87,7 @@ def collective(
     from simulator.tell.collective import Told, link_load, show_collective
 
     size_bytes = _size(kind, size)
+    _refuse_for_collectives(kind)
     network = Network.of(cluster, routing, seed)
     gpus = place(cluster, ranks, groups, placement, seed)
     runs = run_groups(kind, size_bytes, gpus, network, achieved, algorithm)
@@ -154,6 +155,17 @@ def _size(kind: str, text: str | None) -> float:
     if not SIZE_LEAST <= size_bytes <= SIZE_MOST:
         raise InputError(f"--bytes: must be from 1 B to 1 EiB, got {text!r}")
     return size_bytes
+
+
+def _refuse_for_collectives(kind: str) -> None:
+    """Refuse options of expert exchanges, whatever their value."""
+    context = click.get_current_context()
+    for name in ("tokens", "mode", "sms", "model"):
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            given = str(context.params[name])
+            raise InputError(
+                f"--{name}: goes with {' and '.join(EXCHANGES)} only, got {given!r} with {kind}"
+            )
 
 
 def _refuse_for_exchanges(

@@ -106,6 +106,18 @@ def test_the_spelling_of_nccl_tests_is_told_under_our_name(invoke):
     assert document(invoke, "AllReduce", *SMALL)["kind"] == "all_reduce"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("tokens", 4096), ("mode", "normal"), ("sms", 20), ("model", "deepseek-v3")],
+)
+def test_a_collective_refuses_what_only_exchanges_have(invoke, kind, option, value):
+    """Even at its default: somebody thought that it mattered."""
+    message = f"--{option}: goes with dispatch and combine only, got '{value}' with {kind}"
+    with pytest.raises(InputError, match=message):
+        invoke("collective", kind, *SMALL, f"--{option}", value)
+
+
 def test_the_network_is_drawn_with_its_load(invoke, tmp_path):
     file = tmp_path / "load.png"
     invoke("collective", "all_to_all", *SMALL, "--routing", "adaptive", "--figure", file)
