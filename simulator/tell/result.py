@@ -160,10 +160,14 @@ class Result(Spec):
             SpecError: there is none, or it is malformed.
         """
         file = path / "result.json" if path.is_dir() else path
+        expected = "expected a result.json, or a folder that `moesim run --out` wrote"
         try:
             text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpecError(f"{file}: {error}") from None
+        except UnicodeDecodeError:
+            raise SpecError(f"{file}: {expected}, got bytes that are not UTF-8") from None
+        except OSError:
+            got = "a file that cannot be read" if file.exists() else "nothing there"
+            raise SpecError(f"{file}: {expected}, got {got}") from None
         return cls.from_json(text, str(file))
 
 

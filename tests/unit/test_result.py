@@ -70,6 +70,24 @@ def test_an_override_of_the_models_routing_is_named(short_run):
         assert f"routing: {result.provenance.expert_routing}\n" in console.file.getvalue()
 
 
+def test_what_is_no_result_is_refused_in_our_own_words(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
+    for name, got in (
+        ("missing", "nothing there"),
+        ("missing/deep.json", "nothing there"),
+        ("empty", "nothing there"),
+        ("bytes", "bytes that are not UTF-8"),
+    ):
+        with pytest.raises(SpecError) as refused:
+            Result.load(tmp_path / name)
+        message = str(refused.value)
+        assert message.endswith(
+            f"expected a result.json, or a folder that `moesim run --out` wrote, got {got}"
+        )
+        assert "Errno" not in message
+
+
 # Draws
 
 
