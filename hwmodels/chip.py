@@ -43,7 +43,9 @@ class ChipSpec(Spec):
             `peak = sms * clock * FLOPs per clock per SM`.
         tensor: dense peak FLOP/s by format family (`bf16`, `fp8`, `tf32`), sparsity off.
         vector_flops_per_s: FP32 CUDA-core peak.
-        hbm_capacity_bytes, hbm_bytes_per_s, l2_bytes: memory.
+        hbm_capacity_bytes: as the driver reports it, more than the decimal GB of the label; driver
+            and CUDA context keep some of it.
+        hbm_bytes_per_s, l2_bytes: memory.
         shared_memory_bytes_per_clock: shared-memory bandwidth of one SM.
         mma_rows: rows of one tensor-core instruction (16 Ampere, 64 Hopper, 128 Blackwell).
         nvlink_bytes_per_s: scale-up bandwidth of one GPU, one direction.

@@ -46,13 +46,14 @@ def _prefixed(unit: str, scale: float = 1.0, *, binary: bool = False) -> dict[st
 
 
 _BYTES = _prefixed("B", binary=True)
-_BITS = _prefixed("b", 1 / 8)
+_BITS = _prefixed("b", 1 / 8) | _prefixed("bit", 1 / 8)
 _FLOPS = _prefixed("FLOP") | _prefixed("FLOPS")
 
 BYTES = Dimension("B", _BYTES, "80 GB", floor=1.0, most=1e15)
 BYTES_PER_S = Dimension(
     "B/s",
-    {f"{u}/s": f for u, f in (_BYTES | _BITS).items()} | _prefixed("bps", 1 / 8),
+    {f"{u}/s": f for u, f in (_BYTES | _BITS).items()}
+    | {f"{u}ps": f for u, f in (_BYTES | _BITS).items()},
     "400 Gb/s",
     floor=1e6,
     most=1e18,

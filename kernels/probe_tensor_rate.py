@@ -2,11 +2,11 @@
 
     C[p] = steps * A B^T      one 128 x 256 tile per program, A and B resident in shared memory
 
-A (128, depth), B (256, depth) in bf16 or fp8 e4m3 with depth of 512 bytes, so that a step is sixteen
-matrix instructions between two waits; C (programs, 128, 256) fp32. Operands are random: zeros draw
-less power and run faster. FP8 sums stay in the tensor core, with no promotion: this is the ceiling,
-not a product one would train with. The core keeps about 14 bits of them, so that after thousands of
-steps there is little of the true sum left: what is checked is a sum of two steps (`CHECKED`).
+A (128, depth), B (256, depth) in bf16 or fp8 e4m3 with depth of 512 bytes, so that a step is
+sixteen matrix instructions between two waits; C (programs, 128, 256) fp32. Operands are random:
+zeros draw less power and run faster. FP8 sums stay in the tensor core, with no promotion: this is
+the ceiling, not a product one would train with. The core keeps about 14 bits of them, so that after
+thousands of steps little of the true sum is left: what is checked is a sum of two (`CHECKED`).
 """
 
 from dataclasses import dataclass

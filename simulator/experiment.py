@@ -60,7 +60,8 @@ class CommunicationSpec(Spec):
         lent_sms: share of these that compute has too in chunks that nothing overlaps: 0 where their
             kernels are built for as few SMs as those of overlapped chunks, 1 where for all.
         dispatch, combine: number formats on the wire; casts for others are not modelled yet.
-        routed_nodes_max: nodes one token's experts may sit on; left out, the model's own rule.
+        routed_nodes_max: nodes one token's experts may sit on, instead of the model's own rule
+            (`MoESpec.groups_per_token`), which holds where this is left out.
         exposed_rate: rate of exchanges that no chunk overlaps, relative to the profile's, which was
             measured with nothing else running.
         nics: `separate`: exchanges, pipeline messages and gradient rings have a NIC each to

@@ -45,7 +45,7 @@ def v3_step():
         gpus_per_node=8,
         dispatch=FORMATS["fp8_1x128"],
         combine=FORMATS["bf16"],
-        routed_nodes_max=4,
+        routed_nodes_max=None,
     )
 
 

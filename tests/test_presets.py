@@ -111,6 +111,19 @@ def test_a_chip_is_of_this_decade(name: str) -> None:
     assert (chip.fp8_unit is None) == ("fp8" not in chip.tensor)
 
 
+LABELS_GB = {"a100": 80, "h100": 80, "h800": 80, "h200": 141, "h20": 96, "b200": 180, "gb200": 186}
+
+
+@pytest.mark.parametrize("name", CHIPS.names())
+def test_the_memory_is_what_a_driver_reports_and_not_the_label(name: str) -> None:
+    """Labels are binary GB or a little more, so that decimal ones lose 7 %; no H20 was read."""
+    capacity_bytes, label = CHIPS.load(name).hbm_capacity_bytes, LABELS_GB[name]
+    assert label * 1e9 <= capacity_bytes <= label * 2**30
+    assert name == "h20" or capacity_bytes > 0.99 * label * 2**30
+    if not CHIPS.document(name).source_of("hbm_capacity_bytes").assumed:
+        assert capacity_bytes % 2**20 == 0
+
+
 @pytest.mark.parametrize("name", NODES.names())
 def test_a_node_is_of_this_decade(name: str) -> None:
     node = NODES.load(name)

@@ -22,8 +22,16 @@ from workloads.placement import Replicas
 from workloads.schedules.replay import peak_in_flight
 from workloads.schedules.step import Step
 
-RESERVED_BYTES = 6e9
-"""Expert-exchange and NCCL buffers, workspaces, CUDA context: an estimate, not published."""
+CONTEXT_BYTES = 1.0e9
+"""What no tensor can have. The driver keeps 0.59 GB of an H100: nvidia-smi reports 81,559 MiB, CUDA
+79.10 GiB, of which 58.28 are 73.68 % (pytorch/torchtitan issue 1789). A CUDA context takes about
+0.4 GB (pytorch/pytorch issue 109888).
+"""
+
+BUFFER_BYTES = 5.6e9
+"""Expert-exchange and NCCL buffers, workspaces: an estimate, not published. One communicator was
+seen to take 1.6 GB, several 6 GB (NVIDIA/nccl issue 864).
+"""
 
 
 def rank_parameters(stages: Sequence[Sequence[Layer]], held: Sequence[int]) -> Parameters:
@@ -55,7 +63,8 @@ def memory_terms(
         "optimizer_states": states * STATE_BYTES,
         "activations": peak_in_flight(program, lambda stage: saved[stage]),
         "logits": max(logits[stage] for stage in held),
-        "buffers": RESERVED_BYTES,
+        "buffers": BUFFER_BYTES,
+        "driver_and_context": CONTEXT_BYTES,
     }
 
 

@@ -65,6 +65,16 @@ class MoESpec(Spec):
             )
         return self
 
+    @property
+    def rule(self) -> str:
+        """Which experts a token may go to, in words."""
+        if self.groups_per_token == self.groups:
+            return f"{self.top_k} of {self.routed_experts} experts"
+        return (
+            f"{self.top_k} of {self.routed_experts} experts in its best {self.groups_per_token} of "
+            f"{self.groups} groups"
+        )
+
 
 class ModelSpec(Spec):
     """A decoder-only language model.

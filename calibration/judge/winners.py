@@ -33,7 +33,7 @@ class Winner:
 
 
 def winners(day: Day) -> list[Winner]:
-    """Return the winner of every shape at which configurations were tried, the largest gain first."""
+    """Return the winner of each shape at which configurations were tried, largest gain first."""
     tried: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
     for row in day.isolated(config=None):
         tried[row.kernel, row.shape].append(row)

@@ -74,10 +74,11 @@ def collective(
                       --cluster h800-2048-mpft --fault plane:3
     moesim collective dispatch --ranks 64 --cluster h800-2048-mpft --library deepep-h800
     """
+    kind = _spelled(kind)
     cluster, achieved = _cluster(name, overrides, faults), _library(library)
     if kind in EXCHANGES:
         _refuse_for_exchanges(size, placement, groups, algorithm, figure)
-        traffic = _expert_traffic(model, mode, ranks, tokens)
+        traffic = _expert_traffic(model, ranks, tokens)
         _exchange(kind, mode, traffic, cluster, achieved, sms, routing, seed, as_json)
         return
     from simulator.network.links import Network
@@ -86,6 +87,7 @@ def collective(
     from simulator.tell.collective import Told, link_load, show_collective
 
     size_bytes = _size(kind, size)
+    _refuse_for_collectives(kind)
     network = Network.of(cluster, routing, seed)
     gpus = place(cluster, ranks, groups, placement, seed)
     runs = run_groups(kind, size_bytes, gpus, network, achieved, algorithm)
@@ -96,6 +98,16 @@ def collective(
         echo_json(told.as_dict())
     else:
         show_collective(console(), told)
+
+
+def _spelled(kind: str) -> str:
+    """Return our name of a collective, as nccl-tests or anybody spells it."""
+    from simulator.network.collectives import KINDS
+
+    def bare(word: str) -> str:
+        return "".join(letter for letter in word.lower() if letter not in "-_ ")
+
+    return next((known for known in (*KINDS, *EXCHANGES) if bare(known) == bare(kind)), kind)
 
 
 def _cluster(name: str, overrides: Iterable[str], faults: tuple[str, ...]) -> "ClusterSpec":
@@ -149,6 +161,17 @@ def _size(kind: str, text: str | None) -> float:
     return size_bytes
 
 
+def _refuse_for_collectives(kind: str) -> None:
+    """Refuse options of expert exchanges, whatever their value."""
+    context = click.get_current_context()
+    for name in ("tokens", "mode", "sms", "model"):
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            given = str(context.params[name])
+            raise InputError(
+                f"--{name}: goes with {' and '.join(EXCHANGES)} only, got {given!r} with {kind}"
+            )
+
+
 def _refuse_for_exchanges(
     size: str | None, placement: str, groups: int, algorithm: str, figure: Path | None
 ) -> None:
@@ -165,27 +188,15 @@ def _refuse_for_exchanges(
             raise InputError(f"{option}: does not go with dispatch and combine, got {str(value)!r}")
 
 
-def _expert_traffic(name: str, mode: str, ranks: int, tokens: int) -> "ExpertTraffic":
-    """Return what a model's expert layer asks of the network.
-
-    In normal mode a token visits as many nodes as the model's router takes groups of experts; the
-    low-latency kernels do not care about nodes.
-    """
+def _expert_traffic(name: str, ranks: int, tokens: int) -> "ExpertTraffic":
+    """Return what a model's expert layer asks of the network."""
     from simulator.network.moe_exchange import ExpertTraffic
     from workloads.model import MODELS
 
     model = MODELS.load(name)
     if model.moe is None:
         raise InputError(f"--model: must have experts, got {name!r}")
-    limited = mode == "normal" and model.moe.groups > 1
-    return ExpertTraffic(
-        ranks=ranks,
-        tokens=tokens,
-        hidden=model.hidden,
-        experts=model.moe.routed_experts,
-        top_k=model.moe.top_k,
-        routed_nodes_max=model.moe.groups_per_token if limited else None,
-    )
+    return ExpertTraffic(ranks=ranks, tokens=tokens, hidden=model.hidden, moe=model.moe)
 
 
 def _exchange(
@@ -217,6 +228,9 @@ def _exchange(
     )
     if as_json:
         asked = {"kind": kind, "mode": mode, "sms": sms, "routing": routing}
-        echo_json(asked | asdict(traffic) | {"cluster": cluster.name} | asdict(run))
+        asked |= {"ranks": traffic.ranks, "tokens": traffic.tokens, "hidden": traffic.hidden}
+        moe = traffic.moe.model_dump(mode="json")
+        echo_json(asked | {"moe": moe, "cluster": cluster.name} | asdict(run))
         return
-    show_exchange(console(), f"{kind}, {mode} mode, {traffic.ranks} ranks on {cluster.name}", run)
+    title = f"{kind}, {mode} mode, {traffic.ranks} ranks on {cluster.name}"
+    show_exchange(console(), f"{title}, {traffic.moe.rule}", run)

@@ -25,8 +25,11 @@ from workloads.routing_matrix import RoutingMatrix, expected_matrix, straight_ma
 
 Mode = Literal["normal", "low-latency"]
 
-SIZES_MAX = {"ranks": 8192, "tokens": 10**9, "hidden": 2**20, "experts": 2**16, "top_k": 2**16}
+SIZES_MAX = {"ranks": 8192, "tokens": 10**9, "hidden": 2**20}
 """What can be held: a matrix has a number for each two ranks."""
+
+BENCHMARK_EXPERTS = MoESpec(routed_experts=256, top_k=8, expert_width=2048, group_score="max")
+"""The layer of DeepEP's own tests: experts as in DeepSeek-V3, a node as good as its best one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +39,15 @@ class ExpertTraffic:
     Attributes:
         ranks: GPUs of the expert group, the first of the cluster; of its last node maybe a part.
         tokens, hidden: of one GPU; elements of one token.
-        experts, top_k: of the layer.
-        routed_nodes_max: nodes that one token's experts may sit on, the best by their best expert;
-            any without it. Of normal mode.
+        moe: the layer; its groups limit where a token may go unless `routed_nodes_max` is given.
+        routed_nodes_max: as of `workloads.routing.expected_copies`. Of normal mode.
         load: tokens that each rank receives, relative to the mean; balanced without it.
     """
 
     ranks: int
     tokens: int = 4096
     hidden: int = 7168
-    experts: int = 256
-    top_k: int = 8
+    moe: MoESpec = BENCHMARK_EXPERTS
     routed_nodes_max: int | None = None
     load: tuple[float, ...] | None = None
 
@@ -54,8 +55,6 @@ class ExpertTraffic:
         for name, most in SIZES_MAX.items():
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"{name}: must be from 1 to {most:,}, got {getattr(self, name)}")
-        if self.top_k > self.experts:
-            raise InputError(f"top_k: at most the {self.experts} experts, got {self.top_k}")
         if self.load is not None and not all(0 <= each < np.inf for each in self.load):
             raise InputError("load: must be 0 or more and finite for every rank")
 
@@ -68,35 +67,27 @@ class ExpertTraffic:
         """
         load = None if self.load is None else _shares(self.load)
         if mode == "normal":
-            moe = MoESpec(
-                routed_experts=self.experts,
-                top_k=self.top_k,
-                expert_width=1,
-                group_score="max",
-            )
-            if self.experts % self.ranks:
-                raise InfeasibleError(
-                    f"ranks: must divide the {self.experts} experts, got {self.ranks}"
-                )
-            copies = expected_copies(moe, self.ranks, gpus_per_node, self.routed_nodes_max)
-            return expected_matrix(copies, self.tokens, self.top_k, load)
+            experts = self.moe.routed_experts
+            if experts % self.ranks:
+                raise InfeasibleError(f"ranks: must divide the {experts} experts, got {self.ranks}")
+            copies = expected_copies(self.moe, self.ranks, gpus_per_node, self.routed_nodes_max)
+            return expected_matrix(copies, self.tokens, self.moe.top_k, load)
         self._check_straight(gpus_per_node)
         members = members_by_node(0, self.ranks, gpus_per_node)
-        return straight_matrix(self.tokens, self.top_k, members, load)
+        return straight_matrix(self.tokens, self.moe.top_k, members, load)
 
     def _check_straight(self, gpus_per_node: int) -> None:
         """Refuse groups that low-latency mode cannot hold the experts on.
 
         Experts need not divide on nodes shared evenly: DeepEP times 288 of them on 256 GPUs.
         """
-        if self.experts < self.ranks:
-            raise InfeasibleError(
-                f"ranks: must be at most the {self.experts} experts, got {self.ranks}"
-            )
+        experts = self.moe.routed_experts
+        if experts < self.ranks:
+            raise InfeasibleError(f"ranks: must be at most the {experts} experts, got {self.ranks}")
         fills = self.ranks % gpus_per_node == 0 or gpus_per_node % self.ranks == 0
-        if self.experts % self.ranks and not fills:
+        if experts % self.ranks and not fills:
             raise InfeasibleError(
-                f"ranks: must divide the {self.experts} experts, fill nodes of {gpus_per_node} "
+                f"ranks: must divide the {experts} experts, fill nodes of {gpus_per_node} "
                 f"GPUs or divide one, got {self.ranks}"
             )
 
@@ -141,7 +132,7 @@ def moe_exchange(
             token_bytes,
             cluster,
             library,
-            experts=traffic.experts,
+            experts=traffic.moe.routed_experts,
             over_nvlink=over_nvlink,
         )
     if routing is None:
@@ -155,7 +146,7 @@ def moe_exchange(
             token_bytes,
             cluster,
             library,
-            experts=traffic.experts,
+            experts=traffic.moe.routed_experts,
             routing=routing,
             seed=seed,
         )

@@ -11,7 +11,7 @@ from hwmodels.errors import SpecError
 from hwmodels.library import LIBRARIES
 from hwmodels.prices import PRICES, fabric_cost_usd
 from simulator.network.links import Network
-from simulator.network.moe_exchange import ExpertTraffic, moe_exchange
+from simulator.network.moe_exchange import BENCHMARK_EXPERTS, ExpertTraffic, moe_exchange
 from simulator.network.placement import packed
 from simulator.network.run import run_collective
 
@@ -73,7 +73,8 @@ def deepep_low_latency_s(
     _: object, *, direction: Direction, ranks: int, library: str, cluster: str, over_nvlink: bool
 ) -> float:
     """Seconds of low-latency mode in DeepEP's own test: 128 tokens, eight of 288 experts."""
-    traffic = ExpertTraffic(ranks=ranks, tokens=128, hidden=7168, experts=288)
+    moe = BENCHMARK_EXPERTS.model_copy(update={"routed_experts": 288})
+    traffic = ExpertTraffic(ranks=ranks, tokens=128, hidden=7168, moe=moe)
     where = CLUSTERS.load(cluster), LIBRARIES.load(library)
     run = moe_exchange(direction, "low-latency", traffic, *where, over_nvlink=over_nvlink)
     return run.time_s

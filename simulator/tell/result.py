@@ -58,6 +58,8 @@ class Provenance(Spec):
         sources: by dotted path of the resolved experiment; `assumed` marks guesses.
         folding: what was played once for many.
         notes: what else to know, such as values far from every known part.
+        expert_routing: whose rule says where tokens may go, the model's own or
+            `communication.routed_nodes_max`, and what it comes to; None without experts.
     """
 
     version: str
@@ -68,6 +70,7 @@ class Provenance(Spec):
     time_share_by_basis: dict[str, float]
     communication_basis: str
     folding: str
+    expert_routing: str | None = None
     sources: dict[str, Source]
     notes: tuple[str, ...] = ()
 
@@ -162,10 +165,14 @@ class Result(Spec):
             SpecError: there is none, or it is malformed.
         """
         file = path / "result.json" if path.is_dir() else path
+        expected = "expected a result.json, or a folder that `moesim run --out` wrote"
         try:
             text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpecError(f"{file}: {error}") from None
+        except UnicodeDecodeError:
+            raise SpecError(f"{file}: {expected}, got bytes that are not UTF-8") from None
+        except OSError:
+            got = "a file that cannot be read" if file.exists() else "nothing there"
+            raise SpecError(f"{file}: {expected}, got {got}") from None
         return cls.from_json(text, str(file))
 
 
@@ -254,6 +261,7 @@ def _provenance(training: TrainingRun) -> Provenance:
         time_share_by_basis=shares(training, lambda each: each.basis),
         communication_basis=_communication_basis(training),
         folding=_folding(training),
+        expert_routing=_expert_routing(training),
         sources=experiment.sources,
         notes=tuple(map(str, experiment.far_values)),
     )
@@ -264,6 +272,25 @@ def _communication_basis(training: TrainingRun) -> str:
     if not training.experiment.exchanges:
         basis = f"{basis}; no expert exchange, so that compute has all SMs"
     return basis if training.fabric is None else f"{basis}; {training.fabric}"
+
+
+def _expert_routing(training: TrainingRun) -> str | None:
+    """Return in words whose rule routes tokens, and to how many nodes and GPUs.
+
+    Of groups that lie over nodes in several ways, those whose tokens go to the most.
+    """
+    experiment, layouts = training.experiment, training.workload.routing
+    moe, limit = experiment.model.moe, experiment.communication.routed_nodes_max
+    if moe is None or not layouts:
+        return None
+    copies = max(layouts, key=lambda layout: layout.nodes_per_token)
+    rule = f"the model's own rule, {moe.rule}"
+    if limit is not None:
+        rule = f"communication.routed_nodes_max = {limit} instead of {rule}"
+    return (
+        f"{rule}: {copies.nodes_per_token:.2f} of {copies.nodes} nodes and "
+        f"{copies.gpus_per_token:.2f} of {copies.gpus} GPUs a token"
+    )
 
 
 def _folding(training: TrainingRun) -> str:

@@ -78,6 +78,8 @@ def show_result(console: Console, result: Result) -> None:
     console.print(
         f"communication priced from {result.provenance.communication_basis}", highlight=False
     )
+    if result.provenance.expert_routing:
+        console.print(f"routing: {result.provenance.expert_routing}", highlight=False)
     if result.nics:
         console.print(_meeting(result.nics, metrics.step_time_s), highlight=False)
     if play.folding_error is not None:
@@ -235,7 +237,7 @@ def _memory(result: Result) -> Table:
     for name, size in terms.items():
         if name != "total" and size:
             grid.add_row(name.replace("_", " "), f"{size / 1e9:.1f} GB")
-    grid.add_row("total", f"{terms['total'] / 1e9:.1f} of {capacity / 1e9:.0f} GB", style="bold")
+    grid.add_row("total", f"{terms['total'] / 1e9:.1f} of {capacity / 1e9:.1f} GB", style="bold")
     return grid
 
 

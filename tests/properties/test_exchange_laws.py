@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hwmodels.cluster import CLUSTERS, ClusterSpec
 from hwmodels.errors import InfeasibleError, InputError
 from hwmodels.library import LIBRARIES, LibrarySpec
-from simulator.network.moe_exchange import ExpertTraffic, moe_exchange
+from simulator.network.moe_exchange import BENCHMARK_EXPERTS, ExpertTraffic, moe_exchange
+from workloads.model import MoESpec
 
 CLUSTER = CLUSTERS.load("h800-2048-mpft")
 NAMES = (None, *(name for name in LIBRARIES.names() if name.startswith("deepep-")))
@@ -19,6 +20,10 @@ LIBRARY = {name: LIBRARIES.load(name) if name else None for name in NAMES}
 modes = st.sampled_from(["normal", "low-latency"])
 directions = st.sampled_from(["dispatch", "combine"])
 names = st.sampled_from(NAMES)
+
+
+def choice(experts: int, top_k: int) -> MoESpec:
+    return BENCHMARK_EXPERTS.model_copy(update={"routed_experts": experts, "top_k": top_k})
 
 
 def between_nodes(name: str | None) -> bool:
@@ -201,7 +206,7 @@ REFUSED_STRAIGHT = "ranks: must divide the 256 experts, fill nodes of 8 GPUs or 
 def test_low_latency_mode_takes_groups_that_hold_the_experts() -> None:
     """288 experts on 256 GPUs are what DeepEP publishes; parts of a node may divide either."""
     for ranks, experts in ((256, 288), (6, 288), (4, 10), (64, 100), (256, 256), (12, 240)):
-        traffic = ExpertTraffic(ranks, tokens=128, experts=experts)
+        traffic = ExpertTraffic(ranks, tokens=128, moe=choice(experts, 8))
         assert moe_exchange("combine", "low-latency", traffic, CLUSTER).time_s > 0
     refused = {
         (2048, 256): "ranks: must be at most the 256 experts, got 2048",
@@ -210,7 +215,7 @@ def test_low_latency_mode_takes_groups_that_hold_the_experts() -> None:
         (12, 256): REFUSED_STRAIGHT.format(12),
     }
     for (ranks, experts), message in refused.items():
-        traffic = ExpertTraffic(ranks, tokens=128, experts=experts)
+        traffic = ExpertTraffic(ranks, tokens=128, moe=choice(experts, 8))
         with pytest.raises(InfeasibleError) as caught:
             moe_exchange("combine", "low-latency", traffic, CLUSTER)
         assert str(caught.value) == message
@@ -236,11 +241,14 @@ def test_copies_inside_a_node_are_not_played_over_nics() -> None:
         ({"ranks": 8, "tokens": 10**400}, "tokens: must be from 1 to 1,000,000,000, got 1"),
         ({"ranks": 12}, "ranks: must divide the 256 experts, got 12"),
         ({"ranks": 24}, "ranks: must divide the 256 experts, got 24"),
-        ({"ranks": 8, "top_k": 300}, "top_k: at most the 256 experts, got 300"),
+        ({"ranks": 8, "tokens": 0}, "tokens: must be from 1 to 1,000,000,000, got 0"),
         ({"ranks": 8, "load": (1.0,)}, "load: must have one number for each of 8 GPUs"),
         ({"ranks": 2, "load": (0.0, 0.0)}, "load: some rank must have a load above 0"),
         ({"ranks": 2, "load": (-1.0, 2.0)}, "load: must be 0 or more and finite"),
-        ({"ranks": 64, "routed_nodes_max": 1, "top_k": 64}, "hold fewer than top_k = 64"),
+        (
+            {"ranks": 64, "routed_nodes_max": 1, "moe": choice(256, 64)},
+            "hold fewer than top_k = 64",
+        ),
     ],
 )
 def test_bad_traffic_is_refused_in_one_line(ask, message) -> None:

@@ -70,11 +70,6 @@ def test_weight_gradients_at_the_rate_of_input_gradients_are_a_quarter_too_fast(
 
 
 def test_heads_on_another_stage_change_the_step(sound):
-    """Layout C of table4_chain.md §4, both heads beside MTP and three layers, adds 3.9 s to 18.4;
-    it needs 80.2 GB, so the chip here has more.
-    """
-    crowded = simulate(
-        plan__layout="3d+1m, 12*4m, 2*3m, 3m+mtp+2heads",
-        cluster__node__chip__hbm_capacity_bytes="85 GB",
-    )
+    """Layout C of table4_chain.md §4: both heads beside MTP and three layers add 3.9 s to 18.4."""
+    crowded = simulate(plan__layout="3d+1m, 12*4m, 2*3m, 3m+mtp+2heads")
     assert crowded.step_time_s > 1.1 * sound.step_time_s

@@ -13,7 +13,7 @@ from calibration.deepep_rows import read_low_latency, read_normal
 from calibration.deepep_table import SYSTEMS, LibraryFit, fit_libraries, library_texts, score_lines
 from hwmodels.cluster import CLUSTERS
 from hwmodels.library import LIBRARIES, LibrarySpec
-from simulator.network.moe_exchange import ExpertTraffic, moe_exchange
+from simulator.network.moe_exchange import BENCHMARK_EXPERTS, ExpertTraffic, moe_exchange
 from simulator.tell.published import PublishedFigure, figures
 
 FIGURES = {figure.id: figure for figure in figures()}
@@ -31,7 +31,8 @@ def simulated(figure: PublishedFigure, library: LibrarySpec = H800) -> float:
         traffic = ExpertTraffic(said["ranks"], routed_nodes_max=4)
         run = moe_exchange(said["direction"], "normal", traffic, CLUSTER, library, sms=24)
         return run.logical_bytes_per_s
-    traffic = ExpertTraffic(said["ranks"], tokens=128, experts=288)
+    moe = BENCHMARK_EXPERTS.model_copy(update={"routed_experts": 288})
+    traffic = ExpertTraffic(said["ranks"], tokens=128, moe=moe)
     return moe_exchange(
         said["direction"],
         "low-latency",
@@ -228,8 +229,12 @@ def test_the_simulator_prices_rows_as_the_fit_does(name: str, measured_data: Pat
                 ranks=int(rows.nodes[row]) * 8,
                 tokens=int(rows.tokens[row]),
                 hidden=int(rows.hidden[row]),
-                experts=int(rows.experts[row]),
-                top_k=int(rows.top_k[row]),
+                moe=BENCHMARK_EXPERTS.model_copy(
+                    update={
+                        "routed_experts": int(rows.experts[row]),
+                        "top_k": int(rows.top_k[row]),
+                    }
+                ),
                 routed_nodes_max=4,
             )
             for way in ("dispatch", "combine"):

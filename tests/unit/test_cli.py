@@ -220,7 +220,7 @@ def test_a_summary_names_step_phases_memory_and_basis(invoke, played, short_run)
     assert f"{metrics.step_time_s:.3f} s" in text
     for words in ("bubble", "optimizer", "overlapped", "activations", "profile h800-deepseek"):
         assert words in text
-    assert f"{metrics.memory_bytes['total'] / 1e9:.1f} of 80 GB" in text
+    assert f"{metrics.memory_bytes['total'] / 1e9:.1f} of 85.5 GB" in text
 
 
 def test_out_writes_result_trace_and_figures(invoke, played, short_run, drawn, tmp_path):

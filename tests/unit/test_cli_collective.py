@@ -5,6 +5,8 @@ import json
 import pytest
 
 from hwmodels.errors import InputError
+from simulator.cli.collective import _spelled
+from simulator.network.collectives import KINDS
 
 MPFT = ("--cluster", "h800-2048-mpft")
 SMALL = ("--ranks", 16, "--bytes", "1 GiB", *MPFT)
@@ -80,6 +82,42 @@ def test_expert_exchanges_are_told_too(invoke):
         invoke("collective", "dispatch", *SMALL)
 
 
+def test_tokens_of_deepseek_v2_go_to_three_devices(invoke):
+    """Its device-limited routing on the eight GPUs of a node; one copy in eight stays at home."""
+    arguments = ("dispatch", "--ranks", 8, "--model", "deepseek-v2", *MPFT)
+    told = document(invoke, *arguments)
+    token_bytes = 5120 * (1 + 4 / 128)  # FP8 and a scale for every 128 elements
+    assert told["nvlink_bytes"] == pytest.approx(4096 * 3 * 7 / 8 * token_bytes, rel=0.005)
+    assert told["moe"]["groups_per_token"] == 3
+    text = invoke("collective", *arguments).stdout
+    assert "6 of 160 experts in its best 3 of 8 groups" in text
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "dispatch", "combine"])
+def test_a_collective_goes_by_any_of_its_spellings(kind):
+    words = kind.split("_")
+    for joint in ("", "-", "_", " "):
+        spelled = joint.join(words)
+        for each in (spelled, spelled.upper(), joint.join(word.title() for word in words)):
+            assert _spelled(each) == kind
+
+
+def test_the_spelling_of_nccl_tests_is_told_under_our_name(invoke):
+    assert document(invoke, "AllReduce", *SMALL)["kind"] == "all_reduce"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("tokens", 4096), ("mode", "normal"), ("sms", 20), ("model", "deepseek-v3")],
+)
+def test_a_collective_refuses_what_only_exchanges_have(invoke, kind, option, value):
+    """Even at its default: somebody thought that it mattered."""
+    message = f"--{option}: goes with dispatch and combine only, got '{value}' with {kind}"
+    with pytest.raises(InputError, match=message):
+        invoke("collective", kind, *SMALL, f"--{option}", value)
+
+
 def test_the_network_is_drawn_with_its_load(invoke, tmp_path):
     file = tmp_path / "load.png"
     invoke("collective", "all_to_all", *SMALL, "--routing", "adaptive", "--figure", file)
@@ -89,7 +127,7 @@ def test_the_network_is_drawn_with_its_load(invoke, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("alltoall", *SMALL), "unknown kind 'alltoall'; did you mean 'all_to_all'"),
+        (("all_to_one", *SMALL), "unknown kind 'all_to_one'; did you mean 'all_to_all'"),
         (("all_to_all", "--ranks", 16, *MPFT), "--bytes: is needed"),
         (("all_to_all", "--ranks", 16, "--bytes", "5 s", *MPFT), "--bytes: expected a unit of B"),
         (

@@ -231,7 +231,7 @@ REFUSED = {
     "memory over capacity": (
         {"cluster.node.chip.hbm_capacity_bytes": "74 GB"},
         InfeasibleError,
-        "memory of pipeline rank 1: needs 75.3 GB (activations 43.5 GB, gradients 13.1 GB, "
+        "memory of pipeline rank 1: needs 75.9 GB (activations 43.5 GB, gradients 13.1 GB, "
         "weights 6.55 GB ...), the GPU has 74 GB",
     ),
     "unknown schedule": (

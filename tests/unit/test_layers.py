@@ -190,7 +190,7 @@ def test_the_exchange_carries_the_tokens_of_the_micro_batch(layer_of):
 
 def test_a_model_without_a_query_latent_is_refused():
     inputs = LayerInputs(MODELS.load("llama3.1-405b"), sequences=1, length=LENGTH)
-    with pytest.raises(InfeasibleError, match=r"modelled for MLA with a query latent, got .*'gqa'"):
+    with pytest.raises(InfeasibleError, match=r"modelled for attention.kind = 'mla', got 'gqa'"):
         stage_layers(inputs, (("dense",), ("dense",)))
 
 
@@ -328,3 +328,15 @@ def test_the_kind_of_each_op_is_the_class_of_its_row(measured_rows, priced_ops):
         else:
             assert isinstance(op, MemoryOp), key
             assert (row["class"] == "small") == (op.bytes == 0), key
+
+
+def test_mla_without_a_query_latent_is_refused_by_the_field_that_is_missing():
+    """DeepSeek-V2-Lite has none (its `q_lora_rank` is null)."""
+    from simulator import Experiment
+    from simulator.blueprint import blueprint
+
+    lite = Experiment.load("deepseek-v3-pretrain").with_overrides(
+        {"model.attention.q_lora_rank": "none"}
+    )
+    with pytest.raises(InfeasibleError, match=r"with a query latent, got no attention.q_lora_rank"):
+        blueprint(lite)

@@ -2,13 +2,16 @@
 
 import json
 import re
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from hwmodels.errors import InfeasibleError, SpecError
 from simulator import Experiment, run
 from simulator.tell.result import SCHEMA, Result
+from simulator.tell.summary import show_result
 from simulator.uncertainty import sample
 
 FEW_CHUNKS = ("plan.schedule", "1f1b")  # forwards and backwards only: quick to play
@@ -50,6 +53,39 @@ def test_a_result_read_from_a_file_plays_its_run_again(short_run):
     result = short_run(FEW_CHUNKS)
     again = Result.from_json(result.to_json())
     assert again.training_run().times.step_s == result.metrics.step_time_s
+
+
+def test_an_override_of_the_models_routing_is_named(short_run):
+    """Beside what it comes to; without one the rule is the model's, and there may be none."""
+    own = short_run(FEW_CHUNKS)
+    limited = short_run(FEW_CHUNKS, ("communication.routed_nodes_max", 2))
+    rule = "the model's own rule, 8 of 256 experts in its best 4 of 8 groups"
+    assert own.provenance.expert_routing.startswith(f"{rule}: 3.95 of 8 nodes and ")
+    assert limited.provenance.expert_routing.startswith(
+        f"communication.routed_nodes_max = 2 instead of {rule}: 2.00 of 8 nodes and "
+    )
+    for result in (own, limited):
+        console = Console(file=StringIO(), width=300)
+        show_result(console, result)
+        assert f"routing: {result.provenance.expert_routing}\n" in console.file.getvalue()
+
+
+def test_what_is_no_result_is_refused_in_our_own_words(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
+    for name, got in (
+        ("missing", "nothing there"),
+        ("missing/deep.json", "nothing there"),
+        ("empty", "nothing there"),
+        ("bytes", "bytes that are not UTF-8"),
+    ):
+        with pytest.raises(SpecError) as refused:
+            Result.load(tmp_path / name)
+        message = str(refused.value)
+        assert message.endswith(
+            f"expected a result.json, or a folder that `moesim run --out` wrote, got {got}"
+        )
+        assert "Errno" not in message
 
 
 # Draws

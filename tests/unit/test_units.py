@@ -129,3 +129,18 @@ def test_numbers_of_one_dimension_are_read_together(
 def test_numbers_of_two_dimensions_are_refused_together(other: str) -> None:
     with pytest.raises(UnitError, match=f"a unit of B/s as in '2 GB/s', got '{other}'"):
         units.read_alike([1, "2 GB/s", other])
+
+
+@given(
+    st.sampled_from(["", "k", "M", "G", "T"]),
+    st.sampled_from([("b", 1 / 8), ("bit", 1 / 8), ("B", 1.0)]),
+    st.sampled_from(["/s", "ps"]),
+    st.sampled_from(["", " "]),
+    st.integers(1, 10_000),
+)
+def test_rates_are_read_however_bits_and_bytes_are_written(prefix, unit, per, gap, number):
+    """400 Gb/s, 400Gbit/s, 400 Gbps and 50 GBps are one rate."""
+    name, scale = unit
+    factor = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[prefix]
+    read = parse_quantity(f"{number}{gap}{prefix}{name}{per}", BYTES_PER_S)
+    assert read == pytest.approx(number * factor * scale, rel=1e-12)

@@ -18,10 +18,15 @@ def stage_layers(inputs: LayerInputs, layout: Layout) -> tuple[tuple[Layer, ...]
         InfeasibleError: the model's attention has no training kernels here yet.
     """
     attention = inputs.model.attention
-    if not isinstance(attention, MLASpec) or attention.q_lora_rank is None:
+    if not isinstance(attention, MLASpec):
+        raise InfeasibleError(
+            f"model {inputs.model.name}: training steps are modelled for attention.kind = 'mla', "
+            f"got {attention.kind!r}"
+        )
+    if attention.q_lora_rank is None:
         raise InfeasibleError(
             f"model {inputs.model.name}: training steps are modelled for MLA with a query latent, "
-            f"got attention.kind = {attention.kind!r}"
+            f"got no attention.q_lora_rank"
         )
     layers = {unit: _layer(inputs, unit) for unit in {unit for stage in layout for unit in stage}}
     stages = [[layers[unit] for unit in stage] for stage in layout]
