@@ -19,8 +19,8 @@ from simulator.network.links import Mask, Network
 
 Routes = npt.NDArray[np.int32]
 
-PAIRS_AT_ONCE = 1 << 20
-"""Choices of leaf pairs that are looked at together, so that tables stay below 50 MB."""
+CHOICES_AT_ONCE = 1 << 20
+"""Choices of leaves that are looked at together, so that tables stay below 50 MB."""
 
 
 def port_paths(
@@ -58,8 +58,8 @@ def reachable(network: Network, source: Ints, target: Ints) -> Mask:
     if not network.is_cut:
         return alive
     rows = np.flatnonzero(alive)
-    pair, living = _living(network, source[rows], target[rows])
-    alive[rows] = np.asarray(living.any(axis=1))[pair]
+    row, living = _living(network, source[rows], target[rows])
+    alive[rows] = np.asarray(living.any(axis=1))[row]
     return alive
 
 
@@ -97,31 +97,43 @@ def _living_choice(
     if not rows.size:
         return choice
     choice = choice.copy()
-    pair, living = _living(network, source[rows], target[rows])
-    count = living.sum(axis=1)[pair]
+    row, living = _living(network, source[rows], target[rows])
+    count = living.sum(axis=1)[row]
     nth = (drawn[rows] % count.astype(np.uint64)).astype(np.int64) + 1
-    choice[rows] = (living.cumsum(axis=1)[pair] < nth[:, None]).sum(axis=1)
+    choice[rows] = (living.cumsum(axis=1)[row] < nth[:, None]).sum(axis=1)
     return choice
 
 
 def _living(network: Network, source: Ints, target: Ints) -> tuple[Ints, Mask]:
-    """Return (flows,) the leaf pair of each flow, and (pairs, choices) which choices are whole.
+    """Return (flows,) the row of each flow, and (rows, choices) which choices are whole.
 
+    A path climbs as its source's leaf and its choice say, and descends as its target's: each half
+    is looked at once for a leaf, not for a pair of leaves; leaves that lack the same are one row.
     The ports' own cables are not asked: between leaves all their ports have the same choices.
     """
+    climb, up = _living_half(network, source, target, climbs=True)
+    descent, down = _living_half(network, source, target, climbs=False)
+    rows, row = np.unique(climb * len(down) + descent, return_inverse=True)
+    return np.asarray(row), up[rows // len(down)] & down[rows % len(down)]
+
+
+def _living_half(network: Network, source: Ints, target: Ints, climbs: bool) -> tuple[Ints, Mask]:
+    """Return (flows,) the row of each flow, and (rows, choices) whose half is whole."""
     topology, rate = network.topology, network.fabric_bytes_per_s
-    leaves = int(topology.leaf_of.max(initial=0)) + 1
-    key = topology.leaf_of[source] * leaves + topology.leaf_of[target]
-    _, first, pair = np.unique(key, return_index=True, return_inverse=True)
+    passed = topology.switches_passed(source, target)
+    key = topology.leaf_of[source if climbs else target] * (topology.hops_max + 1) + passed
+    _, first, leaf = np.unique(key, return_index=True, return_inverse=True)
     choices = topology.choices(source[first], target[first])
     living = np.zeros((first.size, int(choices.max(initial=1))), dtype=np.bool_)
-    part = max(1, PAIRS_AT_ONCE // living.shape[1])
+    part = max(1, CHOICES_AT_ONCE // living.shape[1])
     for start in range(0, first.size, part):
         row, choice = np.nonzero(np.arange(living.shape[1]) < choices[start : start + part, None])
-        ends = first[start : start + part][row]
-        route = topology.routes(source[ends], target[ends], choice)
-        last = topology.switches_passed(source[ends], target[ends])
-        hop = np.arange(route.shape[1])
-        between = (hop > 0) & (hop < last[:, None])
-        living[start + row, choice] = ((rate[route] > 0) | ~between).all(axis=1)
-    return np.asarray(pair), living
+        flow = first[start : start + part][row]
+        route = topology.routes(source[flow], target[flow], choice)
+        hop, top = np.arange(route.shape[1]), passed[flow, None] // 2
+        half = (hop > 0) & (hop <= top) if climbs else (hop > top) & (hop < passed[flow, None])
+        living[start + row, choice] = ((rate[route] > 0) | ~half).all(axis=1)
+    bits = np.packbits(living, axis=1)
+    as_one = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()
+    _, kept, row_of_leaf = np.unique(as_one, return_index=True, return_inverse=True)
+    return np.asarray(row_of_leaf[leaf]), living[kept]

@@ -234,12 +234,11 @@ def _least_s(network: Network, timed: _Timed, size_bytes: float) -> float:
     together_s = np.zeros(len(rates))
     for plan, steps_s in zip(timed.plans, timed.fixed_s.tolist(), strict=True):
         alone_s = steps_s
-        for stage, flows in enumerate(plan.stages):
+        for flows in plan.stages:
             links, moved = crossing_bytes(flows)
             busy_s = moved * (size_bytes * plan.factor) / rates[links]
             alone_s += float(busy_s.max(initial=0.0))
-            if stage == 0:
-                together_s[links] += busy_s
+            together_s[links] += busy_s
         least_s = max(least_s, alone_s)
     return max(least_s, float(together_s.max(initial=0.0)))
 

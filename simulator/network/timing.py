@@ -4,6 +4,7 @@ import numpy as np
 
 from simulator.network.collectives.plan import Plan
 from simulator.network.fair import finish
+from simulator.network.fair_loops import loops_for
 from simulator.network.flows import Floats, Flows, Ints, link_bytes
 from simulator.network.kept import Kept
 from simulator.network.links import Network
@@ -33,9 +34,15 @@ def wire_s(
 def _played_s(
     stages: tuple[tuple[Flows, ...], ...], factors: tuple[float, ...], rates: Floats
 ) -> Floats:
-    """Return (groups,) seconds of all stages; those of different groups are in step."""
-    seconds = np.zeros(len(stages))
-    for stage in range(max(map(len, stages))):
+    """Return (groups,) seconds until all stages are over.
+
+    Groups that have a link in common are in step: each starts a stage when all are through with the
+    one before, so that no link carries two stages at once.
+    """
+    end_s, start_s = np.zeros(len(stages)), np.zeros(len(stages))
+    most = max(map(len, stages))
+    meeting = _meeting(stages) if most > 1 else np.arange(len(stages))
+    for stage in range(most):
         taking = [
             number
             for number, of_group in enumerate(stages)
@@ -44,9 +51,28 @@ def _played_s(
         if taking:
             flows = [stages[number][stage] for number in taking]
             together, first = _joined(flows, [factors[number] for number in taking])
-            end_s = finish(together, rates).end_s
-            seconds[taking] += np.maximum.reduceat(end_s, first)
-    return seconds
+            took_s = np.maximum.reduceat(finish(together, rates).end_s, first)
+            end_s[taking] = start_s[taking] + took_s
+        last_s = np.zeros(len(stages))
+        np.maximum.at(last_s, meeting, end_s)
+        start_s = last_s[meeting]
+    return end_s
+
+
+def _meeting(stages: tuple[tuple[Flows, ...], ...]) -> Ints:
+    """Return (groups,) a number for each group, the same for those that links connect."""
+    crossed = [
+        np.concatenate([crossing_bytes(flows)[0] for flows in of_group] or [np.zeros(0, np.int64)])
+        for of_group in stages
+    ]
+    start = np.cumsum([0, *map(len, crossed)])
+    link = np.concatenate(crossed)
+    label = loops_for(link.size).label_components(start, link, int(link.max(initial=-1)) + 1)
+    alone = -1 - np.arange(len(stages))  # groups that cross no link
+    of_link = [
+        label[links[0]] if links.size else own for links, own in zip(crossed, alone, strict=True)
+    ]
+    return np.unique(of_link, return_inverse=True)[1].astype(np.int64)
 
 
 def crossing_bytes(flows: Flows) -> tuple[Ints, Floats]:

@@ -65,5 +65,4 @@ def _exchange(network: Network, group: Group) -> Plan:
     source, other = in_node_pairs(group)
     brought = passed[group.place[other] * width + group.members[other] % width] * chunk
     inside.nvlink(group.members[source], group.members[other], brought + chunk)
-    stages = [inside, between] if group.channels > 1 else [between]
-    return Plan.of(stages, group.channels - 1, nodes - 1)
+    return Plan.of([inside, between], group.channels - 1, nodes - 1)

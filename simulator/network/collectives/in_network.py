@@ -12,12 +12,13 @@ takes this algorithm unasked.
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from hwmodels.errors import InfeasibleError
 from simulator.network.collectives.plan import Plan
 from simulator.network.collectives.rails import held
 from simulator.network.flows import Floats, Ints
-from simulator.network.links import Network
+from simulator.network.links import Mask, Network
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic
 
@@ -26,7 +27,8 @@ def plan(network: Network, group: Group, kind: str) -> Plan:
     """Return the plan of an all-reduce, all-gather, reduce-scatter or broadcast.
 
     Raises:
-        InfeasibleError: a NIC port of the group is down, or its ports are not on one plane a rail.
+        InfeasibleError: a NIC port of the group or a link of its tree is down, or its ports are not
+            on one plane a rail.
     """
     traffic, ways = Traffic(network), 2 if kind == "all_reduce" else 1
     if group.channels > 1:
@@ -106,9 +108,20 @@ def _between_leaves(traffic: Traffic, network: Network, ports: Ints) -> float:
         route = topology.routes(source, target, tree % topology.choices(source, target))
         hop = np.arange(route.shape[1])
         crossed = np.unique(route[(hop > 0) & (hop < passed[:, None])])
+        for link in crossed[_is_down(network, crossed)][:1].tolist():
+            name = topology.link_name(link).split()[0]
+            raise InfeasibleError(
+                f"algorithm: in-network needs every link of its trees, {name} is down"
+            )
         _add(traffic, network, crossed.astype(np.int64), np.full(crossed.size, 1 / trees))
         most = max(most, int(passed.max()))
     return float(most)
+
+
+def _is_down(network: Network, links: npt.NDArray[np.int32]) -> Mask:
+    """Return whether nothing is left of links of the topology, or of the bundles they act as."""
+    number = network.fabric_link(links)
+    return np.asarray(network.bytes_per_s[number] == 0)
 
 
 def _add(traffic: Traffic, network: Network, links: Ints, moved_bytes: Floats) -> None:
