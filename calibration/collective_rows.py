@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from calibration.parquet import read_columns
 from hwmodels.costs.kernel_time import FloatArray
-from hwmodels.errors import CalibrationError, MachineError
+from hwmodels.errors import CalibrationError
 
 COLUMNS = (
     "system",
@@ -84,7 +85,7 @@ def read_collective_table(path: Path) -> CollectiveRows:
         MachineError: reading parquet needs pyarrow.
         CalibrationError: the file cannot be read, lacks a column or holds no usable row.
     """
-    table = read_parquet(path, COLUMNS)
+    table = read_columns(path, COLUMNS)
     time_s = table["latency_ms"].astype(np.float64) * 1e-3
     if not time_s.size or not (time_s > 0).all():
         raise CalibrationError(f"{path}: latency_ms must be > 0 in at least one row and all")
@@ -99,27 +100,6 @@ def read_collective_table(path: Path) -> CollectiveRows:
         size_bytes=table["message_bytes"].astype(np.float64),
         time_s=time_s,
     )
-
-
-def read_parquet(path: Path, columns: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
-    """Return columns of a parquet table.
-
-    Raises:
-        MachineError: reading parquet needs pyarrow.
-        CalibrationError: the file cannot be read or lacks a column.
-    """
-    try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra, needed by this function alone
-        import pyarrow.parquet as pq  # noqa: PLC0415
-    except ImportError as error:
-        raise MachineError(f"reading {path} needs pyarrow (extra 'store'): {error}") from None
-    try:
-        table = pq.read_table(path, columns=list(columns)).to_pydict()
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise CalibrationError(f"{path}: cannot read the table: {error}") from None
-    if set(table) != set(columns):
-        raise CalibrationError(f"{path}: expected columns {', '.join(columns)}")
-    return {name: np.array(values) for name, values in table.items()}
 
 
 def groups(rows: CollectiveRows) -> Iterator[tuple[str, str, CollectiveRows]]:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from calibration.parquet import read_columns
 from hwmodels.costs.exchange import Direction, ExchangeShape
 from hwmodels.costs.low_latency import LowLatencyShape
-from hwmodels.errors import CalibrationError, MachineError
+from hwmodels.errors import CalibrationError
 from hwmodels.formats import FORMATS
 from workloads.model import MoESpec
 from workloads.routing import expected_copies
@@ -130,22 +131,12 @@ def read_low_latency(path: Path) -> DeepEpRows:
 
 def _read(path: Path, time: str, sms: str = "", notify: str = "") -> DeepEpRows:
     """Read a table whose columns of a direction are `dispatch_` or `combine_` and these names."""
-    try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra, needed by this function alone
-        import pyarrow.parquet as pq  # noqa: PLC0415
-    except ImportError as error:
-        raise MachineError(f"reading {path} needs pyarrow (extra 'store'): {error}") from None
     directions: tuple[Direction, ...] = ("dispatch", "combine")
     timed = {name: f"{name}_{time}" for name in directions}
     counted = {name: f"{name}_{sms}" for name in directions if sms}
     notified = {name: f"{name}_{notify}" for name in directions if notify}
     wanted = [*_LABELS, *_SHAPE, *timed.values(), *counted.values(), *notified.values()]
-    try:
-        table = pq.read_table(path, columns=wanted).to_pydict()
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise CalibrationError(f"{path}: cannot read the table: {error}") from None
-    if set(table) != set(wanted):
-        raise CalibrationError(f"{path}: expected columns {', '.join(wanted)}")
+    table = read_columns(path, wanted)
     whole = {name: np.array(table[name], np.int64) for name in _SHAPE}
     rows = DeepEpRows(
         system=np.array(table["system"], np.str_),

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from calibration.collective_rows import Texts, read_parquet
+from calibration.collective_rows import Texts
 from calibration.collective_tables import TABLES
+from calibration.parquet import read_columns
 from calibration.profile_document import ProfileDocument, Sourced
 from hwmodels.chip import CHIPS, ChipSpec
 from hwmodels.costs.kernel_time import FloatArray
@@ -86,7 +87,7 @@ def read_exchange_table(path: Path) -> ExchangeRows:
         MachineError: reading parquet needs pyarrow.
         CalibrationError: the file cannot be read, or holds a kernel or format not known here.
     """
-    table = read_parquet(path, _COLUMNS)
+    table = read_columns(path, _COLUMNS)
     names, sizes = [], []
     for op, source, own in zip(
         table["op_name"], table["kernel_source"], table["moe_dtype"], strict=True

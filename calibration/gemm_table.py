@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
+from calibration.parquet import read_columns
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import GemmParameters, gemm_time_s
 from hwmodels.costs.kernel_time import FloatArray
-from hwmodels.errors import CalibrationError, MachineError
+from hwmodels.errors import CalibrationError
 
 HEAD_SHAPE = (4096, 65536, 8192)
 """m, n, k of the tables' row nearest to the LM head, (4096, 129280, 7168)."""
@@ -86,20 +87,10 @@ def read_gemm_tables(paths: Sequence[Path], gemm_format: str = "bfloat16") -> Ge
         MachineError: reading parquet needs pyarrow.
         CalibrationError: a file cannot be read, lacks a column or holds no such rows.
     """
-    try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra, needed by this function alone
-        import pyarrow.parquet as pq  # noqa: PLC0415
-    except ImportError as error:
-        raise MachineError(f"reading {paths[0]} needs pyarrow (extra 'store'): {error}") from None
     parts = []
     for path in paths:
-        try:
-            table = pq.read_table(path, columns=list(_COLUMNS)).to_pydict()
-        except (OSError, KeyError, pa.ArrowException) as error:
-            raise CalibrationError(f"{path}: cannot read the table: {error}") from None
-        if set(table) != set(_COLUMNS):
-            raise CalibrationError(f"{path}: expected columns {', '.join(_COLUMNS)}")
-        keep = np.array([name == gemm_format for name in table["gemm_dtype"]], bool)
+        table = read_columns(path, _COLUMNS)
+        keep = table["gemm_dtype"] == gemm_format
         parts.append(np.array([table[name] for name in _COLUMNS[:4]], np.float64)[:, keep])
     m, n, k, latency_ms = np.concatenate(parts, axis=1)
     if not m.size or not (latency_ms > 0).all():

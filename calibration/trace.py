@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hwmodels.errors import CalibrationError
+from hwmodels.errors import CalibrationError, found_at
 
 MAX_BYTES = 2**30
 """Largest trace read, uncompressed; a gzip bomb stops here."""
@@ -113,8 +113,10 @@ def _events(path: Path) -> list[Mapping[str, Any]]:
         opener = gzip.open if magic == b"\x1f\x8b" else open
         with opener(path, "rb") as stream:
             text = stream.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise CalibrationError(f"{path}: cannot read the trace: {error}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise CalibrationError(f"{path}: expected a profiler trace, got a broken archive") from None
+    except OSError:
+        raise CalibrationError(f"{path}: expected a profiler trace, got {found_at(path)}") from None
     if len(text) > MAX_BYTES:
         raise CalibrationError(f"{path}: trace above {MAX_BYTES >> 20} MiB, too large to be one")
     try:

@@ -18,6 +18,7 @@ it holds on one line of a terminal log: `MoesimError` escapes line breaks and cu
 import difflib
 import itertools
 from collections.abc import Iterable
+from pathlib import Path
 
 MESSAGE_CHARACTERS = 280
 """Longest message; with the name of the program before it, still below 300."""
@@ -131,3 +132,10 @@ def _cut(text: str, longest: int) -> str:
         return text
     tail = longest // 3
     return f"{text[: longest - tail - 3]}...{text[-tail:]}"
+
+
+def found_at(path: Path) -> str:
+    """Return what is at a path that could not be read, to follow "expected ..., got"."""
+    if not path.exists():
+        return "nothing there"
+    return "a folder" if path.is_dir() else "a file that may not be read"

@@ -16,7 +16,7 @@ from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics.clos import Clos
 from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Catalogue, Spec
-from hwmodels.units import Bytes, BytesPerSecond, Parts, Seconds
+from hwmodels.units import Bytes, BytesPerSecond, LinkRate, Parts, Seconds
 
 
 class ScaleUpSpec(Spec):
@@ -46,7 +46,7 @@ class NicSpec(Spec):
     """
 
     ports: Annotated[int, Field(ge=1, le=64)] = 1
-    link_bytes_per_s: BytesPerSecond
+    link_bytes_per_s: LinkRate
 
 
 class HostSpec(Spec):

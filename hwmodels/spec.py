@@ -26,7 +26,15 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hwmodels.document import Document, Source, covers
-from hwmodels.errors import SpecError, UnitError, UnknownPresetError, listed, shown, suggestion
+from hwmodels.errors import (
+    SpecError,
+    UnitError,
+    UnknownPresetError,
+    found_at,
+    listed,
+    shown,
+    suggestion,
+)
 from hwmodels.plain import DEPTH_MAX, check_plain
 from hwmodels.refusal import refusal
 from hwmodels.units import read_alike
@@ -98,10 +106,14 @@ class Catalogue(Generic[S]):
     def document(self, name: str) -> Document:
         """Return preset `name` with its base merged in and nested preset names expanded.
 
+        Wherever a preset's name may stand, a `.toml` file may, from the folder one is in.
+
         Raises:
             UnknownPresetError: no such preset.
             SpecError: the file is not TOML, or breaks the conventions.
         """
+        if str(name).endswith(".toml"):
+            return read_document(self.spec, Path(name))
         if name not in self.names():
             raise UnknownPresetError(self.kind, str(name), self.names())
         document = read_document(self.spec, self.folder / f"{name}.toml")
@@ -121,8 +133,8 @@ def read_document(spec: type[Spec], path: Path) -> Document:
     """
     try:
         raw = read_toml(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise SpecError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except OSError:
+        raise SpecError(f"{path}: expected a TOML file, got {found_at(path)}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: expected a TOML file, got bytes that are not UTF-8") from None
     except SpecError as error:
@@ -133,6 +145,8 @@ def read_document(spec: type[Spec], path: Path) -> Document:
         document = expand(spec, raw)
     except SpecError as error:
         raise SpecError(f"{path.stem}: {error}") from None
+    except RecursionError:
+        raise SpecError(f"{path}: must not be built on itself, got a circle of bases") from None
     if "name" in spec.model_fields and "name" not in raw:
         document.values["name"] = path.stem
     return document

@@ -58,6 +58,14 @@ BYTES_PER_S = Dimension(
     floor=1e6,
     most=1e18,
 )
+LINK_RATE = Dimension(
+    "B/s",
+    BYTES_PER_S.scales | {f"{prefix}": _DECIMAL[prefix] / 8 for prefix in ("G", "T")},
+    "400 Gb/s",
+    floor=1e6,
+    most=1e18,
+)
+"""Of a network's link, which is also sold by its bits alone: 400G, 1.6T."""
 SECONDS = Dimension(
     "s",
     {
@@ -192,6 +200,7 @@ Bytes = Annotated[float, BeforeValidator(_reader(BYTES)), _bounds(BYTES), BYTES]
 BytesPerSecond = Annotated[
     float, BeforeValidator(_reader(BYTES_PER_S)), _bounds(BYTES_PER_S), BYTES_PER_S
 ]
+LinkRate = Annotated[float, BeforeValidator(_reader(LINK_RATE)), _bounds(LINK_RATE), LINK_RATE]
 Seconds = Annotated[float, BeforeValidator(_reader(SECONDS)), Field(ge=0, le=SECONDS.most), SECONDS]
 FlopsPerSecond = Annotated[
     float, BeforeValidator(_reader(FLOPS_PER_S)), _bounds(FLOPS_PER_S), FLOPS_PER_S

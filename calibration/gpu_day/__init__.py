@@ -9,10 +9,8 @@ from there. A part that fails is recorded, and the next one starts.
 
     day.json         the device, the versions, the parts: state, seconds, rows, what went wrong
     numerics.csv     every kernel against its float64 reference; wrong ones are never timed
-    rows.csv         measured rows (`calibration.measurement`) of all parts but the last two
-    stack.csv        a layer of DeepSeek-V3, whole and op by op
-    profile.json.gz  a small profiler trace of that layer
+    rows.csv         measured rows (`calibration.measurement`) of all other parts
 
-`moesim calibrate judge DIR` reads them anywhere. With `--dry-run` all of it runs in Triton's
-interpreter on tiny shapes; its times are made up, and its rows say so.
+A process that ends or hangs costs the row it was at: the day goes on in a new one. With `--dry-run`
+all of it runs in Triton's interpreter on tiny shapes; its times are made up, and its rows say so.
 """

@@ -19,7 +19,7 @@ from pydantic import Field
 from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Kinded
-from hwmodels.units import BytesPerSecond, Parts, Seconds
+from hwmodels.units import LinkRate, Parts, Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class SwitchedFabric(FabricSpec, ABC):
     """
 
     switch_radix: Annotated[int, Field(ge=2, le=4096, multiple_of=2)]
-    link_bytes_per_s: BytesPerSecond
+    link_bytes_per_s: LinkRate
     host_latency_s: Seconds
     hop_latency_s: Seconds
 

@@ -47,7 +47,8 @@ def test_one_node_reduces_and_gathers_over_nvlink(one_node):
     by_hand = (4 + 2) * (dense * 7 / 8 + experts * 1 / 2) / NVLINK + 2 * (7 + 1) * IN_NODE_S
     assert rings.collectives_s == pytest.approx([by_hand] * 2, rel=1e-9)
     assert by_hand == pytest.approx(0.1633, abs=1e-4)
-    assert rings.seconds() == pytest.approx([0.1831] * 2, abs=1e-4)
+    kernels_s = 0.0198 + 0.0045  # the update, and what clips its gradients by their norm
+    assert rings.seconds() == pytest.approx([0.1633 + kernels_s] * 2, abs=2e-4)
     assert not rings.reduce.nic_s.any()
     assert one_node.times.phases["optimizer"] == pytest.approx(rings.seconds(), rel=1e-12)
 

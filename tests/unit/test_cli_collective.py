@@ -167,3 +167,31 @@ def test_ranks_that_are_cut_off_are_named(invoke):
     faults = [part for port in range(8) for part in ("--fault", f"nic:1.{port}")]
     with pytest.raises(InputError, match="ranks on node 1 are cut off from those on node 0"):
         invoke("collective", "all_reduce", *SMALL, *faults)
+
+
+def test_a_file_stands_where_a_presets_name_may(invoke, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('base = "h800-2048-mpft"\nnodes = 16\n')
+    (tmp_path / "chip.toml").write_text('base = "h800"\n')
+    assert (
+        json.loads(invoke("show", "cluster", "mine.toml", "--json").output)["values"]["nodes"] == 16
+    )
+    asked = ["collective", "all-reduce", "--ranks", "8", "--bytes", "1 MiB", "--json"]
+    by_file, by_name = (
+        json.loads(invoke(*asked, "--cluster", name, *changes).output)
+        for name, changes in (
+            ("mine.toml", ["--set", "cluster.node.chip=chip.toml"]),
+            ("h800-2048-mpft", ["--set", "cluster.nodes=16"]),
+        )
+    )
+    assert by_file["time_s"] == by_name["time_s"]
+
+
+def test_a_file_built_on_itself_is_refused(tmp_path, monkeypatch) -> None:
+    from hwmodels.cluster import CLUSTERS
+    from hwmodels.errors import SpecError
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "circle.toml").write_text('base = "circle.toml"\n')
+    with pytest.raises(SpecError, match=r"built on itself|nested"):
+        CLUSTERS.load("circle.toml")

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from hwmodels import units
 from hwmodels.errors import UnitError
-from hwmodels.units import BYTES, BYTES_PER_S, SECONDS, Dimension, format_quantity, parse_quantity
+from hwmodels.units import (
+    BYTES,
+    BYTES_PER_S,
+    LINK_RATE,
+    SECONDS,
+    Dimension,
+    format_quantity,
+    parse_quantity,
+)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +152,12 @@ def test_rates_are_read_however_bits_and_bytes_are_written(prefix, unit, per, ga
     factor = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[prefix]
     read = parse_quantity(f"{number}{gap}{prefix}{name}{per}", BYTES_PER_S)
     assert read == pytest.approx(number * factor * scale, rel=1e-12)
+
+
+def test_a_link_of_a_network_is_sold_by_its_bits() -> None:
+    """400G can mean one thing on a NIC or a switch, and nothing elsewhere."""
+    assert parse_quantity("400G", LINK_RATE) == parse_quantity("400 Gb/s", BYTES_PER_S)
+    assert parse_quantity("1.6T", LINK_RATE) == 2e11
+    for dimension in (BYTES_PER_S, BYTES):
+        with pytest.raises(UnitError, match="got '400G'"):
+            parse_quantity("400G", dimension)

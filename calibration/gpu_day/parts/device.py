@@ -8,7 +8,7 @@ from calibration.gpu_day.parts import Estimate, of_rows
 from calibration.gpu_day.sizes import Sizes
 from calibration.measurement import Point
 
-NUMBER, SHARE, LEAST_S = 1, 0.04, 12.0
+NUMBER, SHARE, LEAST_S = 1, 0.05, 12.0
 
 TENSOR_STEPS = 1024
 

@@ -12,7 +12,7 @@ from calibration.measurement import Point, shape_text
 from hwmodels.errors import MachineError
 from kernels import names
 
-NUMBER, SHARE, LEAST_S = 2, 0.14, 30.0
+NUMBER, SHARE, LEAST_S = 2, 0.16, 30.0
 
 CHECK_S = 0.5
 """Of one check: float64 products of some TFLOP at 30 to 60 TFLOPS, and what it takes to begin."""

@@ -5,7 +5,7 @@ from calibration.gpu_day.parts import Estimate, of_rows
 from calibration.gpu_day.sizes import Sizes
 from calibration.measurement import Point
 
-NUMBER, SHARE, LEAST_S = 3, 0.18, 20.0
+NUMBER, SHARE, LEAST_S = 3, 0.20, 20.0
 
 
 def points(sizes: Sizes) -> list[Point]:

@@ -8,7 +8,7 @@ from calibration.gpu_day.sizes import Sizes
 from calibration.measurement import Point, config_text
 from kernels import names
 
-NUMBER, SHARE, LEAST_S = 4, 0.20, 0.0
+NUMBER, SHARE, LEAST_S = 4, 0.22, 0.0
 
 
 def points(sizes: Sizes) -> list[Point]:
