@@ -292,6 +292,10 @@ def _merge(
             document.sources[path] = _valued_source(path, value)
         elif named and nested is not None and nested.catalogue is not None:
             branch = expand(nested, value if is_table else {"base": value})
+            if is_table and len(value) > 1 and "name" in nested.model_fields.keys() - value.keys():
+                # What is built on another is not that: messages must not call it so.
+                base = Path(str(value["base"])).name.removesuffix(".toml")
+                branch.values["name"] = f"{base}, changed"
             target[key] = branch.values
             document.forget(path)
             document.sources |= {f"{path}.{sub}": s for sub, s in branch.sources.items()}

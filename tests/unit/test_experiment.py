@@ -375,3 +375,11 @@ def test_an_experiment_without_a_model_is_refused():
 def test_an_unknown_experiment_is_refused_with_the_nearest_name():
     with pytest.raises(UnknownPresetError, match="did you mean 'deepseek-v3-pretrain'"):
         Experiment.load("deepseek-v3-pretrian")
+
+
+def test_a_model_built_on_another_does_not_go_by_its_name() -> None:
+    """A file goes by its own name; a table in a document by what it was built on, and changed."""
+    wide = {"base": "llama3.1-405b", "layers": 4, "dense_layers": 4}
+    own = Experiment.load("deepseek-v3-pretrain").with_overrides({"model": wide})
+    with pytest.raises(InfeasibleError, match=r"llama3.1-405b, changed has no experts"):
+        own.plan.check(own.model, own.cluster.gpus)
