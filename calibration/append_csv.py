@@ -75,6 +75,13 @@ def whole_rows(path: Path, columns: Sequence[str], what: str) -> list[dict[str, 
 
 
 def _whole_lines(path: Path) -> str:
-    """Return the text up to the last line break: what was written in full."""
-    text = path.read_text(encoding="utf-8")
-    return text[: text.rfind("\n") + 1]
+    """Return the text up to the last line break: what was written in full.
+
+    Raises:
+        CalibrationError: it is no text.
+    """
+    whole = path.read_bytes()
+    try:
+        return whole[: whole.rfind(b"\n") + 1].decode("utf-8")
+    except UnicodeDecodeError:
+        raise CalibrationError(f"{path}: expected a CSV file, got no text") from None

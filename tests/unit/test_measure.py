@@ -224,3 +224,22 @@ def test_bench_of_something_unknown(machine: StandIn, op: str, provider: str | N
 def test_columns_are_what_the_fit_expects() -> None:
     assert COLUMNS[:5] == ("kernel", "provider", "library", "version", "shape")
     assert json.loads('{"k":64,"m":4,"residual":0}') == NORM
+
+
+def test_a_file_cut_anywhere_keeps_its_whole_rows(tmp_path: Path) -> None:
+    """Also in the middle of a character; what is no text at all is refused."""
+    from calibration.append_csv import AppendCsv, whole_rows
+
+    path = tmp_path / "rows.csv"
+    with AppendCsv(path, ("a", "b"), "rows", resume=False) as rows:
+        rows.append({"a": "1", "b": "µs"}, {"a": "2", "b": "µs"})
+    whole = path.read_bytes()
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        ends = whole[:cut].count(b"\n")
+        assert [row["a"] for row in whole_rows(path, ("a", "b"), "rows")] == ["1", "2"][
+            : max(0, ends - 1)
+        ]
+    path.write_bytes(b"\xff\n")
+    with pytest.raises(CalibrationError, match="got no text"):
+        whole_rows(path, ("a", "b"), "rows")
