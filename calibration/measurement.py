@@ -6,6 +6,7 @@ flushed to disk one by one: whoever is killed loses at most the row being measur
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -181,6 +182,35 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def key_of(row: Mapping[str, str]) -> tuple[str, ...]:
     """Return the key of the point that a row of a file measured."""
     return tuple(row[name] for name in KEY_COLUMNS)
+
+
+def measurement_of(row: Mapping[str, str], where: str) -> Measurement:
+    """Return a row of a file as what was measured.
+
+    Raises:
+        CalibrationError: a cell is no number where one belongs; says where.
+    """
+    values: dict[str, Any] = dict(row)
+    for name in ("time_s", "p20_s", "p80_s", "sm_clock_hz", "power_w", "temperature_c"):
+        values[name] = _number(row, name, where) if row[name] else None
+    for name in ("flops", "bytes"):
+        values[name] = _number(row, name, where)
+    for name in ("held_sms", "sms", "sustained", "repeats"):
+        values[name] = int(_number(row, name, where))
+    return Measurement(**values)
+
+
+def _number(row: Mapping[str, str], name: str, where: str) -> float:
+    try:
+        value = float(row[name])
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise CalibrationError(
+            f"{where}: {row['kernel']} {row['shape']}: {name} must be a number of 0 or more, "
+            f"got {row[name]!r}"
+        )
+    return value
 
 
 def finished(path: Path) -> set[tuple[str, ...]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import calibration.gpu_day
+from calibration.gpu_day.files import RECORD
 from calibration.gpu_day.supervise import supervise
 from calibration.process import end_with_parent
 from hwmodels.errors import CalibrationError, MachineError, MoesimError
@@ -76,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if options.out is None:
         raise CalibrationError("--out: names the folder of the day, got none")
-    from calibration.gpu_day.day import RECORD, refuse_folder  # noqa: PLC0415
+    from calibration.gpu_day.day import refuse_folder  # noqa: PLC0415
 
     if options.dry_run or options.alone:
         return _run_alone(options, parts)

@@ -13,12 +13,12 @@ from typing import Any, Protocol, Self
 
 from calibration.append_csv import AppendCsv, whole_rows
 from calibration.gpu_day.budget import Budget
+from calibration.gpu_day.files import RECORD, ROWS
 from calibration.gpu_day.sizes import Sizes
 from calibration.measure import Machine, first_line, measure, row
 from calibration.measurement import Point, RowWriter, key_of, read_rows, shape_text
 from hwmodels.errors import CalibrationError
 
-RECORD, ROWS = "day.json", "rows.csv"
 COMPILE_WAIT_S = 60.0
 """How long a row waits for its kernels; a tile that spills badly takes minutes to compile."""
 

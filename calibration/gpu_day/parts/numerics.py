@@ -5,6 +5,14 @@ from typing import Any
 
 from calibration import numerics
 from calibration.gpu_day.day import Day
+from calibration.gpu_day.files import (
+    FAILED,
+    NUMERICS,
+    NUMERICS_COLUMNS,
+    NUMERICS_ROWS,
+    RIGHT,
+    WRONG,
+)
 from calibration.gpu_day.parts import Estimate
 from calibration.gpu_day.sizes import Sizes
 from calibration.measure import check_alive, first_line
@@ -16,11 +24,6 @@ NUMBER, SHARE, LEAST_S = 2, 0.16, 30.0
 
 CHECK_S = 0.5
 """Of one check: float64 products of some TFLOP at 30 to 60 TFLOPS, and what it takes to begin."""
-
-COLUMNS = ("kernel", "shape", "config", "output", "error", "bound", "verdict", "note", "device",
-           "date")  # fmt: skip
-FILE, WHAT = "numerics.csv", "checked numbers"
-RIGHT, WRONG, FAILED = "right", "wrong", "failed"
 
 
 def points(sizes: Sizes) -> list[Point]:
@@ -42,7 +45,7 @@ def run(day: Day) -> None:
 
 def check(day: Day, point: Point) -> None:
     """Check one kernel at one shape and configuration, unless that is known; tell the day."""
-    table, known = day.table(FILE, COLUMNS, WHAT)
+    table, known = day.table(NUMERICS, NUMERICS_COLUMNS, NUMERICS_ROWS)
     name = {"kernel": point.kernel, "shape": shape_text(point.shape), "config": point.config}
     rows = [row for row in known if all(row[key] == value for key, value in name.items())]
     if not rows:

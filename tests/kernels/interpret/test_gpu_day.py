@@ -10,8 +10,8 @@ import pytest
 
 from calibration.append_csv import whole_rows
 from calibration.gpu_day.__main__ import main
+from calibration.gpu_day.files import NUMERICS, NUMERICS_COLUMNS, NUMERICS_ROWS, RIGHT
 from calibration.gpu_day.parts import parts
-from calibration.gpu_day.parts.numerics import COLUMNS, FILE, RIGHT, WHAT
 from calibration.measurement import key_of, read_rows
 
 KILLS = 10
@@ -47,7 +47,7 @@ def keys(out: Path) -> Counter[tuple[str, ...]]:
 
 
 def checked(out: Path) -> Counter[tuple[str, ...]]:
-    rows = whole_rows(out / FILE, COLUMNS, WHAT)
+    rows = whole_rows(out / NUMERICS, NUMERICS_COLUMNS, NUMERICS_ROWS)
     return Counter((row["kernel"], row["shape"], row["config"], row["output"]) for row in rows)
 
 
@@ -58,7 +58,7 @@ def test_every_part_is_done_and_every_number_right(whole_day: Path) -> None:
     for row in read_rows(whole_day / "rows.csv"):
         assert not row["error"], row
         assert row["device"] == "interpreter, nothing measured"
-    checks = whole_rows(whole_day / FILE, COLUMNS, WHAT)
+    checks = whole_rows(whole_day / NUMERICS, NUMERICS_COLUMNS, NUMERICS_ROWS)
     wrong = [row for row in checks if row["verdict"] != RIGHT]
     assert not wrong, wrong
     files = list(whole_day.iterdir())

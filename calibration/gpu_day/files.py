@@ -1,0 +1,20 @@
+"""The files of a day: their names and columns, for those who write them and those who read them.
+
+Nothing here needs PyTorch or Triton, for a day is read anywhere. The columns of `ROWS` are those of
+`calibration.measurement.Measurement`.
+"""
+
+RECORD = "day.json"
+"""Device, versions, parts, suspects; written anew with every row."""
+
+ROWS = "rows.csv"
+"""Measured rows of all parts but the checks of numbers."""
+
+NUMERICS, NUMERICS_ROWS = "numerics.csv", "checked numbers"
+"""Every kernel's outputs against its float64 reference; and what its rows are, for messages."""
+
+NUMERICS_COLUMNS = ("kernel", "shape", "config", "output", "error", "bound", "verdict", "note",
+                    "device", "date")  # fmt: skip
+
+RIGHT, WRONG, FAILED = "right", "wrong", "failed"
+"""Verdicts of a check."""
