@@ -64,9 +64,12 @@ def whole_rows(path: Path, columns: Sequence[str], what: str) -> list[dict[str, 
     """Return the rows of a file; one cut off by a kill is left out.
 
     Raises:
-        CalibrationError: the columns are others.
+        CalibrationError: it is no CSV file, or the columns are others.
     """
-    rows = list(csv.reader(io.StringIO(_whole_lines(path))))
+    try:
+        rows = list(csv.reader(io.StringIO(_whole_lines(path))))
+    except csv.Error as error:
+        raise CalibrationError(f"{path}: expected a CSV file of {what}: {error}") from None
     if not rows:
         return []
     if tuple(rows[0]) != tuple(columns):

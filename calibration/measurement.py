@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.append_csv import AppendCsv, whole_rows
-from hwmodels.errors import CalibrationError, found_at
+from hwmodels.errors import CalibrationError, found_at, shown
 
 MODES = ("isolated", "limited", "beside")
 """Alone on the GPU; while idle programs hold some SMs; while copying ones do."""
@@ -184,33 +184,66 @@ def key_of(row: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(row[name] for name in KEY_COLUMNS)
 
 
+OPTIONAL_COLUMNS = ("time_s", "p20_s", "p80_s", "sm_clock_hz", "power_w", "temperature_c")
+REAL_COLUMNS = ("flops", "bytes")
+WHOLE_COLUMNS = ("held_sms", "sms", "sustained", "repeats")
+
+
 def measurement_of(row: Mapping[str, str], where: str) -> Measurement:
     """Return a row of a file as what was measured.
 
+    Args:
+        where: the row is, for messages.
+
     Raises:
-        CalibrationError: a cell is no number where one belongs; says where.
+        CalibrationError: a cell is no number or no shape where one belongs.
     """
+    where = f"{where}: {row['kernel']} {row['shape']}"
     values: dict[str, Any] = dict(row)
-    for name in ("time_s", "p20_s", "p80_s", "sm_clock_hz", "power_w", "temperature_c"):
-        values[name] = _number(row, name, where) if row[name] else None
-    for name in ("flops", "bytes"):
-        values[name] = _number(row, name, where)
-    for name in ("held_sms", "sms", "sustained", "repeats"):
-        values[name] = int(_number(row, name, where))
+    for name in OPTIONAL_COLUMNS:
+        values[name] = _number(row[name], f"{where}: {name}") if row[name] else None
+    for name in REAL_COLUMNS:
+        values[name] = _number(row[name], f"{where}: {name}")
+    for name in WHOLE_COLUMNS:
+        values[name] = _whole(row[name], f"{where}: {name}")
+    if row["mode"] not in MODES:
+        raise CalibrationError(f"{where}: mode {row['mode']!r}, allowed: {', '.join(MODES)}")
+    if bool(values["time_s"]) == bool(row["error"]):
+        raise CalibrationError(f"{where}: must have either a time or an error")
+    shape_of(row["shape"], where)
     return Measurement(**values)
 
 
-def _number(row: Mapping[str, str], name: str, where: str) -> float:
+def shape_of(text: str, where: str) -> dict[str, Any]:
+    """Return the shape that `shape_text` wrote.
+
+    Raises:
+        CalibrationError: it is none.
+    """
     try:
-        value = float(row[name])
+        shape = json.loads(text)
+    except (ValueError, RecursionError):
+        shape = None
+    if not isinstance(shape, dict):
+        raise CalibrationError(f"{where}: the shape must be a JSON object, got {shown(text)}")
+    return shape
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise CalibrationError(
-            f"{where}: {row['kernel']} {row['shape']}: {name} must be a number of 0 or more, "
-            f"got {row[name]!r}"
-        )
+        raise CalibrationError(f"{where} must be a number of 0 or more, got {shown(text)}")
     return value
+
+
+def _whole(text: str, where: str) -> int:
+    value = _number(text, where)
+    if value != int(value):
+        raise CalibrationError(f"{where} must be a whole number, got {shown(text)}")
+    return int(value)
 
 
 def finished(path: Path) -> set[tuple[str, ...]]:
