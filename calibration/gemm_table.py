@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import least_squares
 
+from calibration.constants import fit_constants
 from calibration.parquet import read_columns
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import GemmParameters, gemm_time_s
@@ -41,7 +41,7 @@ _FREE = {  # name: (low, high); ranges of GemmParameters
 FREE_CONSTANTS = tuple(_FREE)
 """Constants the tables set; the sustained rate is read off them directly."""
 _START = GemmParameters(split_k=True, swap_ab=True, launch_s=1.7e-6, wave_quantisation=0.07)
-_PRIOR_WEIGHT, _ERROR_SCALE, _SAMPLE = 0.1, 0.1, 800
+_SAMPLE = 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,23 +141,4 @@ def _log_error(chip: ChipSpec, parameters: GemmParameters, rows: GemmRows) -> Fl
 
 
 def _fit(chip: ChipSpec, rows: GemmRows, start: GemmParameters) -> GemmParameters:
-    """Robust fit through a logistic map of the bounds, with a weak pull to the start."""
-    low, high = (np.array(side) for side in zip(*_FREE.values(), strict=True))
-    first = np.array([getattr(start, name) for name in _FREE])
-    origin = np.log((first - low) / (high - first))
-
-    def build(position: FloatArray) -> GemmParameters:
-        values = low + (high - low) / (1 + np.exp(-position))
-        return start.model_copy(update=dict(zip(_FREE, map(float, values), strict=True)))
-
-    def residual(position: FloatArray) -> FloatArray:
-        prior = _PRIOR_WEIGHT * (position - origin)
-        return np.concatenate([_log_error(chip, build(position), rows), prior])
-
-    # The minimum over candidate tiles is not smooth: coarse steps first, then finer ones.
-    position = origin
-    for step in (3e-2, 5e-3):
-        position = least_squares(
-            residual, position, loss="soft_l1", f_scale=_ERROR_SCALE, diff_step=[step], max_nfev=25
-        ).x
-    return build(position)
+    return fit_constants(start, _FREE, lambda parameters: _log_error(chip, parameters, rows))

@@ -76,7 +76,7 @@ class Day:
         return int(self.record["device"]["sms"])
 
     def isolated(self, *, provider: str = OURS) -> list[Measurement]:
-        """Return rows of kernels alone on the device, as `choose` configures them, not sustained."""
+        """Return rows of kernels alone on the device, for a moment, as `choose` configures them."""
         return [
             row
             for row in self.rows

@@ -1,0 +1,47 @@
+"""Fit some constants of a cost model to timed kernels: robust, bounded, pulled weakly to a start."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.spec import Spec
+
+Constants = TypeVar("Constants", bound=Spec)
+
+_PRIOR_WEIGHT, _ERROR_SCALE = 0.1, 0.1
+
+
+def fit_constants(
+    start: Constants,
+    free: Mapping[str, tuple[float, float]],
+    log_error: Callable[[Constants], FloatArray],
+) -> Constants:
+    """Return `start` with its free constants fitted.
+
+    Args:
+        start: all constants; the free ones must lie inside their bounds.
+        free: lowest and highest value by name.
+        log_error: (rows,) of log(predicted / measured).
+    """
+    low, high = (np.array(side) for side in zip(*free.values(), strict=True))
+    first = np.array([getattr(start, name) for name in free])
+    origin = np.log((first - low) / (high - first))
+
+    def build(position: FloatArray) -> Constants:
+        values = low + (high - low) / (1 + np.exp(-position))
+        return start.model_copy(update=dict(zip(free, map(float, values), strict=True)))
+
+    def residual(position: FloatArray) -> FloatArray:
+        prior = _PRIOR_WEIGHT * (position - origin)
+        return np.concatenate([log_error(build(position)), prior])
+
+    # The minimum over candidate tiles is not smooth: coarse steps first, then finer ones.
+    position = origin
+    for step in (3e-2, 5e-3):
+        position = least_squares(
+            residual, position, loss="soft_l1", f_scale=_ERROR_SCALE, diff_step=[step], max_nfev=25
+        ).x
+    return build(position)
