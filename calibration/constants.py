@@ -1,4 +1,7 @@
-"""Fit some constants of a cost model to timed kernels: robust, bounded, pulled weakly to a start."""
+"""Fit constants of a cost model to timed kernels: robust, bounded, pulled weakly to a start.
+
+minimise  sum soft_l1(log(predicted / measured)) + the squares of the pull
+"""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar

@@ -4,8 +4,8 @@
     rates      every kernel against the tensor cores, a copy, and the libraries
     targets    what our kernels should reach, met or missed
     sharing    copies on few SMs, and kernels beside a copying one
-    cost_fits  which cost model of `hwmodels.costs` fits the rows, held out
-    judgement  all of it
+    cost_fits  which cost models of `hwmodels.costs` fit the rows, and how well on shapes held out
+    judgement  all of it, as one document
 
 Nothing here needs a GPU, PyTorch or Triton.
 """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwmodels.errors import MachineError
+from simulator.cli.judge import judge
 from simulator.cli.output import cannot_write, console, echo_json, json_option
 
 if TYPE_CHECKING:
@@ -176,6 +177,9 @@ def measure(plan_file: Path, out: Path, resume: bool) -> int:
     from calibration.measure import main as measure_all
 
     return measure_all([str(plan_file), "--out", str(out), *(["--resume"] if resume else [])])
+
+
+calibrate.add_command(judge)
 
 
 @click.group()

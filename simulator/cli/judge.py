@@ -1,0 +1,210 @@
+"""The command calibrate judge: what a day on a borrowed GPU says."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from simulator.cli.output import console, echo_json, json_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from calibration.judge.judgement import Judgement
+
+MET = {True: "met", False: "[bold]missed[/bold]", None: "not known"}
+FAILURES_SHOWN = 12
+POINTS_SHOWN = 3
+"""Counts of SMs from which on a table shows how bandwidth grows with them."""
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--chip", help="Chip preset of the device, where its name does not tell.")
+@json_option
+def judge(folder: Path, chip: str | None, as_json: bool) -> None:
+    """Judge DIR, a day that python -m calibration.gpu_day brought home. Needs no GPU.
+
+    Rates against peak, a copy and the libraries; targets met or missed; what won the sweep;
+    bandwidth against SMs, and kernels beside a copying one; which cost models fit, on shapes held
+    out. A dry run is refused: its times mean nothing.
+    """
+    from dataclasses import asdict
+
+    from calibration.judge.judgement import judge as judged
+
+    found = judged(folder, chip)
+    if as_json:
+        echo_json(asdict(found))
+        return
+    terminal = console()
+    for grid in _tables(found):
+        terminal.print(grid)
+        terminal.print()
+
+
+def _tables(found: "Judgement") -> "Iterator[Table]":
+    yield _day(found)
+    if found.failures:
+        yield _failures(found)
+    yield _targets(found)
+    yield _rates(found)
+    yield from (grid for grid in (_curves(found), _beside(found), _fits(found)) if grid.row_count)
+
+
+def _day(found: "Judgement") -> "Table":
+    from rich.markup import escape
+
+    from hwmodels.units import format_quantity
+    from simulator.tell.summary import table
+
+    grid = table(f"day on {escape(str(found.device['name']))}", "", "")
+    for name, part in found.parts.items():
+        why = f": {part['error']}" if part["error"] else ""
+        told = f"{part['state']}, {part['rows']} rows in {part['seconds']:.0f} s{why}"
+        grid.add_row(escape(name), escape(told))
+    tops = found.ceilings
+    for name, value, unit in (
+        ("copy", tops.copy_bytes_per_s, "B/s"),
+        ("BF16 tensor cores", tops.bf16_flops_per_s, "FLOP/s"),
+        ("BF16 tensor cores, sustained", tops.bf16_sustained_flops_per_s, "FLOP/s"),
+        ("FP8 tensor cores", tops.fp8_flops_per_s, "FLOP/s"),
+        ("FP8 tensor cores, sustained", tops.fp8_sustained_flops_per_s, "FLOP/s"),
+        ("clock, sustained", tops.sustained_clock_hz, "Hz"),
+        ("launch", tops.launch_s, "s"),
+    ):
+        grid.add_row(name, "not measured" if value is None else format_quantity(value, unit))
+    for each in found.wrong:
+        named = f"{each.kernel} {each.config}".strip()
+        told = f"left out ({each.rows} rows), numbers {each.verdict}: {each.note}"
+        grid.add_row(escape(named), escape(told))
+    for other in found.other_devices:
+        grid.add_row(escape(other.device), f"left out, {other.rows} rows of another device")
+    for note in found.notes:
+        grid.add_row("note", escape(note))
+    return grid
+
+
+def _failures(found: "Judgement") -> "Table":
+    from rich.markup import escape
+
+    from simulator.tell.summary import table
+
+    grid = table("rows without a time", "kernel", "provider", "why")
+    for each in found.failures[:FAILURES_SHOWN]:
+        name = f"{each.kernel} {each.shape} {each.config}".strip()
+        grid.add_row(escape(name), escape(each.provider), escape(each.error))
+    more = len(found.failures) - FAILURES_SHOWN
+    if more > 0:
+        grid.add_row(f"and {more} more", "", "")
+    return grid
+
+
+def _targets(found: "Judgement") -> "Table":
+    from rich.markup import escape
+
+    from simulator.tell.summary import table
+
+    grid = table(
+        "targets, by the slowest of their shapes", "target", "at least", "reached", "", "shape"
+    )
+    for each in found.targets:
+        grid.add_row(
+            escape(each.target),
+            f"{each.least:.0f} {each.unit}",
+            "" if each.rate is None else f"{each.rate:.0f}",
+            MET[each.met],
+            escape("; ".join(text for text in (each.shape, each.why) if text)),
+        )
+    return grid
+
+
+def _rates(found: "Judgement") -> "Table":
+    from rich.markup import escape
+
+    from hwmodels.units import format_quantity
+    from simulator.tell.summary import table
+
+    columns = ("kernel", "time", "TFLOPS", "GB/s", "of peak", "of copy", "library", "its time/ours")
+    grid = table("rates", *columns)
+    for rate in found.rates:
+        grid.add_row(
+            escape(f"{rate.kernel} {rate.shape}"),
+            format_quantity(rate.time_s, "s"),
+            _number(rate.flops_per_s, 1e12),
+            _number(rate.bytes_per_s, 1e9),
+            _share(rate.of_peak),
+            _share(rate.of_copy),
+            escape(rate.library or ""),
+            "" if rate.of_library is None else f"{rate.of_library:.2f}",
+        )
+    return grid
+
+
+def _curves(found: "Judgement") -> "Table":
+    from rich.markup import escape
+
+    from simulator.tell.summary import table
+
+    grid = table(
+        "bandwidth against SMs", "kernel", "GB/s (of all SMs') by SMs", "SMs that saturate"
+    )
+    for curve in found.curves:
+        if len(curve.points) < POINTS_SHOWN:
+            continue
+        told = (
+            f"{point.sms}: {point.bytes_per_s / 1e9:.0f}"
+            + ("" if point.of_all is None else f" ({point.of_all:.0%})")
+            for point in curve.points
+        )
+        enough = "" if curve.saturating_sms is None else str(curve.saturating_sms)
+        grid.add_row(escape(f"{curve.kernel} {curve.shape}"), ", ".join(told), enough)
+    return grid
+
+
+def _beside(found: "Judgement") -> "Table":
+    from rich.markup import escape
+
+    from simulator.tell.summary import table
+
+    grid = table("beside a copying kernel", "kernel", "its SMs", "slowdown")
+    for each in found.beside:
+        name = escape(f"{each.kernel} {each.shape}")
+        grid.add_row(name, str(each.held_sms), f"{each.slowdown:.2f}")
+    return grid
+
+
+def _fits(found: "Judgement") -> "Table":
+    from rich.markup import escape
+
+    from simulator.tell.summary import table
+
+    grid = table(
+        f"cost models on {found.chip}: error of prices",
+        "kernel", "model", "rows", "shapes", "median", "held out", "P90 held out", "constants",
+    )  # fmt: skip
+    for fit in found.cost_fits:
+        told = (
+            f"{name} {value:.3g}{' (end of its range)' if name in fit.at_bound else ''}"
+            for name, value in fit.constants.items()
+        )
+        grid.add_row(
+            escape(fit.kernel),
+            fit.model,
+            str(fit.rows),
+            str(fit.shapes),
+            _share(fit.error_median),
+            _share(fit.held_out_median),
+            _share(fit.held_out_p90),
+            escape(f"not fitted: {fit.why_not}" if fit.why_not else ", ".join(told)),
+        )
+    return grid
+
+
+def _number(value: float | None, scale: float) -> str:
+    return "" if value is None else f"{value / scale:.0f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
