@@ -49,8 +49,14 @@ class OfflineDriver:
 
 
 @contextlib.contextmanager
-def compiling(target: GPUTarget = HOPPER, sms: int = HOPPER_SMS) -> Iterator[list[tuple[str, Any]]]:
-    """Turn launches into compilations; yields (kernel name, compiled kernel) of each."""
+def compiling(
+    target: GPUTarget = HOPPER, sms: int = HOPPER_SMS, device: str = ""
+) -> Iterator[list[tuple[str, Any]]]:
+    """Turn launches into compilations; yields (kernel name, compiled kernel) of each.
+
+    Args:
+        sms, device: of the GPU for which configurations are chosen; without its name by reasoning.
+    """
     compiled: list[tuple[str, Any]] = []
     run = jit.JITFunction.run
 
@@ -61,15 +67,16 @@ def compiling(target: GPUTarget = HOPPER, sms: int = HOPPER_SMS) -> Iterator[lis
 
     driver.set_active(OfflineDriver(target))
     jit.JITFunction.run = compile_only
-    before, _device.OFF_GPU_SMS = _device.OFF_GPU_SMS, sms
+    before = _device.OFF_GPU_SMS, _device.OFF_GPU_NAME
+    _device.OFF_GPU_SMS, _device.OFF_GPU_NAME = sms, device
     try:
         yield compiled
     finally:
         jit.JITFunction.run = run
-        _device.OFF_GPU_SMS = before
+        _device.OFF_GPU_SMS, _device.OFF_GPU_NAME = before
 
 
-def compile_point(point: Point, capability: int, sms: int) -> str:
+def compile_point(point: Point, capability: int, sms: int, device: str = "") -> str:
     """Compile the kernels of a point; return why that failed, empty if it did not.
 
     Only ours: a library brings its own. Whatever fails here fails in the launch too, which then
@@ -80,7 +87,7 @@ def compile_point(point: Point, capability: int, sms: int) -> str:
     module = load(point.kernel)
     target = GPUTarget("cuda", capability, 32)
     try:
-        with compiling(target, sms - point.held_sms):
+        with compiling(target, sms - point.held_sms, device):
             args = module.inputs(dict(point.shape), torch.device("meta"))
             module.launch(**args, **point.options())
     except Exception as error:
@@ -92,13 +99,18 @@ class Ahead:
     """Processes that compile the points of a day in the order in which they will be measured."""
 
     def __init__(
-        self, points: Iterable[Point], capability: int, sms: int, workers: int | None = None
+        self,
+        points: Iterable[Point],
+        capability: int,
+        sms: int,
+        workers: int | None = None,
+        device: str = "",
     ) -> None:
         count = workers or max(1, (os.cpu_count() or 2) - 1)
         # Spawned: a forked child would inherit a CUDA context that it cannot use.
         self._pool = multiprocessing.get_context("spawn").Pool(count, _begin_worker)
         self._results = {
-            point.key: self._pool.apply_async(compile_point, (point, capability, sms))
+            point.key: self._pool.apply_async(compile_point, (point, capability, sms, device))
             for point in points
         }
 

@@ -18,6 +18,9 @@ from hwmodels.errors import CalibrationError, found_at, shown
 MODES = ("isolated", "limited", "beside")
 """Alone on the GPU; while idle programs hold some SMs; while copying ones do."""
 
+DRY_DEVICE = "interpreter, nothing measured"
+"""What a row of a dry run names as its device; its times are made up."""
+
 Shape = Mapping[str, Any]
 
 

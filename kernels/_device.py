@@ -6,9 +6,13 @@ a machine without a GPU.
 
 import functools
 import os
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from kernels._choices import Classes, chosen, class_of
 
 FP8 = torch.float8_e4m3fn
 FP8_MAX = 448.0  # largest finite E4M3 value
@@ -17,6 +21,9 @@ BLOCK = 128  # elements that share a scale, along k and (weights) along n
 # A device that is no GPU only interprets or compiles; any count is right there. A small one makes
 # a persistent kernel walk several tiles per program even on the tiny shapes of a test.
 OFF_GPU_SMS = 3
+
+# Whoever compiles for a GPU that is elsewhere puts its name here: launches then choose as on it.
+OFF_GPU_NAME = ""
 
 
 def interpreting() -> bool:
@@ -38,6 +45,55 @@ def sm_count(device: torch.device) -> int:
     if device.type != "cuda":
         return OFF_GPU_SMS
     return _sms_of(device.index if device.index is not None else torch.cuda.current_device())
+
+
+@functools.cache
+def _name_of(index: int) -> str:
+    return str(torch.cuda.get_device_properties(index).name)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name by which `choices.csv` knows a device; empty off a GPU, of which it has none.
+
+    Measured rows carry the same name.
+    """
+    if device.type != "cuda":
+        return OFF_GPU_NAME
+    return _name_of(device.index if device.index is not None else torch.cuda.current_device())
+
+
+def measured(config: type, classes: Classes) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let a kernel's `choose` ask `choices.csv` before it reasons: see `kernels._choices`.
+
+    What comes out takes the device that runs as a keyword, `device=`. A configuration measured on a
+    device of that name for the class of the arguments is the answer; without such a row, or without
+    a device, the answer is the function's own.
+
+    Args:
+        config: the kernel's dataclass.
+        classes: the kernel's CLASSES; their keys are arguments of the function.
+
+    Raises:
+        ValueError: the table is malformed; says file and line.
+    """
+
+    def ask_first(reason: Callable[..., Any]) -> Callable[..., Any]:
+        kernel = reason.__module__.rpartition(".")[2]
+        names = reason.__code__.co_varnames[: reason.__code__.co_argcount]
+
+        @functools.wraps(reason)
+        def choose(*sizes: int, device: torch.device | None = None) -> Any:
+            name = "" if device is None else device_name(device)
+            if name:
+                shape_class = class_of(classes, dict(zip(names, sizes, strict=True)))
+                choice = chosen(kernel, shape_class, name)
+                if choice is not None:
+                    return choice.configuration(config)
+            return reason(*sizes)
+
+        return choose
+
+    return ask_first
 
 
 def programs(wanted: int, device: torch.device, sms: int | None, per_sm: int = 1) -> int:

@@ -14,7 +14,15 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels._device import ceil_div, check, check_rank, check_rows, interpreting, programs
+from kernels._device import (
+    ceil_div,
+    check,
+    check_rank,
+    check_rows,
+    interpreting,
+    measured,
+    programs,
+)
 from kernels._numerics import normal, operand, to_bf16
 from kernels.fp8_gemm import tile_of
 
@@ -46,7 +54,10 @@ class Config:
 
 CONFIGS = (Config(), Config(block_n=128, stages=4), Config(64, 128, 64, 4, 4, 2))
 
+CLASSES = {"m": (64, 512), "n": (512,)}
 
+
+@measured(Config, CLASSES)
 def choose(m: int, n: int, sms: int) -> Config:
     """Return the largest tile of which there are enough. By reasoning, not yet by measurement."""
     if m > 64 and ceil_div(m, 128) * ceil_div(n, 256) >= sms:
@@ -101,7 +112,7 @@ def launch(
         return c
     for name, tensor in (("a", a), ("b", b), ("out", c)):
         check_rows(name, tensor)
-    cfg = config or choose(m, n, programs(1 << 30, a.device, sms))
+    cfg = config or choose(m, n, programs(1 << 30, a.device, sms), device=a.device)
     tiles = ceil_div(m, cfg.block_m) * ceil_div(n, cfg.block_n)
     _bf16_gemm_kernel[(programs(tiles, a.device, sms, cfg.per_sm),)](
         TensorDescriptor.from_tensor(a, [cfg.block_m, cfg.block_k]),

@@ -22,7 +22,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels._device import BLOCK, FP8, ceil_div, check, check_rank, interpreting, round_up
+from kernels._device import (
+    BLOCK,
+    FP8,
+    ceil_div,
+    check,
+    check_rank,
+    interpreting,
+    measured,
+    round_up,
+)
 from kernels._numerics import dequantize_rows, normal, quantize_rows, to_fp8
 from kernels.quantize import empty_quantized, scale_of
 
@@ -47,6 +56,13 @@ class Config:
 
 
 CONFIGS = (Config(), Config(warps=16))
+CLASSES = {"from_fp8": (0,)}
+
+
+@measured(Config, CLASSES)
+def choose(from_fp8: int) -> Config:
+    """Return the default for every shape. By reasoning, not yet by measurement."""
+    return Config()
 
 
 @triton.jit
@@ -102,7 +118,7 @@ def launch(
     x_scale = y_scale if scale is None else scale
     if x.stride(1) != 1 or x_scale.stride(0) != 1 or scale_t.stride(0) != 1:
         raise ValueError("cast_transpose: rows of x and columns of its scales must be contiguous")
-    cfg = config or Config()
+    cfg = config or choose(int(from_fp8), device=x.device)
     _cast_transpose_kernel[(ceil_div(k, BLOCK), ceil_div(m, BLOCK))](
         x, x_scale, y, y_scale, y_t, scale_t, m, k, x.stride(0), x_scale.stride(1), y.stride(0),
         y_scale.stride(1), y_t.stride(0), scale_t.stride(1),

@@ -33,6 +33,7 @@ from kernels._device import (
     check_rank,
     check_rows,
     interpreting,
+    measured,
     programs,
     round_up,
 )
@@ -99,7 +100,10 @@ CONFIGS = (
     Config(block_m=64, stages=6, warps=4),
 )
 
+CLASSES = {"m": (64, 512), "n": (1024,)}
 
+
+@measured(Config, CLASSES)
 def choose(m: int, n: int, sms: int) -> Config:
     """Return the tile for a shape. By reasoning, not yet by measurement on a GPU.
 
@@ -182,7 +186,7 @@ def launch(
         return c
     for name, tensor in (("a", a), ("b", b), ("out", c)):
         check_rows(name, tensor)
-    cfg = config or choose(m, n, programs(1 << 30, a.device, sms))
+    cfg = config or choose(m, n, programs(1 << 30, a.device, sms), device=a.device)
     tiles = ceil_div(m, cfg.block_m) * ceil_div(n, cfg.block_n * cfg.halves)
     _fp8_gemm_kernel[(programs(tiles, a.device, sms, cfg.per_sm),)](
         TensorDescriptor.from_tensor(a, [cfg.block_m, BLOCK]),

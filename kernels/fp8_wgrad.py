@@ -34,6 +34,7 @@ from kernels._device import (
     check_rank,
     check_rows,
     interpreting,
+    measured,
     programs,
     round_up,
 )
@@ -59,7 +60,10 @@ SHAPES = (
 
 CONFIGS = (Config(stages=3), Config(block_m=64, stages=3, warps=4, per_sm=2))
 
+CLASSES = {"groups": (1,)}
 
+
+@measured(Config, CLASSES)
 def choose(m: int, n: int, groups: int, sms: int) -> Config:
     """Return the tile: 64 rows where tiles of 128 leave SMs idle. By reasoning, not measured."""
     if groups * ceil_div(m, 128) * ceil_div(n, 128) * 2 <= sms:
@@ -132,7 +136,7 @@ def launch(
         return out
     for name, tensor in (("a", a), ("b", b), ("out", out)):
         check_rows(name, tensor)
-    cfg = config or choose(m, n, groups, programs(1 << 30, a.device, sms))
+    cfg = config or choose(m, n, groups, programs(1 << 30, a.device, sms), device=a.device)
     tiles = groups * ceil_div(m, cfg.block_m) * ceil_div(n, cfg.block_n)
     _fp8_wgrad_kernel[(programs(tiles, a.device, sms, cfg.per_sm),)](
         TensorDescriptor.from_tensor(a, [cfg.block_m, BLOCK]),

@@ -35,6 +35,7 @@ from kernels._device import (
     check_rank,
     check_rows,
     interpreting,
+    measured,
     next_power_of_2,
     programs,
     round_up,
@@ -72,7 +73,10 @@ CONFIGS = (
     Config(block_m=64, stages=5, warps=4),
 )
 
+CLASSES = {"rows/groups": (128, 1024)}
 
+
+@measured(Config, CLASSES)
 def choose(rows: int, groups: int) -> Config:
     """Return the tile: 64 rows where groups are small. By reasoning, not yet by measurement."""
     if rows <= 96 * groups:
@@ -194,7 +198,7 @@ def launch(
         return c
     for name, tensor in (("a", a), ("b", b), ("out", c)):
         check_rows(name, tensor)
-    cfg = config or choose(rows, groups)
+    cfg = config or choose(rows, groups, device=a.device)
     most = (ceil_div(rows, cfg.block_m) + groups) * ceil_div(n, cfg.block_n * cfg.halves)
     _grouped_gemm_kernel[(programs(most, a.device, sms, cfg.per_sm),)](
         TensorDescriptor.from_tensor(a, [cfg.block_m, BLOCK]),

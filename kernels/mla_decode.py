@@ -27,6 +27,7 @@ from kernels._device import (
     check,
     check_rank,
     interpreting,
+    measured,
     next_power_of_2,
     programs,
 )
@@ -62,7 +63,10 @@ class Config:
 
 CONFIGS = (Config(), Config(stages=1), Config(heads=16), Config(heads=32))
 
+CLASSES = {"heads": (16, 32)}
 
+
+@measured(Config, CLASSES)
 def choose(heads: int) -> Config:
     """Return the heads of a program: 64 fill Hopper's matrix instruction, few heads need less.
 
@@ -181,7 +185,7 @@ def launch(
     check("out: lse", lse, (batch, heads), torch.float32)
     if batch * heads == 0:
         return o, lse
-    cfg = config or choose(heads)
+    cfg = config or choose(heads, device=q.device)
     units = batch * ceil_div(heads, cfg.heads)
     room = programs(1 << 30, q.device, sms)
     splits = cfg.splits or splits_for(units, max(1, table.shape[1]), room)

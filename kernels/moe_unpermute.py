@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import moe_map
-from kernels._device import ceil_div, check, check_rank, interpreting
+from kernels._device import ceil_div, check, check_rank, interpreting, measured
 from kernels._numerics import normal, to_bf16
 from kernels.moe_permute import capacity_of
 
@@ -38,6 +38,13 @@ class Config:
 
 
 CONFIGS = (Config(), Config(cols=2048, warps=8), Config(cols=512, warps=2))
+CLASSES = {"tokens": (512,)}
+
+
+@measured(Config, CLASSES)
+def choose(tokens: int) -> Config:
+    """Return the default for every shape. By reasoning, not yet by measurement."""
+    return Config()
 
 
 @triton.jit
@@ -87,7 +94,7 @@ def launch(
     w = rows if weights is None else weights  # not touched unless given
     if y.stride(1) != 1 or x.stride(1) != 1 or not rows.is_contiguous() or not w.is_contiguous():
         raise ValueError("moe_unpermute: rows of y and out, and all of rows, weights: contiguous")
-    cfg = config or Config()
+    cfg = config or choose(tokens, device=y.device)
     _unpermute_kernel[(tokens, ceil_div(hidden, cfg.cols))](
         y, rows, w, x, hidden, y.stride(0), x.stride(0), WEIGHTED=weights is not None,
         TOP_K=top_k, COLS=cfg.cols, UPCAST=interpreting(), num_warps=cfg.warps,

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels._device import check, check_rank, interpreting, next_power_of_2
+from kernels._device import check, check_rank, interpreting, measured, next_power_of_2
 from kernels._numerics import normal, to_bf16
 
 FORMAT = "bf16"
@@ -43,7 +43,10 @@ class Config:
 
 CONFIGS = (Config(4), Config(8), Config(16))
 
+CLASSES = {"k": (1024, 4096)}
 
+
+@measured(Config, CLASSES)
 def choose(k: int) -> Config:
     """Return about 32 elements per thread. By reasoning, not yet by measurement."""
     return Config(min(16, max(1, next_power_of_2(k) // 1024)))
@@ -99,7 +102,7 @@ def launch(
     r = x if residual is None else residual  # not touched unless given
     if any(t.stride(1) != 1 for t in (x, r, y, total)):
         raise ValueError("rmsnorm: rows must be contiguous")
-    cfg = config or choose(k)
+    cfg = config or choose(k, device=x.device)
     _rmsnorm_kernel[(m,)](
         x, w, r, y, total, rstd, k, x.stride(0), r.stride(0), y.stride(0), total.stride(0), eps,
         RESIDUAL=residual is not None, WIDTH=next_power_of_2(k), UPCAST=interpreting(),

@@ -24,6 +24,7 @@ from kernels._device import (
     check,
     check_rank,
     interpreting,
+    measured,
     next_power_of_2,
     programs,
 )
@@ -52,7 +53,10 @@ class Config:
 
 CONFIGS = (Config(stages=3), Config(warps=8, stages=3))
 
+CLASSES = {"k": (2048, 4096)}
 
+
+@measured(Config, CLASSES)
 def choose(k: int) -> Config:
     """Return a grid all of which is resident: a row of 7168 takes an SM's registers for itself.
 
@@ -129,7 +133,7 @@ def launch(
     check("out: dw", dw, (k,), torch.float32)
     if any(t.stride(1) != 1 for t in (s, dy, residual, dx)):
         raise ValueError("rmsnorm_backward: rows must be contiguous")
-    cfg = config or choose(k)
+    cfg = config or choose(k, device=s.device)
     grid = programs(m, s.device, sms, cfg.per_sm)
     parts = torch.empty(grid, k, dtype=torch.float32, device=s.device)
     _rmsnorm_backward_kernel[(grid,)](

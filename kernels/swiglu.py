@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels._device import BLOCK, FP8, ceil_div, check, check_rank, interpreting
+from kernels._device import BLOCK, FP8, ceil_div, check, check_rank, interpreting, measured
 from kernels._numerics import normal, quantize_rows, to_bf16, to_fp8
 from kernels.quantize import empty_quantized, scale_of
 
@@ -41,6 +41,13 @@ class Config:
 
 
 CONFIGS = (Config(), Config(rows=16), Config(rows=4, blocks=4))
+CLASSES = {"rows": (2048,), "quantize": (0,)}
+
+
+@measured(Config, CLASSES)
+def choose(rows: int, quantize: int) -> Config:
+    """Return the default for every shape. By reasoning, not yet by measurement."""
+    return Config()
 
 
 @triton.jit
@@ -101,7 +108,7 @@ def launch(
         return out
     if h.stride(1) != 1 or y.stride(1) != 1:
         raise ValueError("swiglu: rows of h and out must be contiguous")
-    cfg = config or Config()
+    cfg = config or choose(rows, int(quantize), device=h.device)
     _swiglu_kernel[(ceil_div(rows, cfg.rows), ceil_div(width, cfg.blocks * BLOCK))](
         h, y, scale, rows, width, h.stride(0), y.stride(0), scale.stride(1),
         QUANTIZE=quantize, ROWS=cfg.rows, BLOCKS=cfg.blocks, WIDTH=BLOCK, UPCAST=interpreting(),

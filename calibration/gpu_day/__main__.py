@@ -131,7 +131,7 @@ def _day(options: argparse.Namespace, parts: "Mapping[str, Part]") -> "Day":
 
     budget, machine, sizes = Budget(options.budget), find_gpu(), RealSizes()
     points = [point for part in parts.values() for point in part.points(sizes)]
-    ahead = Ahead(points, machine.facts()["capability"], machine.sms)
+    ahead = Ahead(points, machine.facts()["capability"], machine.sms, device=machine.name)
     return Day(options.out, machine, sizes, budget, ahead)
 
 

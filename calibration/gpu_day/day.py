@@ -228,10 +228,11 @@ def _versions() -> dict[str, str]:
 
 
 def _digest_of_kernels() -> str:
-    """Return a hash of all kernels: which code was measured, where no version control is."""
+    """Return a hash of all kernels and choices: what was measured, where no version control is."""
     import kernels  # noqa: PLC0415
 
     digest = hashlib.sha256()
-    for file in sorted(Path(next(iter(kernels.__path__))).glob("*.py")):
+    folder = Path(next(iter(kernels.__path__)))
+    for file in sorted([*folder.glob("*.py"), *folder.glob("*.csv")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()

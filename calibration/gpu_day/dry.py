@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from calibration.measurement import DRY_DEVICE
 from calibration.timing import Timing
 
 ROW_S = 0.4
@@ -20,7 +21,7 @@ class DryMachine:
     """
 
     device = torch.device("cpu")
-    name, sms, driver = "interpreter, nothing measured", 132, ""
+    name, sms, driver = DRY_DEVICE, 132, ""
 
     def __init__(self) -> None:
         self.now_s = 0.0
