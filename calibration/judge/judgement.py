@@ -9,6 +9,7 @@ from calibration.judge.folder import Day, OtherDevice, WrongKernel, read_day
 from calibration.judge.rates import Ceilings, Rate, ceilings, rates
 from calibration.judge.sharing import Beside, Curve, beside, curves
 from calibration.judge.targets import Verdict, verdicts
+from calibration.winners import Winner, winners
 
 HOPPER = 90
 """Compute capability of the devices that the targets are for."""
@@ -35,6 +36,8 @@ class Judgement:
         notes: what a reader should know before reading on.
         wrong, other_devices: what was left out; failures: what has no time.
         ceilings, rates, targets: how fast kernels ran, beside what they ran against.
+        winners: of the sweep, by class of shapes; of an empty configuration where what `choose`
+            picks today stays.
         curves, beside: what fewer SMs and a copying neighbour cost.
         chip: preset that cost models were fitted for; None where there is none.
         cost_fits: which models fit, and how well; empty without a chip.
@@ -50,6 +53,7 @@ class Judgement:
     ceilings: Ceilings
     targets: list[Verdict]
     rates: list[Rate]
+    winners: list[Winner]
     curves: list[Curve]
     beside: list[Beside]
     chip: str | None
@@ -82,6 +86,7 @@ def judge(path: Path, chip_name: str | None = None) -> Judgement:
         ceilings=ceilings(day),
         targets=verdicts(day),
         rates=rates(day),
+        winners=winners([*day.rows, *day.failed]),
         curves=curves(day),
         beside=beside(day),
         chip=None if chip is None else chip.name,

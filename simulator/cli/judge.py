@@ -50,7 +50,8 @@ def _tables(found: "Judgement") -> "Iterator[Table]":
         yield _failures(found)
     yield _targets(found)
     yield _rates(found)
-    yield from (grid for grid in (_curves(found), _beside(found), _fits(found)) if grid.row_count)
+    others = (_winners(found), _curves(found), _beside(found), _fits(found))
+    yield from (grid for grid in others if grid.row_count)
 
 
 def _day(found: "Judgement") -> "Table":
@@ -138,6 +139,24 @@ def _rates(found: "Judgement") -> "Table":
             _share(rate.of_copy),
             escape(rate.library or ""),
             "" if rate.of_library is None else f"{rate.of_library:.2f}",
+        )
+    return grid
+
+
+def _winners(found: "Judgement") -> "Table":
+    from rich.markup import escape
+
+    from hwmodels.units import format_quantity
+    from simulator.tell.summary import table
+
+    columns = ("kernel", "class of shapes", "present", "winner", "runner-up", "configuration")
+    grid = table("winners of the sweep, where the quantiles agree", *columns)
+    for each in found.winners:
+        grid.add_row(
+            escape(each.kernel),
+            escape(each.shape_class),
+            *(format_quantity(s, "s") for s in (each.present_s, each.time_s, each.runner_up_s)),
+            "present stays" if each.stays else escape(each.config),
         )
     return grid
 
