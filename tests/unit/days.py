@@ -1,14 +1,15 @@
 """Days on a GPU that never were: a folder like one that `calibration.gpu_day` writes."""
 
+import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from calibration.append_csv import AppendCsv
-from calibration.gpu_day.files import NUMERICS, NUMERICS_COLUMNS, NUMERICS_ROWS, RECORD, RIGHT, ROWS
+from calibration.gpu_day.files import NUMERICS, NUMERICS_COLUMNS, RECORD, RIGHT, ROWS
 from calibration.judge.targets import TARGETS
-from calibration.measurement import Measurement, RowWriter, shape_text
+from calibration.measurement import COLUMNS, Measurement, shape_text
 
 DEVICE, SMS = "NVIDIA H100 80GB HBM3", 132
 COPY_BYTES_PER_S = 2e12
@@ -66,12 +67,17 @@ def write_day(
     part = {"state": "done", "seconds": 1.0, "rows": 1, "error": ""}
     record = {"schema": 1, "device": facts, "versions": {"triton": "3.7.1"}, "parts": {"ops": part}}
     (folder / RECORD).write_text(json.dumps(record))
-    with RowWriter(folder / ROWS, resume=True) as table:
-        for row in rows:
-            table.write(row)
-    with AppendCsv(folder / NUMERICS, NUMERICS_COLUMNS, NUMERICS_ROWS, resume=True) as table:
-        table.append(*checks)
+    write_table(folder / ROWS, COLUMNS, map(asdict, rows))
+    write_table(folder / NUMERICS, NUMERICS_COLUMNS, checks)
     return folder
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table as `AppendCsv` does, but do not wait for the disk after each row."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
 
 
 def copies() -> list[Measurement]:
