@@ -27,6 +27,9 @@ SHAPES_PER_CONSTANT = 2
 AT_BOUND = 0.01
 """Of the range of a constant: so near its end, the end set it and not the rows."""
 
+STIRRED, UNMOVED = 0.1, 0.005
+"""Where a constant changes by the one and no price by more than the other, no row tells it."""
+
 
 @dataclass(frozen=True, slots=True)
 class CostFit:
@@ -37,6 +40,7 @@ class CostFit:
         rows, shapes: that it was fitted to.
         constants: that were fitted, by name.
         at_bound: those of them that ended at the end of their range.
+        not_identified: those with which no price moves: their values say nothing.
         sustained_fraction: of products, the best rate back to back until the clock has settled,
             over the chip's peak; None where none ran so.
         error_median: on the rows themselves.
@@ -50,6 +54,7 @@ class CostFit:
     shapes: int
     constants: dict[str, float]
     at_bound: tuple[str, ...]
+    not_identified: tuple[str, ...]
     sustained_fraction: float | None
     error_median: float | None
     held_out_median: float | None
@@ -112,6 +117,9 @@ def _fit(kernel: str, rows: Sequence[Measurement], chip: ChipSpec) -> CostFit:
         shapes=shapes,
         constants=constants,
         at_bound=tuple(name for name in constants if _is_at_bound(model, name, constants[name])),
+        not_identified=tuple(
+            name for name in constants if not _is_identified(model, chip, fitted, name, brief)
+        ),
         sustained_fraction=_sustained(kernel, rows, chip),
         error_median=float(np.median(np.abs(model.log_error(chip, fitted, brief)))),
         held_out_median=float(np.median(unseen)),
@@ -121,7 +129,7 @@ def _fit(kernel: str, rows: Sequence[Measurement], chip: ChipSpec) -> CostFit:
 
 
 def _none(kernel: str, model: str, rows: int, shapes: int, why: str) -> CostFit:
-    return CostFit(kernel, model, rows, shapes, {}, (), None, None, None, None, why)
+    return CostFit(kernel, model, rows, shapes, {}, (), (), None, None, None, None, why)
 
 
 def _constants(model: CostModel, chip: ChipSpec, rows: Sequence[Measurement]) -> Parameters:
@@ -147,6 +155,20 @@ def _held_out(model: CostModel, chip: ChipSpec, rows: Sequence[Measurement]) -> 
 def _is_at_bound(model: CostModel, name: str, value: float) -> bool:
     low, high = model.free[name]
     return not AT_BOUND < (value - low) / (high - low) < 1 - AT_BOUND
+
+
+def _is_identified(
+    model: CostModel, chip: ChipSpec, fitted: Parameters, name: str, rows: Sequence[Measurement]
+) -> bool:
+    """Return whether any price moves with a constant, be it only one way."""
+    errors = model.log_error(chip, fitted, rows)
+    low, high = model.free[name]
+    moved = []
+    for factor in (1 - STIRRED, 1 + STIRRED):
+        value = min(high, max(low, factor * getattr(fitted, name)))
+        stirred = fitted.model_copy(update={name: value})
+        moved.append(np.abs(model.log_error(chip, stirred, rows) - errors).max())
+    return bool(max(moved) > UNMOVED)
 
 
 def _sustained(kernel: str, rows: Sequence[Measurement], chip: ChipSpec) -> float | None:

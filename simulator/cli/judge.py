@@ -1,5 +1,7 @@
 """The command calibrate judge: what a day on a borrowed GPU says."""
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +13,14 @@ from simulator.cli.output import console, echo_json, json_option
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from calibration.judge.cost_fits import CostFit
     from calibration.judge.judgement import Judgement
 
 MET = {True: "met", False: "[bold]missed[/bold]", None: "not known"}
 FAILURES_SHOWN = 12
+RATES_SHOWN = 6
+"""Largest shapes of each kernel whose rates a table shows, beside those that a library ran too."""
+
 POINTS_SHOWN = 3
 """Counts of SMs from which on a table shows how bandwidth grows with them."""
 
@@ -77,7 +83,7 @@ def _day(found: "Judgement") -> "Table":
     ):
         grid.add_row(name, "not measured" if value is None else format_quantity(value, unit))
     for each in found.wrong:
-        named = f"{each.kernel} {each.config}".strip()
+        named = f"{each.kernel} {_sizes(each.config)}".strip()
         told = f"left out ({each.rows} rows), numbers {each.verdict}: {each.note}"
         grid.add_row(escape(named), escape(told))
     for other in found.other_devices:
@@ -94,7 +100,7 @@ def _failures(found: "Judgement") -> "Table":
 
     grid = table("rows without a time", "kernel", "provider", "why")
     for each in found.failures[:FAILURES_SHOWN]:
-        name = f"{each.kernel} {each.shape} {each.config}".strip()
+        name = f"{each.kernel} {_sizes(each.shape)} {_sizes(each.config)}".strip()
         grid.add_row(escape(name), escape(each.provider), escape(each.error))
     more = len(found.failures) - FAILURES_SHOWN
     if more > 0:
@@ -116,7 +122,7 @@ def _targets(found: "Judgement") -> "Table":
             f"{each.least:.0f} {each.unit}",
             "" if each.rate is None else f"{each.rate:.0f}",
             MET[each.met],
-            escape("; ".join(text for text in (each.shape, each.why) if text)),
+            escape("; ".join(text for text in (_sizes(each.shape), each.why) if text)),
         )
     return grid
 
@@ -129,9 +135,15 @@ def _rates(found: "Judgement") -> "Table":
 
     columns = ("kernel", "time", "TFLOPS", "GB/s", "of peak", "of copy", "library", "its time/ours")
     grid = table("rates", *columns)
+    shown: Counter[str] = Counter()
+    hidden = 0
     for rate in found.rates:
+        shown[rate.kernel] += 1
+        if shown[rate.kernel] > RATES_SHOWN and not rate.library:
+            hidden += 1
+            continue
         grid.add_row(
-            escape(f"{rate.kernel} {rate.shape}"),
+            escape(f"{rate.kernel} {_sizes(rate.shape)}"),
             format_quantity(rate.time_s, "s"),
             _number(rate.flops_per_s, 1e12),
             _number(rate.bytes_per_s, 1e9),
@@ -140,6 +152,8 @@ def _rates(found: "Judgement") -> "Table":
             escape(rate.library or ""),
             "" if rate.of_library is None else f"{rate.of_library:.2f}",
         )
+    if hidden:
+        grid.add_row(f"and {hidden} smaller shapes: --json has them")
     return grid
 
 
@@ -156,7 +170,7 @@ def _winners(found: "Judgement") -> "Table":
             escape(each.kernel),
             escape(each.shape_class),
             *(format_quantity(s, "s") for s in (each.present_s, each.time_s, each.runner_up_s)),
-            "present stays" if each.stays else escape(each.config),
+            "present stays" if each.stays else escape(_sizes(each.config)),
         )
     return grid
 
@@ -178,7 +192,7 @@ def _curves(found: "Judgement") -> "Table":
             for point in curve.points
         )
         enough = "" if curve.saturating_sms is None else str(curve.saturating_sms)
-        grid.add_row(escape(f"{curve.kernel} {curve.shape}"), ", ".join(told), enough)
+        grid.add_row(escape(f"{curve.kernel} {_sizes(curve.shape)}"), ", ".join(told), enough)
     return grid
 
 
@@ -189,7 +203,7 @@ def _beside(found: "Judgement") -> "Table":
 
     grid = table("beside a copying kernel", "kernel", "its SMs", "slowdown")
     for each in found.beside:
-        name = escape(f"{each.kernel} {each.shape}")
+        name = escape(f"{each.kernel} {_sizes(each.shape)}")
         grid.add_row(name, str(each.held_sms), f"{each.slowdown:.2f}")
     return grid
 
@@ -204,10 +218,7 @@ def _fits(found: "Judgement") -> "Table":
         "kernel", "model", "rows", "shapes", "median", "held out", "P90 held out", "constants",
     )  # fmt: skip
     for fit in found.cost_fits:
-        told = (
-            f"{name} {value:.3g}{' (end of its range)' if name in fit.at_bound else ''}"
-            for name, value in fit.constants.items()
-        )
+        told = (f"{name} {value:.3g}{_doubt(fit, name)}" for name, value in fit.constants.items())
         grid.add_row(
             escape(fit.kernel),
             fit.model,
@@ -219,6 +230,19 @@ def _fits(found: "Judgement") -> "Table":
             escape(f"not fitted: {fit.why_not}" if fit.why_not else ", ".join(told)),
         )
     return grid
+
+
+def _doubt(fit: "CostFit", name: str) -> str:
+    """Return why the value of a constant is none of the rows'."""
+    if name in fit.not_identified:
+        return " (not identified)"
+    return " (end of its range)" if name in fit.at_bound else ""
+
+
+def _sizes(cell: str) -> str:
+    """Return a shape or a configuration, which a row holds as JSON, as `k=7168 m=4096`."""
+    sizes = json.loads(cell) if cell else {}
+    return " ".join(f"{name}={str(value).replace(' ', '')}" for name, value in sizes.items())
 
 
 def _number(value: float | None, scale: float) -> str:

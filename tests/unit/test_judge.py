@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from calibration.gpu_day.files import FAILED, NUMERICS, RECORD, ROWS, WRONG
 from calibration.judge.folder import read_day
+from calibration.judge.judgement import judge
 from calibration.judge.rates import ceilings, rates
 from calibration.judge.sharing import beside, curves
 from calibration.judge.targets import TARGETS, verdicts
@@ -241,6 +242,21 @@ def test_a_neighbour_slows_by_the_time_beside_one_that_only_holds_its_sms(day) -
     ]
     (found,) = beside(day([*copies(), *rows]))
     assert (found.kernel, found.held_sms, found.slowdown) == ("rmsnorm", 20, pytest.approx(1.5))
+
+
+def test_a_winner_of_the_sweep_is_no_chance_and_not_wrong(tmp_path) -> None:
+    """10 % faster wins, 1 % is within the quantiles; a wrong configuration cannot win."""
+    swept = {'{"warps":4}': 0.99e-3, '{"warps":8}': 0.9e-3, '{"warps":16}': 0.1e-3}
+    rows = [
+        timed("rmsnorm", NORM, 1e-3, bytes=1e9),
+        *(timed("rmsnorm", NORM, s, bytes=1e9, config=config) for config, s in swept.items()),
+    ]
+    checks = [checked("rmsnorm", WRONG, config='{"warps":16}')]
+    (winner,) = judge(write_day(tmp_path / "day", [*copies(), *rows], checks)).winners
+    assert (winner.kernel, winner.config, winner.stays) == ("rmsnorm", '{"warps":8}', False)
+    assert (winner.present_s, winner.time_s) == pytest.approx((1e-3, 0.9e-3))
+    (stays,) = judge(write_day(tmp_path / "day", [*copies(), *rows[:2]])).winners
+    assert stays.stays
 
 
 # Folders that are none

@@ -96,6 +96,15 @@ def test_products_are_priced_where_they_were_not_seen(fits, kernel) -> None:
     assert ("promotion_cycles" in fit.constants) == (kernel != "bf16_gemm")
 
 
+def test_a_constant_that_no_row_tells_is_named(fits) -> None:
+    """Half of the SMs still fill the memory: nothing shows what one SM moves at most."""
+    truth = truth_of("quantize", hbm_efficiency=0.5, launch_s=4e-6, sm_bytes_per_clock=60.0)
+    fit = fits(rows_of("quantize", truth, 12, helds=(0, 66)))["quantize"]
+    assert fit.not_identified == ("sm_bytes_per_clock",)
+    told = fits(rows_of("quantize", truth, 12, helds=(0, 124)))["quantize"]
+    assert told.not_identified == ()
+
+
 def test_a_shape_that_follows_no_model_is_not_explained_away(fits) -> None:
     """Times without rhyme or reason: what fits them all would have to have seen them."""
     random = np.random.default_rng(0)
