@@ -41,7 +41,7 @@ whole = st.lists(times, min_size=9, max_size=9).map(
 
 @given(whole)
 def test_a_winner_is_faster_than_the_present_choice_by_more_than_both_spread(rows) -> None:
-    """Over a class: geometric mean of its p80 below that of the present's p20; at no shape above."""
+    """Over a class: geometric mean of its p80 below that of the present's p20; slower at none."""
     large = [row for row in rows if '"m":16' not in row.shape]
     for found, members in zip(
         winners(rows), ([row for row in rows if row not in large], large), strict=True

@@ -53,7 +53,7 @@ def test_groups_have_the_rows_of_their_buffer() -> None:
 
 
 def test_a_shape_of_another_kernel_and_an_unknown_kernel_are_refused() -> None:
-    with pytest.raises(ValueError, match="fp8_gemm: shape .* has no size 'm'"):
+    with pytest.raises(ValueError, match=r"fp8_gemm: shape .* has no size 'm'"):
         shape_class("fp8_gemm", {"tokens": 3})
     with pytest.raises(ValueError, match="kernel 'fp9_gemm': unknown"):
         shape_class("fp9_gemm", {"m": 3})
