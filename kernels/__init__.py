@@ -4,8 +4,10 @@ One op a file: equation and layouts, kernel, `launch`, `reference` in plain torc
 `work(shape) -> (flops, bytes)`, `inputs(shape, device, seed)` (fresh random arguments of
 `launch`), `SHAPES`, and `PROVIDERS`: functions with `launch`'s arguments, `moesim` being ours.
 `CHECKED`, where it differs from `SHAPES`, are the shapes at which numbers can be compared.
-`CONFIGS`, where there are any, are what a sweep on a GPU tries; `choose` picks one for a shape, and
-none was measured yet. `ADAPT` turns our arguments into those of another provider, once.
+`CONFIGS`, where there are any, are what a sweep on a GPU tries, and `choose` picks one for a shape:
+the one that `choices.csv` says won on this device for the shape's class (`CLASSES`), and by
+reasoning where nobody measured, which is everywhere yet. `ADAPT` turns our arguments into those of
+another provider, once.
 
     from kernels import load
     op = load("fp8_gemm")

@@ -14,9 +14,10 @@ by upper bounds of what matters to it:
 The keys of CLASSES are arguments of `choose` and sizes of a shape (`sizes`), or `a/b` for the ratio
 of two; several keys make a class of each combination. Without bounds all shapes are one class.
 
-A row counts on the device whose name it carries and on no other. H100, H800, H200 and H20 share a
+A row counts on the device whose name it carries and on no other. H100, H800 and H200 share a
 chip, but not the SMs, clocks, power limit and memory rate that decide between two tiles. Where no
-row exists, the configuration is the one `choose` gives by reasoning.
+row exists, the configuration is the one that `choose` gives by reasoning. Rows are measured on all
+SMs of a device, and count for launches on fewer of them too.
 
 Nothing here needs PyTorch or Triton, so that rows can be judged on any machine.
 """

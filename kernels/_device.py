@@ -7,11 +7,13 @@ a machine without a GPU.
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kernels import _choices
 from kernels._choices import Classes, chosen, class_of
 
 FP8 = torch.float8_e4m3fn
@@ -81,15 +83,16 @@ def measured(config: type, classes: Classes) -> Callable[[Callable[..., Any]], C
         kernel = reason.__module__.rpartition(".")[2]
         names = reason.__code__.co_varnames[: reason.__code__.co_argcount]
 
+        @functools.cache  # by the table too: tests have their own
+        def on_device(_table: Path, name: str, *sizes: int) -> Any:
+            shape_class = class_of(classes, dict(zip(names, sizes, strict=True)))
+            choice = chosen(kernel, shape_class, name)
+            return reason(*sizes) if choice is None else choice.configuration(config)
+
         @functools.wraps(reason)
         def choose(*sizes: int, device: torch.device | None = None) -> Any:
             name = "" if device is None else device_name(device)
-            if name:
-                shape_class = class_of(classes, dict(zip(names, sizes, strict=True)))
-                choice = chosen(kernel, shape_class, name)
-                if choice is not None:
-                    return choice.configuration(config)
-            return reason(*sizes)
+            return on_device(_choices.FILE, name, *sizes) if name else reason(*sizes)
 
         return choose
 

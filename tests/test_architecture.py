@@ -287,6 +287,7 @@ def test_a_long_function_and_a_silent_assertion_are_seen() -> None:
         ("simulator.network.fair", {"numba", "scipy", "simpy", "pydantic"}),
         ("hwmodels.errors", {"numpy", "pydantic", "scipy"}),
         ("calibration", {"numpy", "pydantic", "scipy", "hwmodels", "workloads"}),
+        ("calibration.winners", {"torch", "triton", "numpy", "pydantic", "scipy"}),
     ],
 )
 def test_importing_a_room_loads_nothing_heavy(module: str, heavy: set[str]) -> None:

@@ -91,6 +91,13 @@ def test_the_installed_command_finds_its_presets(installed: Path, tmp_path: Path
     assert {"h800", "h800x8", "h800-2048-mpft", "deepseek-v3", "deepseek-v3-pretrain"} <= {*words}
 
 
+def test_the_installed_kernels_find_their_table_of_choices(installed: Path, tmp_path: Path) -> None:
+    """It is read at the first launch, which needs a GPU; here by the same function."""
+    where = "from kernels._choices import FILE, table; table(FILE); print(FILE)"
+    (file,) = run(installed / "python", "-c", where, cwd=tmp_path).split()
+    assert Path(file).is_relative_to(installed.parent)
+
+
 def test_help_loads_no_heavy_library() -> None:
     """So that it shows at once: the rest is loaded by the command that needs it."""
     heavy = "numpy scipy pandas matplotlib simpy networkx pydantic rich numba torch triton"

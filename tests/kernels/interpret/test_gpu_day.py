@@ -12,9 +12,14 @@ from calibration.append_csv import whole_rows
 from calibration.gpu_day.__main__ import main
 from calibration.gpu_day.files import NUMERICS, NUMERICS_COLUMNS, NUMERICS_ROWS, RIGHT
 from calibration.gpu_day.parts import parts
-from calibration.measurement import key_of, read_rows
+from calibration.judge.folder import read_day
+from calibration.judge.judgement import judge
+from calibration.measurement import DRY_DEVICE, key_of, read_rows
+from hwmodels.errors import CalibrationError
+from kernels import names
 
 KILLS = 10
+PROBES = {"probe_copy", "probe_launch", "probe_tensor_rate"}
 LONGEST_S = 3.0  # until a kill; a whole day takes some twenty seconds
 
 
@@ -64,6 +69,22 @@ def test_every_part_is_done_and_every_number_right(whole_day: Path) -> None:
     files = list(whole_day.iterdir())
     assert len(files) < 8
     assert sum(file.stat().st_size for file in files) < 16 << 20
+
+
+def test_what_a_day_writes_can_be_judged_but_not_a_dry_one(whole_day: Path, tmp_path: Path) -> None:
+    """The same files in the name of a GPU are read to the last row: writer and reader agree."""
+    with pytest.raises(CalibrationError, match="a dry run"):
+        judge(whole_day)
+    for file in whole_day.iterdir():
+        text = file.read_text().replace(DRY_DEVICE, "NVIDIA H200")
+        (tmp_path / file.name).write_text(text.replace('"capability": null', '"capability": 90'))
+    day, found = read_day(tmp_path), judge(tmp_path)
+    assert len(day.rows) == len(read_rows(whole_day / "rows.csv"))
+    assert day.checked == set(names())
+    assert (day.wrong, day.failed, day.others) == ((), (), ())
+    assert found.chip == "h200"
+    assert {rate.kernel for rate in found.rates} == {fit.kernel for fit in found.cost_fits} - PROBES
+    assert all(each.met is None for each in found.targets), "tiny shapes are those of no target"
 
 
 def test_a_day_killed_ten_times_ends_like_one_that_was_not(
