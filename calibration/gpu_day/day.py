@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 
 from calibration.append_csv import AppendCsv, whole_rows
 from calibration.gpu_day.budget import Budget
-from calibration.gpu_day.files import RECORD, ROWS
+from calibration.gpu_day.files import RECORD, ROWS, SCHEMA
 from calibration.gpu_day.sizes import Sizes
 from calibration.measure import Machine, first_line, measure, row
 from calibration.measurement import Point, RowWriter, key_of, read_rows, shape_text
@@ -202,7 +202,7 @@ class Day:
             ) from None
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return {
-            "schema": 1,
+            "schema": SCHEMA,
             "starts": [*starts, now],
             "device": self.machine.facts(),
             "versions": _versions(),

@@ -4,8 +4,8 @@ Nothing here needs PyTorch or Triton, for a day is read anywhere. The columns of
 `calibration.measurement.Measurement`.
 """
 
-RECORD = "day.json"
-"""Device, versions, parts, suspects; written anew with every row."""
+RECORD, SCHEMA = "day.json", 1
+"""Device, versions, parts, suspects, written anew with every row; and which form of it this is."""
 
 ROWS = "rows.csv"
 """Measured rows of all parts but the checks of numbers."""

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from calibration.append_csv import whole_rows
-from calibration.gpu_day.files import NUMERICS, NUMERICS_COLUMNS, NUMERICS_ROWS, RECORD, RIGHT, ROWS
+from calibration.gpu_day.files import (
+    NUMERICS,
+    NUMERICS_COLUMNS,
+    NUMERICS_ROWS,
+    RECORD,
+    RIGHT,
+    ROWS,
+    SCHEMA,
+)
 from calibration.measurement import Measurement, measurement_of, read_rows
 from hwmodels.errors import CalibrationError, shown
 
@@ -140,6 +148,9 @@ def _record(path: Path) -> dict[str, Any]:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise CalibrationError(f"{file}: is no record of a day: {error}") from None
+    if isinstance(record, dict) and record.get("schema") != SCHEMA:
+        got = shown(record.get("schema"))
+        raise CalibrationError(f"{file}: schema {got} of a day; this version reads {SCHEMA}")
     device = record.get("device") if isinstance(record, dict) else None
     if not isinstance(device, dict) or not isinstance(record.get("parts"), dict):
         raise CalibrationError(f"{file}: is no record of a day: must have a device and parts")

@@ -27,7 +27,9 @@ POINTS_SHOWN = 3
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--chip", help="Chip preset of the device, where its name does not tell.")
+@click.option(
+    "--chip", help="Chip preset or .toml file of the device, where its name does not tell."
+)
 @json_option
 def judge(folder: Path, chip: str | None, as_json: bool) -> None:
     """Judge DIR, a day that python -m calibration.gpu_day brought home. Needs no GPU.

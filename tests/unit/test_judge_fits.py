@@ -138,6 +138,15 @@ def test_too_few_shapes_are_not_fitted_and_said(tmp_path_factory, kernel, count)
     assert (fit.constants, fit.held_out_median) == ({}, None)
 
 
+def test_a_chip_without_such_tensor_cores_prices_no_such_product(tmp_path) -> None:
+    rows = rows_of("fp8_gemm", truth_of("fp8_gemm"), 24)
+    rows = [replace(row, device="NVIDIA A100-SXM4-80GB", sms=108) for row in rows]
+    device = {"name": rows[0].device, "sms": 108, "capability": 80}
+    day = read_day(write_day(tmp_path / "day", rows, **device))
+    (fit,) = cost_fits(day, chip_of(day, None))
+    assert fit.why_not == "a100 has no fp8 tensor cores"
+
+
 def test_what_no_model_prices_is_said(fits) -> None:
     shape = {"batch": 1, "heads": 16, "length": 128, "ragged": 0}
     found = fits([timed("mla_decode", shape, 1e-3, bytes=1e6)])
