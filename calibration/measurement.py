@@ -190,6 +190,8 @@ def key_of(row: Mapping[str, str]) -> tuple[str, ...]:
 OPTIONAL_COLUMNS = ("time_s", "p20_s", "p80_s", "sm_clock_hz", "power_w", "temperature_c")
 REAL_COLUMNS = ("flops", "bytes")
 WHOLE_COLUMNS = ("held_sms", "sms", "sustained", "repeats")
+SIZE_MAX = 1 << 63
+"""Largest whole number in a shape."""
 
 
 def measurement_of(row: Mapping[str, str], where: str) -> Measurement:
@@ -227,9 +229,33 @@ def shape_of(text: str, where: str) -> dict[str, Any]:
         shape = json.loads(text)
     except (ValueError, RecursionError):
         shape = None
-    if not isinstance(shape, dict):
-        raise CalibrationError(f"{where}: the shape must be a JSON object, got {shown(text)}")
+    if not isinstance(shape, dict) or not all(map(_is_size, shape.values())):
+        raise CalibrationError(
+            f"{where}: the shape must be a JSON object of whole numbers, lists of them, and words, "
+            f"got {shown(text)}"
+        )
     return shape
+
+
+def _is_size(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(each, int) and _is_size(each) for each in value)
+    return isinstance(value, str) or (isinstance(value, int) and abs(value) <= SIZE_MAX)
+
+
+def sizes_of(row: Measurement, *names: str) -> tuple[float, ...]:
+    """Return some sizes of a row's shape.
+
+    Raises:
+        CalibrationError: one is missing, or is no whole number from 1.
+    """
+    shape = shape_of(row.shape, row.kernel)
+    for name in names:
+        if not isinstance(shape.get(name), int) or shape[name] < 1:
+            raise CalibrationError(
+                f"{row.kernel} {row.shape}: {name} must be a whole number from 1"
+            )
+    return tuple(float(shape[name]) for name in names)
 
 
 def _number(text: str, where: str) -> float:

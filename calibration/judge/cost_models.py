@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.measurement import Measurement, shape_of
+from calibration.measurement import Measurement, shape_of, sizes_of
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import (
     AttentionParameters,
@@ -141,7 +141,9 @@ def shape_columns(kernel: str, rows: Sequence[Measurement]) -> dict[str, Any]:
             "output_bytes": how.output_bytes,
         }
     if kernel in ATTENTION:
-        batch, length, heads = np.array([_sizes(row, "batch", "length", "heads") for row in rows]).T
+        batch, length, heads = np.array(
+            [sizes_of(row, "batch", "length", "heads") for row in rows]
+        ).T
         return {
             "sequences": batch, "length": length, "heads": heads, "kv_heads": heads,
             "d_qk": D_QK, "d_v": D_V, "backward": ATTENTION[kernel],
@@ -156,12 +158,12 @@ def _product(row: Measurement) -> tuple[float, ...]:
     same, for it is read and written.
     """
     if row.kernel == "grouped_gemm":
-        counts, (n, k) = _counts(row), _sizes(row, "n", "k")
+        counts, (n, k) = _counts(row), sizes_of(row, "n", "k")
         return sum(counts), n, k, sum(count > 0 for count in counts)
     if row.kernel == "fp8_wgrad":
-        counts, (m, n) = _counts(row), _sizes(row, "m", "n")
+        counts, (m, n) = _counts(row), sizes_of(row, "m", "n")
         return m * len(counts), n, sum(counts) / len(counts), len(counts)
-    return (*_sizes(row, "m", "n", "k"), 1.0)
+    return (*sizes_of(row, "m", "n", "k"), 1.0)
 
 
 def _counts(row: Measurement) -> list[float]:
@@ -173,13 +175,3 @@ def _counts(row: Measurement) -> list[float]:
     ):
         raise CalibrationError(f"{row.kernel} {row.shape}: counts must be whole numbers, not all 0")
     return [float(count) for count in counts]
-
-
-def _sizes(row: Measurement, *names: str) -> tuple[float, ...]:
-    shape = shape_of(row.shape, row.kernel)
-    for name in names:
-        if not isinstance(shape.get(name), int) or shape[name] < 1:
-            raise CalibrationError(
-                f"{row.kernel} {row.shape}: {name} must be a whole number from 1"
-            )
-    return tuple(float(shape[name]) for name in names)

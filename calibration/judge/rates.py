@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from calibration.bench import is_fp8
 from calibration.judge.folder import OURS, Day
-from calibration.measurement import Measurement, shape_of
+from calibration.measurement import Measurement, sizes_of
 
 PROBES = ("probe_copy", "probe_tensor_rate", "probe_launch", "occupy")
 """Kernels that measure the device, or hold it, and compute nothing of a model."""
@@ -102,7 +102,7 @@ def _is_plain(row: Measurement) -> bool:
 
 
 def _launches(row: Measurement) -> int:
-    return int(shape_of(row.shape, row.kernel).get("launches", 1))
+    return int(sizes_of(row, "launches")[0])
 
 
 def _tensor_rate(rows: Iterable[Measurement], *, fp8: bool, sustained: int) -> float | None:
