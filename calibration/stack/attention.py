@@ -56,8 +56,7 @@ def forward(r: Recorder, d: Dimensions) -> None:
 
 
 def expand(r: Recorder, d: Dimensions, again: str = "") -> None:
-    """Record queries, keys and values of all heads from the latents; `again` ends the ops' names.
-    """
+    """Record queries, keys and values of all heads from the latents; `again` ends the ops' names."""
     if "w.kv_b" not in r.buffers:
         r.give_weight("w.kv_b", d.keys_values, d.kv_rank)
     r.norm(f"rmsnorm q_lora{again}", "q_latent", "w.norm_q", "q_normed")
@@ -84,7 +83,9 @@ def rotate_key(r: Recorder, op: str) -> None:
     )  # fmt: skip
 
 
-def rotate_queries(r: Recorder, d: Dimensions, op: str, name: str, *, inverse: bool = False) -> None:
+def rotate_queries(
+    r: Recorder, d: Dimensions, op: str, name: str, *, inverse: bool = False
+) -> None:
     """Record the turn of the last channels of each head, in place."""
     shape = {"tokens": r.buffers[name].shape[0], "heads": d.heads, "dim": D_ROPE, "row": D_QK}
 
