@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -185,7 +185,7 @@ class Gpu:
             with torch.cuda.graph(graph, stream=side):
                 run()
         self.finish()
-        return lambda: graph.replay()
+        return cast("Run", graph.replay)
 
     @contextlib.contextmanager
     def held(self, sms: int, *, copying: bool) -> Iterator[None]:

@@ -5,6 +5,8 @@ sums; norms, up-projections, rotary and assembly are made again (DeepSeek-V3, ar
 §3.2.3), by the same steps. All buffers are rows of tokens; a step takes them apart in heads.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -56,7 +58,7 @@ def forward(r: Recorder, d: Dimensions) -> None:
 
 
 def expand(r: Recorder, d: Dimensions, again: str = "") -> None:
-    """Record queries, keys and values of all heads from the latents; `again` ends the ops' names."""
+    """Record queries, keys and values of all heads from the latents; `again` ends the names."""
     if "w.kv_b" not in r.buffers:
         r.give_weight("w.kv_b", d.keys_values, d.kv_rank)
     r.norm(f"rmsnorm q_lora{again}", "q_latent", "w.norm_q", "q_normed")
@@ -89,7 +91,7 @@ def rotate_queries(
     """Record the turn of the last channels of each head, in place."""
     shape = {"tokens": r.buffers[name].shape[0], "heads": d.heads, "dim": D_ROPE, "row": D_QK}
 
-    def run(reads: list[Tensor], writes: list[Tensor]) -> None:
+    def run(reads: Sequence[Tensor], writes: Sequence[Tensor]) -> None:
         turned = heads(writes[0], d.heads)[..., D_NOPE:]
         rope.launch(turned, *reads[1:], inverse=inverse, out=turned)
 
@@ -159,8 +161,9 @@ def core_backward(r: Recorder, d: Dimensions) -> None:
         "flash attention bwd (causal,192/128)", "mla_prefill_backward",
         {"batch": 1, "length": t, "heads": count},
         lambda b, w: mla_prefill_backward.launch(
-            *(sequence(x, count) for x in b[:4]), b[4], sequence(b[5], count),
-            out=tuple(sequence(x, count) for x in w),
+            sequence(b[0], count), sequence(b[1], count), sequence(b[2], count),
+            sequence(b[3], count), b[4], sequence(b[5], count),
+            out=(sequence(w[0], count), sequence(w[1], count), sequence(w[2], count)),
         ),
         ("q", "k", "v", "o", "lse", "d.o"), ("d.q", "d.k", "d.v"),
     )  # fmt: skip

@@ -5,7 +5,11 @@ Up-projections of keys and values are absorbed into queries and results (DeepSee
 experts arrive in their places, as a low-latency dispatch puts them.
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
+from torch import Tensor
 
 from calibration.stack import attention, experts
 from calibration.stack.attention import D_QK, heads
@@ -74,11 +78,15 @@ def _remember(r: Recorder) -> None:
     ):
         r.step(
             op, "torch.index_copy", {"tokens": tokens, "dim": last - first},
-            lambda b, w, at=slice(first, last): w[0].view(-1, D_CACHE)[:, at].index_copy_(
-                0, b[1], b[0]
-            ),
+            partial(_append, slice(first, last)),
             (source, "slots", "cache"), ("cache",),
         )  # fmt: skip
+
+
+def _append(columns: slice, reads: Sequence[Tensor], writes: Sequence[Tensor]) -> None:
+    """Write a row a sequence into some columns of the cache."""
+    source, slots = reads[:2]
+    writes[0].view(-1, D_CACHE)[:, columns].index_copy_(0, slots, source)
 
 
 def _ask(r: Recorder, d: Dimensions) -> None:

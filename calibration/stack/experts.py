@@ -6,6 +6,8 @@ copies of a token are added unweighted: routing weights belong into the SwiGLU k
 none. Gradients of the router's choice come as `d.logits`; no kernel of ours makes them.
 """
 
+from typing import Any
+
 import torch
 
 from calibration.stack.attention import WHOLE
@@ -80,10 +82,10 @@ def route(r: Recorder, d: Dimensions, norm: tuple[str, str, str]) -> None:
     )  # fmt: skip
     r.room("chosen", tokens, d.top_k, dtype=INT32)
     r.room("chosen.weights", tokens, d.top_k, dtype=FP32)
-    choice = {"groups": d.groups, "groups_kept": d.groups_kept, "top_k": d.top_k}
+    choice: dict[str, Any] = {"groups": d.groups, "groups_kept": d.groups_kept, "top_k": d.top_k}
     r.step(
         "router select", "router", {"tokens": tokens, "experts": d.experts, **choice},
-        lambda b, w: router.launch(*b, **choice, out=tuple(w)),
+        lambda b, w: router.launch(b[0], b[1], **choice, out=(w[0], w[1])),
         ("logits32", "bias"), ("chosen", "chosen.weights"),
     )  # fmt: skip
     r.cast("cast hidden for dispatch", "normed_2", "wire8")
@@ -120,7 +122,9 @@ def _permute(r: Recorder, d: Dimensions, op: str, x: str, out: str) -> None:
         r.keep(name, tensor)
     r.step(
         op, "moe_permute", {**_routes(d), "hidden": d.hidden, "fp8": 1},
-        lambda b, w: moe_permute.launch(b[0], *b[2:], capacity, b[1], align=BLOCK, out=tuple(w)),
+        lambda b, w: moe_permute.launch(
+            b[0], b[2], b[3], b[4], capacity, b[1], align=BLOCK, out=tuple(w)
+        ),
         (x, f"{x}.scale", *MAP), (out, f"{out}.scale"),
     )  # fmt: skip
 

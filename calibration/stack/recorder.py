@@ -222,7 +222,7 @@ class Recorder:
         operands = (f"{left}.t", f"{left}.t.scale", f"{right}.t", f"{right}.t.scale")
         self.step(
             op, "fp8_wgrad", {"counts": counts, "m": m, "n": n},
-            lambda r, w: fp8_wgrad.launch(*r[:-1], w[0]),
+            lambda r, w: fp8_wgrad.launch(r[0], r[1], r[2], r[3], r[4], r[5], w[0]),
             (*operands, *places, gradient), (gradient,),
         )  # fmt: skip
 
@@ -243,7 +243,7 @@ class Recorder:
         self.room(again, rows, width)
         self.step(
             op, "swiglu_backward", {"rows": rows, "width": width, "recompute": 1},
-            lambda r, w: swiglu_backward.launch(*r, w[1], out=w[0]),
+            lambda r, w: swiglu_backward.launch(r[0], r[1], w[1], out=w[0]),
             (x, dy), (dx, again),
         )  # fmt: skip
 
