@@ -56,7 +56,7 @@ def _give(r: Recorder, d: Dimensions) -> None:
     experts.give_weights(r, d)
     on = {"dtype": INT32, "device": r.device}
     starts, rows = layout(d.decode_counts, masked=True)
-    r.give_quantized("arrived8", rows, d.hidden)
+    r.give_quantized("arrived8", rows, d.hidden, by_row=False)
     r.give("starts", torch.tensor(starts, **on))
     r.give("counts", torch.tensor(d.decode_counts, **on))
     shape = {"batch": d.batch, "heads": d.heads, "length": d.context, "ragged": 0}

@@ -33,7 +33,7 @@ def give_weights(r: Recorder, d: Dimensions) -> None:
 
 def give_arrived(r: Recorder, d: Dimensions) -> None:
     """Give what exchanges bring in training, and where its rows will lie."""
-    r.give_quantized("arrived8", d.arrived, d.hidden)
+    r.give_quantized("arrived8", d.arrived, d.hidden, by_row=True)
     r.give_normal("home", d.tokens, d.hidden)
     experts = arrived_experts(d)
     r.give("arrived.experts", experts.to(r.device))
@@ -139,7 +139,7 @@ def _add_up(r: Recorder, d: Dimensions, op: str, y: str, out: str) -> None:
 
 def give_gradients(r: Recorder, d: Dimensions) -> None:
     """Give what exchanges, the layer behind this one and the router's loss bring backward."""
-    r.give_quantized("d.arrived8", d.arrived, d.hidden)
+    r.give_quantized("d.arrived8", d.arrived, d.hidden, by_row=True)
     for name in ("d.home", "d.out", "d.stream_2"):
         r.give_normal(name, d.tokens, d.hidden)
     r.give_normal("d.logits", d.tokens, d.experts)

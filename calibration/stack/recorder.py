@@ -59,11 +59,13 @@ class Recorder:
         """Give normal random numbers in BF16."""
         self.give(name, self._drawn(shape) * scale)
 
-    def give_quantized(self, name: str, rows: int, columns: int) -> None:
-        """Give normal random rows in FP8, each row's scales side by side, as they are sent."""
+    def give_quantized(self, name: str, rows: int, columns: int, *, by_row: bool) -> None:
+        """Give normal random rows in FP8; each row's scales side by side, or as a product wants
+        them, column by column.
+        """
         values, scale = quantize_rows(self._drawn((rows, columns)))
         self.give(name, values)
-        self.give(f"{name}.scale", scale.contiguous())
+        self.give(f"{name}.scale", scale.contiguous() if by_row else scale)
 
     def give_weight(self, name: str, n: int, k: int, *, experts: int = 0) -> None:
         """Give a weight in FP8 that keeps the variance of what it is multiplied with.
