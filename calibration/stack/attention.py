@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from calibration.stack.dimensions import D_NOPE, D_ROPE, D_V, Dimensions
-from calibration.stack.recorder import FP32, Recorder
+from calibration.stack.recorder import FP32, INT32, Recorder
 from kernels import mla_prefill, mla_prefill_backward, rope
 
 D_QK = D_NOPE + D_ROPE
@@ -22,9 +22,9 @@ WHOLE = ("token.starts", "token.counts")
 def give(r: Recorder, d: Dimensions) -> None:
     """Give weights, angles and the group of all tokens."""
     give_weights(r, d)
-    give_angles(r, torch.arange(d.tokens, device=r.device))
-    r.give(WHOLE[0], torch.zeros(1, dtype=torch.int32, device=r.device))
-    r.give(WHOLE[1], torch.full((1,), d.tokens, dtype=torch.int32, device=r.device))
+    give_angles(r, torch.arange(d.tokens))
+    r.give(WHOLE[0], torch.zeros(1, dtype=INT32))
+    r.give(WHOLE[1], torch.full((1,), d.tokens, dtype=INT32))
 
 
 def give_weights(r: Recorder, d: Dimensions) -> None:
@@ -39,7 +39,7 @@ def give_weights(r: Recorder, d: Dimensions) -> None:
 
 def give_angles(r: Recorder, positions: Tensor) -> None:
     """Give the rotary angles of tokens at these positions."""
-    frequency = 10000.0 ** (-torch.arange(0, D_ROPE, 2, device=r.device) / D_ROPE)
+    frequency = 10000.0 ** (-torch.arange(0, D_ROPE, 2) / D_ROPE)
     angle = positions[:, None] * frequency[None, :]
     r.give("cos", angle.cos())
     r.give("sin", angle.sin())

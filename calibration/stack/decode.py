@@ -16,6 +16,8 @@ from calibration.stack.attention import D_QK, heads
 from calibration.stack.dimensions import D_NOPE, D_ROPE, D_V, Dimensions
 from calibration.stack.recorder import FP32, INT32, Recorder
 from kernels import mla_decode, rope
+from kernels._device import ceil_div
+from kernels._numerics import generator
 from kernels.grouped_gemm import layout
 from kernels.mla_decode import D_CACHE, D_LATENT, PAGE
 
@@ -50,21 +52,25 @@ def _give(r: Recorder, d: Dimensions) -> None:
     for name in ("x", "residual", "home"):
         r.give_normal(name, d.batch, d.hidden)
     attention.give_weights(r, d)
-    attention.give_angles(r, torch.full((d.batch,), d.context - 1, device=r.device))
+    attention.give_angles(r, torch.full((d.batch,), d.context - 1))
     for name, k, n in (("w.absorb_k", D_NOPE, D_LATENT), ("w.absorb_v", D_LATENT, D_V)):
         r.give_normal(name, d.heads, k, n, scale=k**-0.5)
     experts.give_weights(r, d)
-    on = {"dtype": INT32, "device": r.device}
     starts, rows = layout(d.decode_counts, masked=True)
     r.give_quantized("arrived8", rows, d.hidden, by_row=False)
-    r.give("starts", torch.tensor(starts, **on))
-    r.give("counts", torch.tensor(d.decode_counts, **on))
-    shape = {"batch": d.batch, "heads": d.heads, "length": d.context, "ragged": 0}
-    cached = mla_decode.inputs(shape, r.device)
-    for name in ("cache", "table", "lengths"):
-        r.give(name, cached[name])
-    last = cached["table"][:, (d.context - 1) // PAGE].long()
-    r.give("slots", last * PAGE + (d.context - 1) % PAGE)
+    r.give("starts", torch.tensor(starts, dtype=INT32))
+    r.give("counts", torch.tensor(d.decode_counts, dtype=INT32))
+    _give_cache(r, d)
+
+
+def _give_cache(r: Recorder, d: Dimensions) -> None:
+    """Give a cache whose pages lie scattered, and the slot of each sequence's last token."""
+    pages = ceil_div(d.context, PAGE)
+    order = torch.randperm(d.batch * pages, generator=generator("cpu", 0)).view(d.batch, pages)
+    r.give_normal("cache", d.batch * pages, PAGE, D_CACHE)
+    r.give("table", order.int())
+    r.give("lengths", torch.full((d.batch,), d.context, dtype=INT32))
+    r.give("slots", order[:, -1] * PAGE + (d.context - 1) % PAGE)
 
 
 def _remember(r: Recorder) -> None:

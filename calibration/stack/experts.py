@@ -25,7 +25,7 @@ def give_weights(r: Recorder, d: Dimensions) -> None:
     """Give the weights of router and experts."""
     r.give_normal("w.norm_2", d.hidden)
     r.give_normal("w.gate", d.experts, d.hidden, scale=d.hidden**-0.5)
-    r.give("bias", torch.zeros(d.experts, dtype=FP32, device=r.device))
+    r.give("bias", torch.zeros(d.experts, dtype=FP32))
     for name, experts in (("routed", len(d.counts)), ("shared", 0)):
         r.give_weight(f"w.{name}.up", 2 * d.expert_width, d.hidden, experts=experts)
         r.give_weight(f"w.{name}.down", d.hidden, d.expert_width, experts=experts)
@@ -36,10 +36,9 @@ def give_arrived(r: Recorder, d: Dimensions) -> None:
     r.give_quantized("arrived8", d.arrived, d.hidden, by_row=True)
     r.give_normal("home", d.tokens, d.hidden)
     experts = arrived_experts(d)
-    r.give("arrived.experts", experts.to(r.device))
+    r.give("arrived.experts", experts)
     for name, made in zip(MAP, moe_map.reference(experts, len(d.counts)), strict=True):
-        r.keep(name, made.to(r.device))
-        r.buffers[name].copy_(made)  # rows that nobody maps must still lie in the buffers
+        r.buffers[name] = made.to(r.device)  # if nobody maps them, rows still lie in the buffers
 
 
 def arrived_experts(d: Dimensions) -> torch.Tensor:

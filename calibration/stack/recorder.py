@@ -23,7 +23,7 @@ from kernels import (
     swiglu,
     swiglu_backward,
 )
-from kernels._device import BLOCK, FP8
+from kernels._device import BLOCK, FP8, ceil_div
 from kernels._numerics import normal, quantize_blocks, quantize_rows
 
 BF16, FP32, INT32 = torch.bfloat16, torch.float32, torch.int32
@@ -39,6 +39,8 @@ class Recorder:
     def __init__(self, device: torch.device, before: Tape | None = None) -> None:
         """Begin a tape, or one that follows `before` and works on its buffers."""
         self.device = device
+        # For its shapes alone: nothing may be computed there, which would load half of PyTorch.
+        self._nowhere = device.type == "meta"
         self.buffers: dict[str, Tensor] = {} if before is None else dict(before.buffers)
         self._given: set[str] = set() if before is None else set(before.held)
         self._steps: list[Step] = []
@@ -51,19 +53,23 @@ class Recorder:
     # Buffers.
 
     def give(self, name: str, tensor: Tensor) -> None:
-        """Take a buffer that holds something before the tape is played."""
-        self.buffers[name] = tensor
+        """Take a buffer that holds something before the tape is played; small ones from the CPU."""
+        self.buffers[name] = tensor.to(self.device)
         self._given.add(name)
 
     def give_normal(self, name: str, *shape: int, scale: float = 1.0) -> None:
         """Give normal random numbers in BF16."""
-        self.give(name, self._drawn(shape) * scale)
+        drawn = self._drawn(shape)
+        self.give(name, drawn if self._nowhere else drawn.mul_(scale))
 
     def give_quantized(self, name: str, rows: int, columns: int, *, by_row: bool) -> None:
         """Give normal random rows in FP8; each row's scales side by side, or as a product wants
         them, column by column.
         """
-        values, scale = quantize_rows(self._drawn((rows, columns)))
+        if self._nowhere:
+            values, scale = quantize.empty_quantized(rows, columns, self.device)
+        else:
+            values, scale = quantize_rows(self._drawn((rows, columns)))
         self.give(name, values)
         self.give(f"{name}.scale", scale.contiguous() if by_row else scale)
 
@@ -73,7 +79,12 @@ class Recorder:
         Beside it the transposed copy that an input gradient needs: kept, not made in every pass.
         """
         shape = (experts, n, k) if experts else (n, k)
-        values, scale = quantize_blocks(self._drawn(shape).float() * k**-0.5)
+        if self._nowhere:
+            scales = (*shape[:-2], ceil_div(n, BLOCK), ceil_div(k, BLOCK))
+            values = torch.empty(shape, dtype=FP8, device=self.device)
+            scale = torch.empty(scales, dtype=FP32, device=self.device)
+        else:
+            values, scale = quantize_blocks(self._drawn(shape).float().mul_(k**-0.5))
         for suffix, made in (("", (values, scale)), (".t", (values.mT, scale.mT))):
             self.give(f"{name}{suffix}", made[0].contiguous())
             self.give(f"{name}{suffix}.scale", made[1].contiguous())
@@ -92,11 +103,13 @@ class Recorder:
             self.buffers[name] = self._filled(tensor)
 
     def _drawn(self, shape: tuple[int, ...]) -> Tensor:
+        if self._nowhere:
+            return torch.empty(shape, dtype=BF16, device=self.device)
         self._seed += 1
         return normal(shape, self.device, self._seed)
 
     def _filled(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "meta":
+        if self._nowhere:
             return tensor
         if tensor.dtype == FP8:
             return tensor.copy_(self._drawn(tuple(tensor.shape)))
@@ -219,8 +232,8 @@ class Recorder:
         """Record what is added to a weight's gradient, (groups, m, n) of `left` and `right`."""
         m, n = self.buffers[left].shape[1], self.buffers[right].shape[1]
         if gradient not in self.buffers:
-            zeros = torch.zeros(len(counts), m, n, dtype=FP32, device=self.device)
-            self.give(gradient, zeros)
+            gradients = (len(counts), m, n)
+            self.give(gradient, torch.zeros(gradients, dtype=FP32, device=self.device))
         operands = (f"{left}.t", f"{left}.t.scale", f"{right}.t", f"{right}.t.scale")
         self.step(
             op, "fp8_wgrad", {"counts": counts, "m": m, "n": n},
