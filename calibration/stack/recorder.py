@@ -24,7 +24,7 @@ from kernels import (
     swiglu_backward,
 )
 from kernels._device import BLOCK, FP8, ceil_div
-from kernels._numerics import normal, quantize_blocks, quantize_rows
+from kernels._numerics import generator, normal, quantize_blocks, quantize_rows
 
 BF16, FP32, INT32 = torch.bfloat16, torch.float32, torch.int32
 
@@ -113,7 +113,10 @@ class Recorder:
             return tensor
         if tensor.dtype == FP8:
             return tensor.copy_(self._drawn(tuple(tensor.shape)))
-        return tensor.normal_() if tensor.is_floating_point() else tensor.zero_()
+        if not tensor.is_floating_point():
+            return tensor.zero_()
+        self._seed += 1
+        return tensor.normal_(generator=generator(self.device, self._seed))
 
     # Steps.
 
