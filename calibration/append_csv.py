@@ -15,7 +15,11 @@ from hwmodels.errors import CalibrationError
 
 
 class AppendCsv:
-    """Appends rows of fixed columns to a file."""
+    """Appends rows of fixed columns to a file.
+
+    Attributes:
+        appended: rows so far, without those that were there before.
+    """
 
     def __init__(self, path: Path, columns: Sequence[str], what: str, *, resume: bool) -> None:
         """Begin a file, or continue one.
@@ -33,7 +37,7 @@ class AppendCsv:
             whole_rows(path, columns, what)  # refuses a file of something else, untouched
             with path.open("r+", encoding="utf-8", newline="") as file:
                 file.truncate(len(whole.encode()))
-        self._columns = tuple(columns)
+        self._columns, self.appended = tuple(columns), 0
         self._file = path.open("a", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
         if not whole:
@@ -43,6 +47,7 @@ class AppendCsv:
         """Append rows that belong together, in one write; None is an empty cell."""
         cells = [[row[name] for name in self._columns] for row in rows]
         self._write(*(["" if cell is None else cell for cell in row] for row in cells))
+        self.appended += len(rows)
 
     def _write(self, *rows: Sequence[Any]) -> None:
         self._writer.writerows(rows)

@@ -39,8 +39,19 @@ class Machine(Protocol):
     sms: int
     driver: str
 
-    def time(self, run: Callable[[], object], repeats: int, *, sustained: bool = False) -> Any:
-        """Return a Timing of `run`."""
+    def time(
+        self,
+        run: Callable[[], object],
+        repeats: int,
+        *,
+        sustained: bool = False,
+        after: Callable[[], object] | None = None,
+        launches: bool = False,
+    ) -> Any:
+        """Return a Timing of `run`; right `after` something, or with what its launches take."""
+
+    def capture(self, run: Callable[[], object]) -> Callable[[], object]:
+        """Return a function that plays as a CUDA graph what `run` launches."""
 
     def warm_up(self, run: Callable[[], object]) -> float:
         """Run once and more, so that everything is compiled and allocated."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -146,16 +146,46 @@ class Gpu:
         self.finish()
         return host_s
 
-    def time(self, run: Run, repeats: int, *, sustained: bool = False) -> Timing:
-        """Return the time of a run that was warmed up."""
+    def time(
+        self,
+        run: Run,
+        repeats: int,
+        *,
+        sustained: bool = False,
+        after: Run | None = None,
+        launches: bool = False,
+    ) -> Timing:
+        """Return the time of a run that was warmed up.
+
+        Args:
+            after: runs before each timed run, on an L2 that was flushed: what it leaves there is
+                there.
+            launches: do not hide the host: where it launches slower than the device runs, that is
+                the time.
+        """
         host_s = self.warm_up(run)
-        once_s = float(np.median(self._timed(run, REPEATS_MIN, host_s)[0]))
+        pause_s = 0.0 if launches else 1.5 * host_s + 20e-6
+        once_s = float(np.median(self._timed(run, REPEATS_MIN, pause_s, after)[0]))
         if sustained:
             return self._sustained(run, once_s)
         count = max(REPEATS_MIN, min(repeats, int(TIME_MAX_S / once_s)))
-        times_s, state = self._timed(run, count, host_s)
+        times_s, state = self._timed(run, count, pause_s, after)
         p20_s, median_s, p80_s = np.quantile(times_s, (0.2, 0.5, 0.8))
         return Timing(float(median_s), float(p20_s), float(p80_s), count, **state)
+
+    def capture(self, run: Run) -> Run:
+        """Return a function that plays as a CUDA graph what `run` launches.
+
+        Whatever `run` allocates for itself is kept as long as the function is.
+        """
+        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            run()  # loads kernels and makes workspaces, which a capture must not
+            with torch.cuda.graph(graph, stream=side):
+                run()
+        self.finish()
+        return cast("Run", graph.replay)
 
     @contextlib.contextmanager
     def held(self, sms: int, *, copying: bool) -> Iterator[None]:
@@ -204,15 +234,18 @@ class Gpu:
             control.synchronize()
 
     def _timed(
-        self, run: Run, count: int, host_s: float
+        self, run: Run, count: int, pause_s: float, after: Run | None
     ) -> tuple[list[float], dict[str, float | None]]:
-        """Queue `count` timed runs; read the sensors while they run."""
-        pause = int(self._cycles_per_s * (1.5 * host_s + 20e-6))
+        """Queue `count` timed runs, each after a pause; read the sensors while they run."""
+        pause = int(self._cycles_per_s * pause_s)
         pairs = []
         for _ in range(count):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             self._flush()
-            torch.cuda._sleep(pause)
+            if after is not None:
+                after()
+            if pause:
+                torch.cuda._sleep(pause)
             start.record()
             run()
             end.record()

@@ -51,7 +51,7 @@ CLOSED_DOORS = {
 MEASURING = [
     f"calibration.{name}"
     for name in ("measure", "timing", "measurement", "append_csv", "bench", "plan", "numerics",
-                 "ahead", "process", "gpu_day")
+                 "ahead", "process", "gpu_day", "stack")
 ]  # fmt: skip
 MEASURING_MAY_IMPORT = [*MEASURING, "kernels", "hwmodels.errors", "numpy", "torch", "triton"]
 

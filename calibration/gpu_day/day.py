@@ -175,8 +175,9 @@ class Day:
 
     @property
     def rows_done(self) -> int:
-        """Rows in `rows.csv`."""
-        return len(self._done)
+        """Rows kept in all files until now."""
+        tables = sum(len(known) + table.appended for table, known in self._tables.values())
+        return len(self._done) + tables
 
     def tell(self, doing: str) -> None:
         """Say what is done now and how much time is left: in place on a terminal, else at times."""

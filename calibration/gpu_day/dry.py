@@ -40,10 +40,26 @@ class DryMachine:
         self.now_s += ROW_S
         return 0.0
 
-    def time(self, _run: Callable[[], object], repeats: int, *, sustained: bool = False) -> Timing:
+    def time(
+        self,
+        _run: Callable[[], object],
+        repeats: int,
+        *,
+        sustained: bool = False,
+        after: Callable[[], object] | None = None,
+        launches: bool = False,
+    ) -> Timing:
         """Return a millisecond."""
         self.now_s += ROW_S if sustained else 0.0
         return Timing(1e-3, 1e-3, 1e-3, repeats)
+
+    def capture(self, _run: Callable[[], object]) -> Callable[[], object]:
+        """Refuse.
+
+        Raises:
+            RuntimeError: there is no device whose launches could be captured.
+        """
+        raise RuntimeError("CUDA graphs are not available: there is no CUDA device")
 
     @contextlib.contextmanager
     def held(self, _sms: int, *, copying: bool) -> Iterator[None]:

@@ -18,3 +18,13 @@ NUMERICS_COLUMNS = ("kernel", "shape", "config", "output", "error", "bound", "ve
 
 RIGHT, WRONG, FAILED = "right", "wrong", "failed"
 """Verdicts of a check."""
+
+STACK, STACK_ROWS = "stack.csv", "times of a layer"
+"""A whole layer, op by op and in total; and what its rows are, for messages."""
+
+STACK_COLUMNS = ("layer", "mode", "op", "kernel", "shape", "p20_s", "p50_s", "p80_s", "runs",
+                 "flops", "bytes", "sm_clock_hz", "power_w", "temperature_c", "device", "date",
+                 "without", "error")  # fmt: skip
+
+PROFILE = "profile.json.gz"
+"""The profiler's trace of one training pass."""

@@ -1,6 +1,7 @@
 """How large the shapes of a day are: real ones, or tiny ones for a dry run in the interpreter."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from calibration.plan import (
     prefill_points,
     sites,
 )
+from calibration.stack.dimensions import DEEPSEEK_V3, Dimensions
 from kernels import load, names
 
 Shape = Mapping[str, Any]
@@ -47,6 +49,12 @@ class Sizes(Protocol):
 
     def copy_bytes(self) -> int:
         """Return the size of a copy that fills the device."""
+
+    def training_layer(self) -> Dimensions:
+        """Return how large the layer is that is trained as a whole."""
+
+    def decoding_layer(self) -> Dimensions:
+        """Return how large the layer is that decodes as a whole."""
 
 
 class RealSizes:
@@ -89,6 +97,14 @@ class RealSizes:
         """Return 1 GiB: many times the L2."""
         return 1 << 30
 
+    def training_layer(self) -> Dimensions:
+        """Return DeepSeek-V3's."""
+        return DEEPSEEK_V3
+
+    def decoding_layer(self) -> Dimensions:
+        """Return DeepSeek-V3's."""
+        return DEEPSEEK_V3
+
 
 # One shape for each kernel that the interpreter runs in a moment.
 TINY: dict[str, Shape] = {
@@ -118,6 +134,24 @@ TINY: dict[str, Shape] = {
     "swiglu_backward": {"rows": 3, "width": 136, "recompute": 1},
 }  # fmt: skip
 
+TINY_LAYER = Dimensions(
+    hidden=128,
+    heads=1,
+    q_rank=32,
+    kv_rank=32,
+    experts=8,
+    groups=4,
+    groups_kept=2,
+    top_k=2,
+    expert_width=32,
+    tokens=8,
+    arrived=5,
+    counts=(5, 0),
+    batch=2,
+    context=70,
+    decode_counts=(2,),
+)
+
 
 class TinySizes:
     """One shape a kernel and two configurations: the whole day, in a minute, without a GPU."""
@@ -146,6 +180,14 @@ class TinySizes:
     def copy_bytes(self) -> int:
         """Return a page."""
         return 1 << 12
+
+    def training_layer(self) -> Dimensions:
+        """Return one with a head, and an expert of two that has rows."""
+        return TINY_LAYER
+
+    def decoding_layer(self) -> Dimensions:
+        """Return the same with the latent that decoding knows."""
+        return replace(TINY_LAYER, kv_rank=512, counts=(2,))
 
 
 def _is_op(kernel: str) -> bool:

@@ -4,9 +4,13 @@ import pytest
 
 pytest.importorskip("triton", reason="needs PyTorch and Triton")
 
+import torch
+
 from calibration.bench import ceilings
 from calibration.measure import find_gpu, measure
 from calibration.measurement import Point
+from calibration.stack.dimensions import DEEPSEEK_V3
+from calibration.stack.layer import BACKWARD, FORWARD, training
 
 GEMM = {"m": 4096, "n": 4096, "k": 7168}
 
@@ -56,3 +60,37 @@ def test_a_failing_shape_is_a_row(gpu) -> None:
     assert "16 bytes" in row.error
     assert row.time_s is None
     assert not measure(Point("fp8_gemm", GEMM), gpu).error
+
+
+def test_a_layer_as_a_graph_computes_what_it_does_eagerly(gpu) -> None:
+    """Two tapes of the same random numbers, one played as a CUDA graph; all results bit by bit."""
+    eager, captured = (training(DEEPSEEK_V3, gpu.device) for _ in range(2))
+    for layer in (FORWARD, BACKWARD):
+        eager[layer].bound_all()()
+        replay = gpu.capture(captured[layer].bound_all())
+        for name in captured[layer].held - eager[layer].given:
+            captured[layer].buffers[name].zero_()
+        replay()
+    gpu.finish()
+    for name in ("out", "sent", "d.x", "d.sent"):
+        got, want = (tapes[BACKWARD].buffers[name] for tapes in (captured, eager))
+        assert got.isfinite().all(), name
+        assert got.equal(want), name
+
+
+def test_launches_count_where_they_are_asked_for(gpu) -> None:
+    """A hundred sums of nothing: the host is slower than the device."""
+    x = torch.zeros(1, device=gpu.device)
+
+    def run() -> None:
+        for _ in range(100):
+            x.add_(1)
+
+    assert gpu.time(run, 10, launches=True).time_s > gpu.time(run, 10).time_s
+
+
+def test_what_ran_before_leaves_its_results_in_the_l2(gpu) -> None:
+    x, y = (torch.ones(1 << 22, device=gpu.device) for _ in range(2))
+    cold = gpu.time(lambda: torch.add(x, 1.0, out=y), 30)
+    warm = gpu.time(lambda: torch.add(x, 1.0, out=y), 30, after=lambda: x.fill_(1.0))
+    assert warm.time_s < cold.time_s

@@ -13,7 +13,7 @@ from calibration.gpu_day.sizes import Sizes
 from calibration.measurement import Point
 from calibration.plan import BESIDE, HELD_SMS, HOPPER_SMS
 
-NUMBER, SHARE, LEAST_S = 6, 0.15, 0.0
+NUMBER, SHARE, LEAST_S = 6, 0.06, 0.0
 
 SMS = (4, 8, 12, 16, 20, 24, 32, 48, 64)
 COPIES = ("probe_copy", "moe_permute", "moe_unpermute")

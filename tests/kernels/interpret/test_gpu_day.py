@@ -1,5 +1,6 @@
 """A whole day on a borrowed GPU, dry: in the interpreter, on tiny shapes, with a clock made up."""
 
+import gzip
 import json
 import multiprocessing
 import random
@@ -10,17 +11,29 @@ import pytest
 
 from calibration.append_csv import whole_rows
 from calibration.gpu_day.__main__ import main
-from calibration.gpu_day.files import NUMERICS, NUMERICS_COLUMNS, NUMERICS_ROWS, RIGHT
-from calibration.gpu_day.parts import parts
+from calibration.gpu_day.files import (
+    NUMERICS,
+    NUMERICS_COLUMNS,
+    NUMERICS_ROWS,
+    PROFILE,
+    RIGHT,
+    STACK,
+    STACK_COLUMNS,
+    STACK_ROWS,
+)
+from calibration.gpu_day.parts import parts, stack
+from calibration.gpu_day.sizes import TinySizes
 from calibration.judge.folder import read_day
 from calibration.judge.judgement import judge
 from calibration.measurement import DRY_DEVICE, key_of, read_rows
+from calibration.stack.layer import BACKWARD, FORWARD
+from calibration.trace import read_trace
 from hwmodels.errors import CalibrationError
 from kernels import names
 
 KILLS = 10
 PROBES = {"probe_copy", "probe_launch", "probe_tensor_rate"}
-LONGEST_S = 3.0  # until a kill; a whole day takes some twenty seconds
+LONGEST_S = 4.0  # until a kill; a whole day takes some thirty seconds
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +69,19 @@ def checked(out: Path) -> Counter[tuple[str, ...]]:
     return Counter((row["kernel"], row["shape"], row["config"], row["output"]) for row in rows)
 
 
+def played(out: Path) -> Counter[tuple[str, ...]]:
+    return Counter((row["layer"], row["mode"], row["op"]) for row in stack_rows(out))
+
+
+def stack_rows(out: Path) -> list[dict[str, str]]:
+    return whole_rows(out / STACK, STACK_COLUMNS, STACK_ROWS)
+
+
+def profiled(out: Path) -> list[str]:
+    document = json.loads(gzip.decompress((out / PROFILE).read_bytes()))
+    return [event["name"] for event in document["traceEvents"]]
+
+
 def test_every_part_is_done_and_every_number_right(whole_day: Path) -> None:
     record = json.loads((whole_day / "day.json").read_text())
     assert list(record["parts"]) == list(parts())
@@ -75,7 +101,7 @@ def test_what_a_day_writes_can_be_judged_but_not_a_dry_one(whole_day: Path, tmp_
     """The same files in the name of a GPU are read to the last row: writer and reader agree."""
     with pytest.raises(CalibrationError, match="a dry run"):
         judge(whole_day)
-    for file in whole_day.iterdir():
+    for file in (each for each in whole_day.iterdir() if each.name != PROFILE):
         text = file.read_text().replace(DRY_DEVICE, "NVIDIA H200")
         (tmp_path / file.name).write_text(text.replace('"capability": null', '"capability": 90'))
     day, found = read_day(tmp_path), judge(tmp_path)
@@ -87,12 +113,37 @@ def test_what_a_day_writes_can_be_judged_but_not_a_dry_one(whole_day: Path, tmp_
     assert all(each.met is None for each in found.targets), "tiny shapes are those of no target"
 
 
+def test_every_op_of_every_layer_has_a_row_and_no_graph_is_made_up(whole_day: Path) -> None:
+    steps = stack.planned(TinySizes().training_layer(), TinySizes().decoding_layer())
+    ops = [(layer, step.op) for layer, all_ in steps.items() for step in all_]
+    ops += [(layer, stack.TOTAL) for layer in steps]
+    assert played(whole_day) == Counter(
+        (layer, mode, op) for layer, op in ops for mode in (stack.EAGER, stack.GRAPH)
+    )
+    for row in stack_rows(whole_day):
+        assert row["device"] == "interpreter, nothing measured"
+        assert row["without"] == ""
+        if row["mode"] == stack.EAGER:
+            assert (row["error"], row["p50_s"]) == ("", "0.001"), row
+        else:
+            assert "there is no CUDA device" in row["error"]
+            assert row["p50_s"] == ""
+
+
+def test_the_profile_has_a_range_for_each_op_and_no_kernel(whole_day: Path) -> None:
+    steps = stack.planned(TinySizes().training_layer(), TinySizes().decoding_layer())
+    assert profiled(whole_day) == [s.op for layer in (FORWARD, BACKWARD) for s in steps[layer]]
+    with pytest.raises(CalibrationError, match="no GPU kernel in this trace"):
+        read_trace(whole_day / PROFILE)
+
+
 def test_a_day_killed_ten_times_ends_like_one_that_was_not(
     processes, whole_day: Path, tmp_path: Path
 ) -> None:
     """At most the row in the making is lost: none is there twice, and none is missing."""
     out, moments = tmp_path / "killed", random.Random(0)
     seen: Counter[tuple[str, ...]] = Counter()
+    acts: Counter[tuple[str, ...]] = Counter()
     for _ in range(KILLS):
         process = start(processes, out, "--resume")
         process.join(moments.uniform(0.3, LONGEST_S))
@@ -102,14 +153,19 @@ def test_a_day_killed_ten_times_ends_like_one_that_was_not(
             now = keys(out)
             assert not seen - now, "rows that were safe are gone"
             seen = now
+        if (out / STACK).exists():
+            now = played(out)
+            assert not acts - now, "rows that were safe are gone"
+            acts = now
     process = start(processes, out, "--resume")
     process.join()
     assert process.exitcode == 0
     assert keys(out) == keys(whole_day)
     assert set(keys(out).values()) == {1}
-    checks = [checked(folder) for folder in (out, whole_day)]
-    assert checks[0] == checks[1]
-    assert set(checks[0].values()) == {1}
+    for kept in (checked, played):
+        assert kept(out) == kept(whole_day)
+        assert set(kept(out).values()) == {1}
+    assert profiled(out) == profiled(whole_day)
 
 
 def test_a_short_day_has_the_first_parts(processes, tmp_path: Path) -> None:
