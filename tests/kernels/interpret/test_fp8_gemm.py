@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from triton.runtime import _allocation
 
 from calibration.numerics import poison
 from kernels import fp8_gemm
+from kernels._device import with_scratch
 from kernels.fp8_gemm import Config
 from tests.kernels.numerics import assert_close
 
@@ -28,6 +30,28 @@ def test_ragged(m: int, n: int, k: int) -> None:
 @pytest.mark.parametrize("config", [*fp8_gemm.CONFIGS, Config(block_n=128, halves=2)])
 def test_every_config(config: Config) -> None:
     run(150, 328, 272, config)
+
+
+@pytest.mark.parametrize("config", fp8_gemm.CONFIGS)
+def test_every_config_with_one_step(config: Config) -> None:
+    """A config that loads scales a step ahead has no next step here."""
+    run(130, 136, 128, config)
+
+
+@pytest.mark.parametrize("change", [{"block_m": 64}, {"warps": 8}, {"flatten": True}])
+def test_specialising_what_the_compiler_cannot_is_refused(change: dict[str, int]) -> None:
+    fits = {"block_m": 128, "warps": 4, "flatten": False, "specialize": True}
+    Config(**fits)
+    with pytest.raises(ValueError, match=r"specialize: .* are needed"):
+        Config(**fits | change)
+
+
+def test_scratch_leaves_the_callers_allocator_alone() -> None:
+    seen = []
+    before = _allocation._allocator.get()
+    with_scratch(lambda: seen.append(_allocation._allocator.get()))
+    assert seen[0] is not before
+    assert _allocation._allocator.get() is before
 
 
 def test_sms_change_nothing() -> None:
