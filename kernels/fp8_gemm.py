@@ -151,6 +151,44 @@ def tile_of(index, tiles_m, tiles_n, GROUP_M: tl.constexpr):
 
 
 @triton.jit
+def products(
+    a_desc, b_desc, row, b_row, sa_ptrs, sb_left, sb_right, steps, sa_stride_k, sb_stride_k,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, HALVES: tl.constexpr,
+    STAGES: tl.constexpr, AHEAD: tl.constexpr, SPECIALIZE: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    """Return a tile's two halves summed over all k-steps; of one half, the second is zeros."""
+    left = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    right = left
+    if AHEAD:
+        # Carried as a column: a vector here stops the compiler from halving the tile.
+        next_sa = tl.load(sa_ptrs)[:, None]
+        next_left, next_right = tl.load(sb_left), tl.load(sb_right)
+    for step in tl.range(0, steps, num_stages=STAGES, warp_specialize=SPECIALIZE):
+        at = step * BLOCK_K
+        if AHEAD:
+            sa, scale_left, scale_right = next_sa, next_left, next_right
+            ahead = min(step + 1, steps - 1)
+            next_sa = tl.load(sa_ptrs + ahead * sa_stride_k)[:, None]
+            next_left = tl.load(sb_left + ahead * sb_stride_k)
+            if HALVES == 2:
+                next_right = tl.load(sb_right + ahead * sb_stride_k)
+        a = operand(a_desc.load([row, at]), UPCAST)
+        b = operand(b_desc.load([b_row, at]), UPCAST)
+        part = tl.dot(a, b.T)
+        if not AHEAD:
+            sa = tl.load(sa_ptrs + step * sa_stride_k)[:, None]
+            scale_left = tl.load(sb_left + step * sb_stride_k)
+        left += part * (sa * scale_left)
+        if HALVES == 2:
+            b = operand(b_desc.load([b_row + BLOCK_N, at]), UPCAST)
+            part = tl.dot(a, b.T)
+            if not AHEAD:
+                scale_right = tl.load(sb_right + step * sb_stride_k)
+            right += part * (sa * scale_right)
+    return left, right
+
+
+@triton.jit
 def _fp8_gemm_kernel(
     a_desc, b_desc, c_desc, sa_ptr, sb_ptr,
     m, n, k, a_stride, b_stride, c_stride, sa_stride_m, sa_stride_k, sb_stride_n, sb_stride_k,
@@ -172,34 +210,10 @@ def _fp8_gemm_kernel(
         sa_ptrs = sa_ptr + tl.minimum(row + tl.arange(0, BLOCK_M), m - 1) * sa_stride_m
         sb_left = sb_ptr + col // BLOCK_K * sb_stride_n
         sb_right = sb_ptr + min((col + BLOCK_N) // BLOCK_K, last_scale) * sb_stride_n
-        left = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-        right = left
-        if AHEAD:
-            # Carried as a column: a vector here stops the compiler from halving the tile.
-            next_sa = tl.load(sa_ptrs)[:, None]
-            next_left, next_right = tl.load(sb_left), tl.load(sb_right)
-        for step in tl.range(0, steps, num_stages=STAGES, warp_specialize=SPECIALIZE):
-            at = step * BLOCK_K
-            if AHEAD:
-                sa, scale_left, scale_right = next_sa, next_left, next_right
-                ahead = min(step + 1, steps - 1)
-                next_sa = tl.load(sa_ptrs + ahead * sa_stride_k)[:, None]
-                next_left = tl.load(sb_left + ahead * sb_stride_k)
-                if HALVES == 2:
-                    next_right = tl.load(sb_right + ahead * sb_stride_k)
-            a = operand(a_desc.load([row, at]), UPCAST)
-            b = operand(b_desc.load([col, at]), UPCAST)
-            part = tl.dot(a, b.T)
-            if not AHEAD:
-                sa = tl.load(sa_ptrs + step * sa_stride_k)[:, None]
-                scale_left = tl.load(sb_left + step * sb_stride_k)
-            left += part * (sa * scale_left)
-            if HALVES == 2:
-                b = operand(b_desc.load([col + BLOCK_N, at]), UPCAST)
-                part = tl.dot(a, b.T)
-                if not AHEAD:
-                    scale_right = tl.load(sb_right + step * sb_stride_k)
-                right += part * (sa * scale_right)
+        left, right = products(
+            a_desc, b_desc, row, col, sa_ptrs, sb_left, sb_right, steps, sa_stride_k, sb_stride_k,
+            BLOCK_M, BLOCK_N, BLOCK_K, HALVES, STAGES, AHEAD, SPECIALIZE, UPCAST,
+        )  # fmt: skip
         c_desc.store([row, col], to_bf16(left, UPCAST))
         if HALVES == 2:
             c_desc.store([row, col + BLOCK_N], to_bf16(right, UPCAST))

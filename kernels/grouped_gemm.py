@@ -43,12 +43,11 @@ from kernels._numerics import (
     dequantize_blocks,
     dequantize_rows,
     normal,
-    operand,
     quantize_blocks,
     quantize_rows,
     to_bf16,
 )
-from kernels.fp8_gemm import Config, tile_of
+from kernels.fp8_gemm import Config, products, tile_of
 
 FORMAT = "fp8"
 
@@ -115,7 +114,7 @@ def _grouped_gemm_kernel(
     tiles = (counts + BLOCK_M - 1) // BLOCK_M
     ends = tl.cumsum(tiles, 0)
     tiles_m, tiles_n = tl.sum(tiles, 0), tl.cdiv(n, BLOCK_N * HALVES)
-    last_scale = tl.cdiv(n, BLOCK_K) - 1
+    steps, last_scale = tl.cdiv(k, BLOCK_K), tl.cdiv(n, BLOCK_K) - 1
     for index in tl.range(tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0)):
         tile_m, tile_n = tile_of(index, tiles_m, tiles_n, GROUP_M)
         group, place = group_of(tile_m, ends, tiles)
@@ -127,34 +126,18 @@ def _grouped_gemm_kernel(
         sb_left = sb_ptr + group * sb_stride_g + col // BLOCK_K * sb_stride_n
         next_scale = min((col + BLOCK_N) // BLOCK_K, last_scale)
         sb_right = sb_ptr + group * sb_stride_g + next_scale * sb_stride_n
-        left = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-        right = left
-        for step in tl.range(0, tl.cdiv(k, BLOCK_K), num_stages=STAGES):
-            at = step * BLOCK_K
-            a = operand(a_desc.load([row, at]), UPCAST)
-            b = operand(b_desc.load([b_row, at]), UPCAST)
-            part = tl.dot(a, b.T)
-            sa = tl.load(sa_ptrs + step * sa_stride_k)[:, None]
-            left += part * (sa * tl.load(sb_left + step * sb_stride_k))
-            if HALVES == 2:
-                b = operand(b_desc.load([b_row + BLOCK_N, at]), UPCAST)
-                right += tl.dot(a, b.T) * (sa * tl.load(sb_right + step * sb_stride_k))
+        left, right = products(
+            a_desc, b_desc, row, b_row, sa_ptrs, sb_left, sb_right, steps, sa_stride_k,
+            sb_stride_k, BLOCK_M, BLOCK_N, BLOCK_K, HALVES, STAGES, False, False, UPCAST,
+        )  # fmt: skip
         store_rows(
             c_desc, c_ptr, to_bf16(left, UPCAST), row, col, rows_left, n, c_stride, BLOCK_M, BLOCK_N
         )
         if HALVES == 2:
             store_rows(
-                c_desc,
-                c_ptr,
-                to_bf16(right, UPCAST),
-                row,
-                col + BLOCK_N,
-                rows_left,
-                n,
-                c_stride,
-                BLOCK_M,
-                BLOCK_N,
-            )
+                c_desc, c_ptr, to_bf16(right, UPCAST), row, col + BLOCK_N, rows_left, n, c_stride,
+                BLOCK_M, BLOCK_N,
+            )  # fmt: skip
 
 
 def launch(
