@@ -15,8 +15,9 @@ each start rounded up to 128; *masked* (decode) gives each group a fixed capacit
 input gradient is the same product with the transposed weights.
 
 A persistent program walks tiles of all groups; it finds a tile's group by counting the groups
-that end before it (`Config.flatten` is not used: with this search, Triton 3.6 and 3.7 cannot make
-one loop of tiles and k-steps). Whole tiles leave by TMA, the last tile of a group by masked stores.
+that end before it. Whole tiles leave by TMA, the last tile of a group by masked stores; where
+`align` makes all tiles whole, the kernel has no masked store. `Config.flatten` is not used: it
+would search in every k-step, and where tiles are cut, Triton 3.6 and 3.7 cannot make one loop.
 
 References: DeepSeek-V3, arXiv 2412.19437 §3.3.2; DeepGEMM (github.com/deepseek-ai/DeepGEMM).
 """
@@ -89,9 +90,12 @@ def group_of(tile, ends, tiles):
 @triton.jit
 def store_rows(
     c_desc, c_ptr, value, row, col, rows_left, n, stride,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Store a tile; where it reaches past its group, only the group's rows."""
+    if ALIGN % BLOCK_M == 0:  # no tile does
+        c_desc.store([row, col], value)
+        return
     if rows_left >= BLOCK_M:
         c_desc.store([row, col], value)
     else:
@@ -131,12 +135,13 @@ def _grouped_gemm_kernel(
             sb_stride_k, BLOCK_M, BLOCK_N, BLOCK_K, HALVES, STAGES, False, False, UPCAST,
         )  # fmt: skip
         store_rows(
-            c_desc, c_ptr, to_bf16(left, UPCAST), row, col, rows_left, n, c_stride, BLOCK_M, BLOCK_N
-        )
+            c_desc, c_ptr, to_bf16(left, UPCAST), row, col, rows_left, n, c_stride,
+            ALIGN, BLOCK_M, BLOCK_N,
+        )  # fmt: skip
         if HALVES == 2:
             store_rows(
                 c_desc, c_ptr, to_bf16(right, UPCAST), row, col + BLOCK_N, rows_left, n, c_stride,
-                BLOCK_M, BLOCK_N,
+                ALIGN, BLOCK_M, BLOCK_N,
             )  # fmt: skip
 
 

@@ -11,9 +11,17 @@ from tests.kernels.numerics import assert_close
 COUNTS = [(130, 0, 1, 200), (0, 0, 128), (5,), (0, 64, 0, 70, 3, 0, 128, 9)]
 
 
-def run(counts: tuple[int, ...], masked: int, n: int, k: int, config: Config | None = None) -> None:
+def run(
+    counts: tuple[int, ...],
+    masked: int,
+    n: int,
+    k: int,
+    config: Config | None = None,
+    align: int | None = None,
+) -> None:
     shape = {"counts": counts, "n": n, "k": k, "masked": masked}
     args = grouped_gemm.inputs(shape, "cpu", seed=sum(counts))
+    args["align"] = align or args["align"]
     out = torch.empty(args["a"].shape[0], n, dtype=torch.bfloat16)
     poison(out)
     grouped_gemm.launch(**args, out=out, config=config)
@@ -34,6 +42,13 @@ def test_ragged(counts: tuple[int, ...], masked: int) -> None:
 @pytest.mark.parametrize("config", [*grouped_gemm.CONFIGS, Config(block_n=128, halves=2)])
 def test_every_config(config: Config) -> None:
     run((150, 0, 33), 0, n=200, k=272, config=config)
+
+
+@pytest.mark.parametrize("align", [1, 64, 128])
+@pytest.mark.parametrize("config", grouped_gemm.CONFIGS)
+def test_tiles_cut_by_their_group_store_its_rows_alone(config: Config, align: int) -> None:
+    """Tiles of 64 rows are whole from an alignment of 64 on, those of 128 rows from 128."""
+    run((70, 0, 130), 1, n=136, k=128, config=config, align=align)
 
 
 def test_groups_need_no_alignment() -> None:
