@@ -15,7 +15,9 @@ by side that share A: while one half is promoted, the product of the other runs.
 persistent, the operands come by TMA.
 
 Three warpgroups may divide the work instead (`Config.specialize`): one loads, each of two others
-multiplies and promotes 64 rows, so that one promotes while the other's product runs.
+multiplies and promotes 64 rows, so that one promotes while the other's product runs. Where tiles
+are few, several programs may share the k-steps of one (`Config.split_k`): each stores its part in
+FP32, a second kernel adds the parts, always in the same order.
 
 References: DeepSeek-V3, arXiv 2412.19437 §3.3.2-3.5.2; DeepGEMM (github.com/deepseek-ai/DeepGEMM).
 """
@@ -86,10 +88,12 @@ class Config:
         specialize: a warpgroup of its own loads for two that multiply (Triton's warp
             specialisation). `warps` is what one of them has: 4. The kernel then makes its
             descriptors, as the compiler has to halve them.
+        split_k: programs that share a tile's k-steps, fewer where there are fewer steps.
 
     Raises:
         ValueError: `specialize` where Triton 3.6 and 3.7 would ignore it (8 warps, `flatten`), or
-            would have both warpgroups compute the same tile (64 rows).
+            would have both warpgroups compute the same tile (64 rows); `split_k` with `flatten`,
+            which they would ignore, or with `specialize`.
     """
 
     block_m: int = 128
@@ -102,12 +106,20 @@ class Config:
     flatten: bool = True
     scales_ahead: bool = False
     specialize: bool = False
+    split_k: int = 1
 
     def __post_init__(self) -> None:
         if self.specialize and (self.block_m, self.warps, self.flatten) != (128, 4, False):
             raise ValueError(
                 f"specialize: block_m={self.block_m}, warps={self.warps}, flatten={self.flatten} "
                 "given, block_m=128, warps=4, flatten=False are needed"
+            )
+        if self.split_k < 1:
+            raise ValueError(f"split_k: {self.split_k} given, at least 1 is needed")
+        if self.split_k > 1 and (self.flatten or self.specialize):
+            raise ValueError(
+                f"split_k: flatten={self.flatten}, specialize={self.specialize} given, "
+                "False is needed for both"
             )
 
 
@@ -127,7 +139,13 @@ CONFIGS = (
     Config(warps=4, flatten=False, specialize=True),
     Config(warps=4, flatten=False, scales_ahead=True, specialize=True),
     Config(block_n=64, halves=2, warps=4, flatten=False, scales_ahead=True, specialize=True),
+    # Decode has 10 to 112 tiles for 132 SMs: two programs an SM, or four for a tile.
+    Config(block_m=64, stages=3, warps=4, per_sm=2, flatten=False, scales_ahead=True, split_k=2),
+    Config(block_m=64, stages=6, warps=4, flatten=False, scales_ahead=True, split_k=4),
 )
+
+
+SUM_ROWS, SUM_COLS = 4, 512  # of a program that adds parts
 
 
 def choose(m: int, n: int, sms: int) -> Config:
@@ -152,22 +170,23 @@ def tile_of(index, tiles_m, tiles_n, GROUP_M: tl.constexpr):
 
 @triton.jit
 def products(
-    a_desc, b_desc, row, b_row, sa_ptrs, sb_left, sb_right, steps, sa_stride_k, sb_stride_k,
+    a_desc, b_desc, row, b_row, sa_ptrs, sb_left, sb_right, first, end, sa_stride_k, sb_stride_k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, HALVES: tl.constexpr,
     STAGES: tl.constexpr, AHEAD: tl.constexpr, SPECIALIZE: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    """Return a tile's two halves summed over all k-steps; of one half, the second is zeros."""
+    """Return a tile's two halves summed over k-steps; of one half, the second is zeros."""
     left = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     right = left
     if AHEAD:
         # Carried as a column: a vector here stops the compiler from halving the tile.
-        next_sa = tl.load(sa_ptrs)[:, None]
-        next_left, next_right = tl.load(sb_left), tl.load(sb_right)
-    for step in tl.range(0, steps, num_stages=STAGES, warp_specialize=SPECIALIZE):
+        next_sa = tl.load(sa_ptrs + first * sa_stride_k)[:, None]
+        next_left = tl.load(sb_left + first * sb_stride_k)
+        next_right = tl.load(sb_right + first * sb_stride_k)
+    for step in tl.range(first, end, num_stages=STAGES, warp_specialize=SPECIALIZE):
         at = step * BLOCK_K
         if AHEAD:
             sa, scale_left, scale_right = next_sa, next_left, next_right
-            ahead = min(step + 1, steps - 1)
+            ahead = min(step + 1, end - 1)
             next_sa = tl.load(sa_ptrs + ahead * sa_stride_k)[:, None]
             next_left = tl.load(sb_left + ahead * sb_stride_k)
             if HALVES == 2:
@@ -189,12 +208,20 @@ def products(
 
 
 @triton.jit
+def as_stored(tile, SPLITS: tl.constexpr, UPCAST: tl.constexpr):
+    """Return a whole sum in bf16, a part of one in fp32."""
+    if SPLITS == 1:
+        tile = to_bf16(tile, UPCAST)
+    return tile
+
+
+@triton.jit
 def _fp8_gemm_kernel(
     a_desc, b_desc, c_desc, sa_ptr, sb_ptr,
     m, n, k, a_stride, b_stride, c_stride, sa_stride_m, sa_stride_k, sb_stride_n, sb_stride_k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, HALVES: tl.constexpr,
     GROUP_M: tl.constexpr, STAGES: tl.constexpr, FLATTEN: tl.constexpr, AHEAD: tl.constexpr,
-    SPECIALIZE: tl.constexpr, UPCAST: tl.constexpr,
+    SPECIALIZE: tl.constexpr, SPLITS: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     if SPECIALIZE:  # what is given are pointers
         a_desc = tl.make_tensor_descriptor(a_desc, [m, k], [a_stride, 1], [BLOCK_M, BLOCK_K])
@@ -203,20 +230,48 @@ def _fp8_gemm_kernel(
     tiles_m = tl.cdiv(m, BLOCK_M)
     tiles_n = tl.cdiv(n, BLOCK_N * HALVES)
     steps, last_scale = tl.cdiv(k, BLOCK_K), tl.cdiv(n, BLOCK_K) - 1
-    for index in tl.range(tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0), flatten=FLATTEN):
-        tile_m, tile_n = tile_of(index, tiles_m, tiles_n, GROUP_M)
+    for index in tl.range(
+        tl.program_id(0), tiles_m * tiles_n * SPLITS, tl.num_programs(0), flatten=FLATTEN
+    ):
+        if SPLITS == 1:
+            tile_m, tile_n = tile_of(index, tiles_m, tiles_n, GROUP_M)
+            first, end, part_row = 0, steps, 0
+        else:
+            tiles, each = tiles_m * tiles_n, tl.cdiv(steps, SPLITS)
+            tile_m, tile_n = tile_of(index % tiles, tiles_m, tiles_n, GROUP_M)
+            split = index // tiles
+            first, end = split * each, min((split + 1) * each, steps)
+            part_row = split * tiles_m * BLOCK_M
         row, col = tile_m * BLOCK_M, tile_n * BLOCK_N * HALVES
         # Rows past the end read the last row's scale; their products are clipped by the store.
         sa_ptrs = sa_ptr + tl.minimum(row + tl.arange(0, BLOCK_M), m - 1) * sa_stride_m
         sb_left = sb_ptr + col // BLOCK_K * sb_stride_n
         sb_right = sb_ptr + min((col + BLOCK_N) // BLOCK_K, last_scale) * sb_stride_n
         left, right = products(
-            a_desc, b_desc, row, col, sa_ptrs, sb_left, sb_right, steps, sa_stride_k, sb_stride_k,
-            BLOCK_M, BLOCK_N, BLOCK_K, HALVES, STAGES, AHEAD, SPECIALIZE, UPCAST,
+            a_desc, b_desc, row, col, sa_ptrs, sb_left, sb_right, first, end,
+            sa_stride_k, sb_stride_k, BLOCK_M, BLOCK_N, BLOCK_K, HALVES, STAGES, AHEAD, SPECIALIZE,
+            UPCAST,
         )  # fmt: skip
-        c_desc.store([row, col], to_bf16(left, UPCAST))
+        c_desc.store([part_row + row, col], as_stored(left, SPLITS, UPCAST))
         if HALVES == 2:
-            c_desc.store([row, col + BLOCK_N], to_bf16(right, UPCAST))
+            c_desc.store([part_row + row, col + BLOCK_N], as_stored(right, SPLITS, UPCAST))
+
+
+@triton.jit
+def _sum_splits_kernel(
+    c_ptr, parts_ptr, m, n, c_stride, rows_a_part,
+    SPLITS: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    """Add the parts, each of which has `rows_a_part` rows in whole tiles, and round once."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    cols = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    inside = (rows < m)[:, None] & (cols < n)[None, :]
+    total = tl.zeros((ROWS, COLS), tl.float32)
+    for part in tl.static_range(SPLITS):  # always in this order
+        at = (part * rows_a_part + rows).to(tl.int64)[:, None] * n + cols[None, :]
+        total += tl.load(parts_ptr + at, mask=inside, other=0.0)
+    at = rows.to(tl.int64)[:, None] * c_stride + cols[None, :]
+    tl.store(c_ptr + at, to_bf16(total, UPCAST), mask=inside)
 
 
 def launch(
@@ -248,20 +303,31 @@ def launch(
     for name, tensor in (("a", a), ("b", b), ("out", c)):
         check_rows(name, tensor)
     cfg = config or choose(m, n, programs(1 << 30, a.device, sms))
-    tiles = ceil_div(m, cfg.block_m) * ceil_div(n, cfg.block_n * cfg.halves)
+    tiles_m = ceil_div(m, cfg.block_m)
+    tiles = tiles_m * ceil_div(n, cfg.block_n * cfg.halves)
+    steps = ceil_div(k, BLOCK)
+    splits = ceil_div(steps, ceil_div(steps, cfg.split_k))  # so that none is empty
+    parts = c
+    if splits > 1:
+        parts = torch.empty(splits * tiles_m * cfg.block_m, n, dtype=torch.float32, device=a.device)
     operands = (
         TensorDescriptor.from_tensor(a, [cfg.block_m, BLOCK]),
         TensorDescriptor.from_tensor(b, [cfg.block_n, BLOCK]),
-        TensorDescriptor.from_tensor(c, [cfg.block_m, cfg.block_n]),
+        TensorDescriptor.from_tensor(parts, [cfg.block_m, cfg.block_n]),
     )
     with_scratch(
-        _fp8_gemm_kernel[(programs(tiles, a.device, sms, cfg.per_sm),)],
+        _fp8_gemm_kernel[(programs(tiles * splits, a.device, sms, cfg.per_sm),)],
         *((a, b, c) if cfg.specialize else operands),
         sa, sb, m, n, k, a.stride(0), b.stride(0), c.stride(0), *sa.stride(), *sb.stride(),
         BLOCK_M=cfg.block_m, BLOCK_N=cfg.block_n, BLOCK_K=BLOCK, HALVES=cfg.halves,
         GROUP_M=cfg.group_m, STAGES=cfg.stages, FLATTEN=cfg.flatten, AHEAD=cfg.scales_ahead,
-        SPECIALIZE=cfg.specialize, UPCAST=interpreting(), num_warps=cfg.warps,
+        SPECIALIZE=cfg.specialize, SPLITS=splits, UPCAST=interpreting(), num_warps=cfg.warps,
     )  # fmt: skip
+    if splits > 1:
+        _sum_splits_kernel[(ceil_div(m, SUM_ROWS), ceil_div(n, SUM_COLS))](
+            c, parts, m, n, c.stride(0), tiles_m * cfg.block_m,
+            SPLITS=splits, ROWS=SUM_ROWS, COLS=SUM_COLS, UPCAST=interpreting(),
+        )  # fmt: skip
     return c
 
 

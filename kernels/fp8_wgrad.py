@@ -153,7 +153,8 @@ def launch(
     """Add the weight gradient of each group to `out` and return it, using at most `sms` SMs.
 
     Raises:
-        ValueError: shapes or formats do not fit, or rows are not on 16-byte steps.
+        ValueError: shapes or formats do not fit, rows are not on 16-byte steps, or the
+            configuration has tiles shared along k, which this product does not know.
     """
     check_rank("a", a, 2)
     check_rank("b", b, 2)
@@ -170,6 +171,8 @@ def launch(
     for name, tensor in (("a", a), ("b", b), ("out", out)):
         check_rows(name, tensor)
     cfg = config or choose(m, n, groups, programs(1 << 30, a.device, sms))
+    if cfg.split_k != 1:
+        raise ValueError(f"config: split_k={cfg.split_k} given, a weight gradient takes 1")
     tiles = groups * ceil_div(m, cfg.block_m) * ceil_div(n, cfg.block_n)
     operands = (
         TensorDescriptor.from_tensor(a, [cfg.block_m, BLOCK]),

@@ -82,7 +82,7 @@ class Config(fp8_gemm.Config):
             would run in every k-step.
 
     Raises:
-        ValueError: `specialize` without it, or where a dense product could not have it.
+        ValueError: `specialize` without it, or where a dense product could not have it; `split_k`.
     """
 
     tile_table: bool = False
@@ -91,6 +91,8 @@ class Config(fp8_gemm.Config):
         fp8_gemm.Config.__post_init__(self)
         if self.specialize and not self.tile_table:
             raise ValueError("specialize: tile_table=False given, True is needed")
+        if self.split_k != 1:
+            raise ValueError(f"split_k: {self.split_k} given, a grouped product takes 1")
 
 
 # The candidates of a sweep on a GPU; `choose` picks among them. Those from the fourth on are by
@@ -231,7 +233,7 @@ def _grouped_gemm_kernel(
         next_scale = min((col + BLOCK_N) // BLOCK_K, last_scale)
         sb_right = sb_ptr + group * sb_stride_g + next_scale * sb_stride_n
         left, right = products(
-            a_desc, b_desc, row, b_row, sa_ptrs, sb_left, sb_right, steps, sa_stride_k,
+            a_desc, b_desc, row, b_row, sa_ptrs, sb_left, sb_right, 0, steps, sa_stride_k,
             sb_stride_k, BLOCK_M, BLOCK_N, BLOCK_K, HALVES, STAGES, AHEAD, SPECIALIZE, UPCAST,
         )  # fmt: skip
         store_rows(

@@ -46,6 +46,39 @@ def test_specialising_what_the_compiler_cannot_is_refused(change: dict[str, int]
         Config(**fits | change)
 
 
+@pytest.mark.parametrize("split_k", [1, 2, 3, 5, 64])
+@pytest.mark.parametrize("k", [128, 272, 640])
+def test_any_number_of_splits(k: int, split_k: int) -> None:
+    """More splits than steps, splits of several steps, and a last one of fewer."""
+    run(70, 136, k, Config(block_m=64, warps=4, flatten=False, scales_ahead=True, split_k=split_k))
+
+
+def test_splits_add_up_in_the_same_way_on_any_number_of_sms() -> None:
+    args = fp8_gemm.inputs({"m": 70, "n": 264, "k": 640}, "cpu")
+    config = Config(block_m=64, warps=4, flatten=False, split_k=3)
+    one, many = (fp8_gemm.launch(**args, config=config, sms=sms) for sms in (1, 7))
+    assert torch.equal(one, many)
+
+
+def test_splits_of_a_product_that_lies_in_a_larger_one() -> None:
+    args = fp8_gemm.inputs({"m": 40, "n": 64, "k": 272}, "cpu")
+    whole = torch.full((48, 80), 7.0, dtype=torch.bfloat16)
+    config = Config(block_m=64, warps=4, flatten=False, split_k=2)
+    out = fp8_gemm.launch(**args, out=whole[:40, :64], config=config)
+    assert_close(out, fp8_gemm.reference(**args), "fp8")
+    whole[:40, :64] = 7.0
+    assert (whole == 7.0).all(), "stored outside"
+
+
+def test_splits_that_the_compiler_cannot_flatten_are_refused() -> None:
+    with pytest.raises(ValueError, match="split_k: flatten=True"):
+        Config(split_k=2)
+    with pytest.raises(ValueError, match=r"split_k: .* specialize=True"):
+        Config(warps=4, flatten=False, specialize=True, split_k=2)
+    with pytest.raises(ValueError, match="split_k: 0 given"):
+        Config(split_k=0)
+
+
 def test_scratch_leaves_the_callers_allocator_alone() -> None:
     seen = []
     before = _allocation._allocator.get()

@@ -62,3 +62,5 @@ def test_bad_input_is_refused() -> None:
         fp8_wgrad.launch(**args | {"out": args["out"].bfloat16()})
     with pytest.raises(ValueError, match="sb: shape"):
         fp8_wgrad.launch(**args | {"sb": args["sb"][:1]})
+    with pytest.raises(ValueError, match="config: split_k=2"):
+        fp8_wgrad.launch(**args, config=Config(flatten=False, split_k=2))

@@ -117,6 +117,11 @@ def test_specialising_needs_a_table() -> None:
         Config(**fits, tile_table=True, block_m=64)
 
 
+def test_splits_are_refused() -> None:
+    with pytest.raises(ValueError, match="split_k: 2 given"):
+        Config(flatten=False, split_k=2)
+
+
 def test_groups_need_no_alignment() -> None:
     args = grouped_gemm.inputs({"counts": (256,), "n": 128, "k": 128, "masked": 0}, "cpu")
     args["align"] = 1
