@@ -71,6 +71,20 @@ SHAPES = (
 )
 
 
+def check_specialized(block_m: int, warps: int, *, flatten: bool) -> None:
+    """Refuse what Triton 3.6 and 3.7 do not specialise as asked, without a word.
+
+    Raises:
+        ValueError: 8 warps and one loop, where they ignore it; 64 rows, where both warpgroups
+            would compute the same tile.
+    """
+    if (block_m, warps, flatten) != (128, 4, False):
+        raise ValueError(
+            f"specialize: block_m={block_m}, warps={warps}, flatten={flatten} given, "
+            "block_m=128, warps=4, flatten=False are needed"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """How a shape is cut.
@@ -91,9 +105,8 @@ class Config:
         split_k: programs that share a tile's k-steps, fewer where there are fewer steps.
 
     Raises:
-        ValueError: `specialize` where Triton 3.6 and 3.7 would ignore it (8 warps, `flatten`), or
-            would have both warpgroups compute the same tile (64 rows); `split_k` with `flatten`,
-            which they would ignore, or with `specialize`.
+        ValueError: `specialize` with other than 128 rows, 4 warps and two loops; `split_k` with
+            `flatten`, which Triton 3.6 and 3.7 would ignore, or with `specialize`.
     """
 
     block_m: int = 128
@@ -109,11 +122,8 @@ class Config:
     split_k: int = 1
 
     def __post_init__(self) -> None:
-        if self.specialize and (self.block_m, self.warps, self.flatten) != (128, 4, False):
-            raise ValueError(
-                f"specialize: block_m={self.block_m}, warps={self.warps}, flatten={self.flatten} "
-                "given, block_m=128, warps=4, flatten=False are needed"
-            )
+        if self.specialize:
+            check_specialized(self.block_m, self.warps, flatten=self.flatten)
         if self.split_k < 1:
             raise ValueError(f"split_k: {self.split_k} given, at least 1 is needed")
         if self.split_k > 1 and (self.flatten or self.specialize):
