@@ -4,6 +4,7 @@ Nothing here asks the driver anything until a launcher calls it: importing a ker
 a machine without a GPU.
 """
 
+import contextvars
 import functools
 import os
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import triton
 from torch import Tensor
 
 from kernels import _choices
@@ -105,6 +107,24 @@ def programs(wanted: int, device: torch.device, sms: int | None, per_sm: int = 1
         raise ValueError(f"sms: {sms} given, at least 1 is needed")
     room = (sms if sms is not None else sm_count(device)) * per_sm
     return max(1, min(wanted, room))
+
+
+def _scratch(size: int, _alignment: int, _stream: int | None) -> Tensor:
+    """Return memory for Triton; torch's own starts on 512 bytes, and its stream is the kernel's."""
+    return torch.empty(size, dtype=torch.int8, device="cuda")
+
+
+def with_scratch(launch: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """Launch a kernel that may make TMA descriptors, each in 128 bytes of memory of its own.
+
+    Triton asks for that memory through an allocator of the context; the caller's stays as it is.
+    """
+
+    def run() -> None:
+        triton.set_allocator(_scratch)
+        launch(*args, **options)
+
+    contextvars.copy_context().run(run)
 
 
 def ceil_div(a: int, b: int) -> int:

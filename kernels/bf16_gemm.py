@@ -3,7 +3,8 @@
     C[i, j] = sum_k A[i, k] B[j, k]
 
 A (m, k) bf16, B (n, k) bf16, both row-major; C (m, n) bf16, or fp32 (router logits). FP32
-accumulation. Persistent grid, operands and result by TMA.
+accumulation. Persistent grid, operands and result by TMA; one warpgroup may load for two that
+multiply 64 rows each.
 """
 
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from kernels._device import (
     interpreting,
     measured,
     programs,
+    with_scratch,
 )
 from kernels._numerics import normal, operand, to_bf16
-from kernels.fp8_gemm import tile_of
+from kernels.fp8_gemm import check_specialized, tile_of
 
 FORMAT = "bf16"
 
@@ -40,7 +42,13 @@ SHAPES = (
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Tile, k-steps in flight, warps, programs per SM, rows of tiles walked together, one loop."""
+    """Tile, k-steps in flight, warps, programs per SM, rows of tiles walked together, one loop.
+
+    `specialize`: a warpgroup loads for two that multiply, as in `fp8_gemm.Config`.
+
+    Raises:
+        ValueError: `specialize` with other than 128 rows, 4 warps and two loops.
+    """
 
     block_m: int = 128
     block_n: int = 256
@@ -50,9 +58,22 @@ class Config:
     per_sm: int = 1
     group_m: int = 8
     flatten: bool = True
+    specialize: bool = False
+
+    def __post_init__(self) -> None:
+        if self.specialize:
+            check_specialized(self.block_m, self.warps, flatten=self.flatten)
 
 
-CONFIGS = (Config(), Config(block_n=128, stages=4), Config(64, 128, 64, 4, 4, 2))
+# The candidates of a sweep on a GPU; `choose` picks among them. The last two are by what compiles:
+# a k-step takes 57 and 46 instructions of a warpgroup, of 88 where each warpgroup does all.
+CONFIGS = (
+    Config(),
+    Config(block_n=128, stages=4),
+    Config(64, 128, 64, 4, 4, 2),
+    Config(warps=4, flatten=False, specialize=True),
+    Config(block_n=128, stages=4, warps=4, flatten=False, specialize=True),
+)
 
 CLASSES = {"m": (64, 512), "n": (512,)}
 
@@ -69,16 +90,21 @@ def choose(m: int, n: int, sms: int) -> Config:
 
 @triton.jit
 def _bf16_gemm_kernel(
-    a_desc, b_desc, c_desc, m, n, k,
+    a_desc, b_desc, c_desc, m, n, k, a_stride, b_stride, c_stride,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
-    STAGES: tl.constexpr, FLATTEN: tl.constexpr, FP32_OUT: tl.constexpr, UPCAST: tl.constexpr,
+    STAGES: tl.constexpr, FLATTEN: tl.constexpr, SPECIALIZE: tl.constexpr, FP32_OUT: tl.constexpr,
+    UPCAST: tl.constexpr,
 ):  # fmt: skip
+    if SPECIALIZE:  # what is given are pointers
+        a_desc = tl.make_tensor_descriptor(a_desc, [m, k], [a_stride, 1], [BLOCK_M, BLOCK_K])
+        b_desc = tl.make_tensor_descriptor(b_desc, [n, k], [b_stride, 1], [BLOCK_N, BLOCK_K])
+        c_desc = tl.make_tensor_descriptor(c_desc, [m, n], [c_stride, 1], [BLOCK_M, BLOCK_N])
     tiles_m, tiles_n = tl.cdiv(m, BLOCK_M), tl.cdiv(n, BLOCK_N)
     for index in tl.range(tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0), flatten=FLATTEN):
         tile_m, tile_n = tile_of(index, tiles_m, tiles_n, GROUP_M)
         row, col = tile_m * BLOCK_M, tile_n * BLOCK_N
         total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-        for step in tl.range(0, tl.cdiv(k, BLOCK_K), num_stages=STAGES):
+        for step in tl.range(0, tl.cdiv(k, BLOCK_K), num_stages=STAGES, warp_specialize=SPECIALIZE):
             a = operand(a_desc.load([row, step * BLOCK_K]), UPCAST)
             b = operand(b_desc.load([col, step * BLOCK_K]), UPCAST)
             total = tl.dot(a, b.T, total)
@@ -114,14 +140,18 @@ def launch(
         check_rows(name, tensor)
     cfg = config or choose(m, n, programs(1 << 30, a.device, sms), device=a.device)
     tiles = ceil_div(m, cfg.block_m) * ceil_div(n, cfg.block_n)
-    _bf16_gemm_kernel[(programs(tiles, a.device, sms, cfg.per_sm),)](
+    operands = (
         TensorDescriptor.from_tensor(a, [cfg.block_m, cfg.block_k]),
         TensorDescriptor.from_tensor(b, [cfg.block_n, cfg.block_k]),
-        TensorDescriptor.from_tensor(c, [cfg.block_m, cfg.block_n]), m, n, k,
+        TensorDescriptor.from_tensor(c, [cfg.block_m, cfg.block_n]),
+    )
+    with_scratch(
+        _bf16_gemm_kernel[(programs(tiles, a.device, sms, cfg.per_sm),)],
+        *((a, b, c) if cfg.specialize else operands),
+        m, n, k, a.stride(0), b.stride(0), c.stride(0),
         BLOCK_M=cfg.block_m, BLOCK_N=cfg.block_n, BLOCK_K=cfg.block_k, GROUP_M=cfg.group_m,
-        STAGES=cfg.stages, FLATTEN=cfg.flatten,
-        FP32_OUT=c.dtype == torch.float32, UPCAST=interpreting(),
-        num_warps=cfg.warps,
+        STAGES=cfg.stages, FLATTEN=cfg.flatten, SPECIALIZE=cfg.specialize,
+        FP32_OUT=c.dtype == torch.float32, UPCAST=interpreting(), num_warps=cfg.warps,
     )  # fmt: skip
     return c
 

@@ -13,9 +13,10 @@ of one channel (`cast_transpose` makes them). Tokens between a group's end and t
 128 must be zeros. Dense is the case of one group.
 
 The tile leaves by TMA reduction (cp.reduce.async.bulk): the addition happens in L2, the SM never
-reads D. The interpreter has no such operation and adds on its own. `halves` and
-`flatten` of the configuration are not used: two vectors of scales fill the registers, and a group
-may have no k-step at all.
+reads D. The interpreter has no such operation and adds on its own, and so do warpgroups that divide
+the work, as Triton 3.6 and 3.7 cannot halve a reduction: there the SM reads D, also that of a group
+without tokens. `halves` and `flatten` of the configuration are not used: two vectors of scales fill
+the registers, and a group may have no k-step at all.
 
 References: DeepSeek-V3, arXiv 2412.19437 §3.3; DeepGEMM's k-grouped kernels.
 """
@@ -37,6 +38,7 @@ from kernels._device import (
     measured,
     programs,
     round_up,
+    with_scratch,
 )
 from kernels._numerics import dequantize_rows, normal, operand, quantize_rows
 from kernels.fp8_gemm import Config, tile_of
@@ -58,7 +60,15 @@ SHAPES = (
     {"counts": (8951, 0, 7423, 8190), "m": 7168, "n": 2048},
 )
 
-CONFIGS = (Config(stages=3), Config(block_m=64, stages=3, warps=4, per_sm=2))
+# The candidates of a sweep on a GPU; `choose` picks among them. The last two are by what compiles:
+# a k-step takes 204 instructions of a warpgroup instead of 268 (Triton 3.7) or 331 (3.6). Scales
+# are a step ahead there alone: with two warpgroups that do all, they spill on Triton 3.6.
+CONFIGS = (
+    Config(stages=3),
+    Config(block_m=64, stages=3, warps=4, per_sm=2),
+    Config(warps=4, flatten=False, specialize=True),
+    Config(warps=4, flatten=False, scales_ahead=True, specialize=True),
+)
 
 CLASSES = {"groups": (1,)}
 
@@ -72,12 +82,25 @@ def choose(m: int, n: int, groups: int, sms: int) -> Config:
 
 
 @triton.jit
+def add_tile(d_ptr, tile, row, col, m, n, stride, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Add a tile to the gradient of a group, which nobody else adds to, by a load and a store."""
+    rows, cols = row + tl.arange(0, BLOCK_M), col + tl.arange(0, BLOCK_N)
+    at = d_ptr + rows.to(tl.int64)[:, None] * stride + cols[None, :]
+    inside = (rows < m)[:, None] & (cols < n)[None, :]
+    tl.store(at, tl.load(at, mask=inside) + tile, mask=inside)
+
+
+@triton.jit
 def _fp8_wgrad_kernel(
-    a_desc, b_desc, d_desc, sa_ptr, sb_ptr, starts_ptr, counts_ptr,
-    m, n, groups, sa_stride_m, sa_stride_k, sb_stride_n, sb_stride_k,
+    a_desc, b_desc, d_desc, d_ptr, sa_ptr, sb_ptr, starts_ptr, counts_ptr,
+    m, n, tokens, groups, a_stride, b_stride, d_stride_g, d_stride_m,
+    sa_stride_m, sa_stride_k, sb_stride_n, sb_stride_k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
-    STAGES: tl.constexpr, UPCAST: tl.constexpr,
+    STAGES: tl.constexpr, AHEAD: tl.constexpr, SPECIALIZE: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
+    if SPECIALIZE:  # what is given are pointers
+        a_desc = tl.make_tensor_descriptor(a_desc, [m, tokens], [a_stride, 1], [BLOCK_M, BLOCK_K])
+        b_desc = tl.make_tensor_descriptor(b_desc, [n, tokens], [b_stride, 1], [BLOCK_N, BLOCK_K])
     tiles_m, tiles_n = tl.cdiv(m, BLOCK_M), tl.cdiv(n, BLOCK_N)
     per_group = tiles_m * tiles_n
     for index in tl.range(tl.program_id(0), groups * per_group, tl.num_programs(0)):
@@ -89,15 +112,29 @@ def _fp8_wgrad_kernel(
         sa_ptrs = sa_ptr + tl.minimum(row + tl.arange(0, BLOCK_M), m - 1) * sa_stride_m
         sb_ptrs = sb_ptr + tl.minimum(col + tl.arange(0, BLOCK_N), n - 1) * sb_stride_n
         total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-        for step in tl.range(first, first + steps, num_stages=STAGES):
+        if AHEAD:
+            # A group without tokens may start where the last one ends: past the last scale.
+            ahead = min(first, tl.cdiv(tokens, BLOCK_K) - 1)
+            next_sa = tl.load(sa_ptrs + ahead * sa_stride_k)[:, None]
+            next_sb = tl.load(sb_ptrs + ahead * sb_stride_k)[None, :]
+        for step in tl.range(first, first + steps, num_stages=STAGES, warp_specialize=SPECIALIZE):
+            if AHEAD:
+                sa, sb = next_sa, next_sb
+                ahead = min(step + 1, first + steps - 1)
+                next_sa = tl.load(sa_ptrs + ahead * sa_stride_k)[:, None]
+                next_sb = tl.load(sb_ptrs + ahead * sb_stride_k)[None, :]
             a = operand(a_desc.load([row, step * BLOCK_K]), UPCAST)
             b = operand(b_desc.load([col, step * BLOCK_K]), UPCAST)
             part = tl.dot(a, b.T)
-            # After the product, so that no register holds a scale while it runs.
-            sa = tl.load(sa_ptrs + step * sa_stride_k)[:, None]
-            sb = tl.load(sb_ptrs + step * sb_stride_k)[None, :]
+            if not AHEAD:
+                # After the product, so that no register holds a scale while it runs.
+                sa = tl.load(sa_ptrs + step * sa_stride_k)[:, None]
+                sb = tl.load(sb_ptrs + step * sb_stride_k)[None, :]
             total += part * sa * sb
-        if steps > 0:
+        if SPECIALIZE:
+            d_ptrs = d_ptr + group.to(tl.int64) * d_stride_g
+            add_tile(d_ptrs, total, row, col, m, n, d_stride_m, BLOCK_M, BLOCK_N)
+        elif steps > 0:
             tile = total.reshape([1, BLOCK_M, BLOCK_N])
             if UPCAST:
                 d_desc.store([group, row, col], d_desc.load([group, row, col]) + tile)
@@ -120,7 +157,8 @@ def launch(
     """Add the weight gradient of each group to `out` and return it, using at most `sms` SMs.
 
     Raises:
-        ValueError: shapes or formats do not fit, or rows are not on 16-byte steps.
+        ValueError: shapes or formats do not fit, rows are not on 16-byte steps, or the
+            configuration has tiles shared along k, which this product does not know.
     """
     check_rank("a", a, 2)
     check_rank("b", b, 2)
@@ -137,14 +175,22 @@ def launch(
     for name, tensor in (("a", a), ("b", b), ("out", out)):
         check_rows(name, tensor)
     cfg = config or choose(m, n, groups, programs(1 << 30, a.device, sms), device=a.device)
+    if cfg.split_k != 1:
+        raise ValueError(f"config: split_k={cfg.split_k} given, a weight gradient takes 1")
     tiles = groups * ceil_div(m, cfg.block_m) * ceil_div(n, cfg.block_n)
-    _fp8_wgrad_kernel[(programs(tiles, a.device, sms, cfg.per_sm),)](
+    operands = (
         TensorDescriptor.from_tensor(a, [cfg.block_m, BLOCK]),
         TensorDescriptor.from_tensor(b, [cfg.block_n, BLOCK]),
         TensorDescriptor.from_tensor(out, [1, cfg.block_m, cfg.block_n]),
-        sa, sb, starts, counts, m, n, groups, *sa.stride(), *sb.stride(),
+    )
+    with_scratch(
+        _fp8_wgrad_kernel[(programs(tiles, a.device, sms, cfg.per_sm),)],
+        *((a, b, out) if cfg.specialize else operands),
+        out, sa, sb, starts, counts, m, n, tokens, groups, a.stride(0), b.stride(0),
+        out.stride(0), out.stride(1), *sa.stride(), *sb.stride(),
         BLOCK_M=cfg.block_m, BLOCK_N=cfg.block_n, BLOCK_K=BLOCK, GROUP_M=cfg.group_m,
-        STAGES=cfg.stages, UPCAST=interpreting(), num_warps=cfg.warps,
+        STAGES=cfg.stages, AHEAD=cfg.scales_ahead, SPECIALIZE=cfg.specialize,
+        UPCAST=interpreting(), num_warps=cfg.warps,
     )  # fmt: skip
     return out
 

@@ -15,11 +15,15 @@ each start rounded up to 128; *masked* (decode) gives each group a fixed capacit
 input gradient is the same product with the transposed weights.
 
 A persistent program walks tiles of all groups; it finds a tile's group by counting the groups
-that end before it (`Config.flatten` is not used: with this search, Triton 3.6 and 3.7 cannot make
-one loop of tiles and k-steps). Whole tiles leave by TMA, the last tile of a group by masked stores.
+that end before it, or in a table that a program before it wrote (`Config.tile_table`). Whole tiles
+leave by TMA, the last tile of a group by masked stores; where `align` makes all tiles whole, the
+kernel has no masked store. One loop of tiles and k-steps, or warpgroups that divide the work, take
+a table and no branch in the loop: where tiles may be cut, all of them leave by masked stores then.
 
 References: DeepSeek-V3, arXiv 2412.19437 §3.3.2; DeepGEMM (github.com/deepseek-ai/DeepGEMM).
 """
+
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -27,6 +31,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from kernels import fp8_gemm
 from kernels._device import (
     BLOCK,
     FP8,
@@ -39,17 +44,17 @@ from kernels._device import (
     next_power_of_2,
     programs,
     round_up,
+    with_scratch,
 )
 from kernels._numerics import (
     dequantize_blocks,
     dequantize_rows,
     normal,
-    operand,
     quantize_blocks,
     quantize_rows,
     to_bf16,
 )
-from kernels.fp8_gemm import Config, tile_of
+from kernels.fp8_gemm import products, tile_of
 
 FORMAT = "fp8"
 
@@ -67,11 +72,46 @@ SHAPES = (
     {"counts": (31, 7, 0, 64, 128, 1, 90, 55), "n": 7168, "k": 2048, "masked": 1},
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Config(fp8_gemm.Config):
+    """How a shape is cut.
+
+    Attributes:
+        tile_table: launch a kernel before that writes group and rows of each tile, instead of a
+            search in each program. `flatten` works with it, and without it is not used: a search
+            would run in every k-step.
+
+    Raises:
+        ValueError: `specialize` without it, or where a dense product could not have it; `split_k`.
+    """
+
+    tile_table: bool = False
+
+    def __post_init__(self) -> None:
+        fp8_gemm.Config.__post_init__(self)
+        if self.specialize and not self.tile_table:
+            raise ValueError("specialize: tile_table=False given, True is needed")
+        if self.split_k != 1:
+            raise ValueError(f"split_k: {self.split_k} given, a grouped product takes 1")
+
+
+# The candidates of a sweep on a GPU; `choose` picks among them. Those from the fourth on are by
+# what compiles: the table shortens the loop over tiles and lets it be one with the loop over k.
 CONFIGS = (
     Config(),
     Config(block_n=64, halves=2),
     Config(block_m=64, stages=5, warps=4),
-)
+    Config(block_n=64, halves=2, tile_table=True),
+    Config(block_n=64, halves=2, scales_ahead=True, tile_table=True),
+    Config(block_m=64, stages=5, warps=4, scales_ahead=True, tile_table=True),
+    Config(warps=4, flatten=False, scales_ahead=True, specialize=True, tile_table=True),
+    Config(
+        block_n=64, halves=2, warps=4, flatten=False, scales_ahead=True, specialize=True,
+        tile_table=True,
+    ),
+)  # fmt: skip
+TILES_A_PROGRAM = 128  # of the table
 
 CLASSES = {"rows/groups": (128, 1024)}
 
@@ -92,73 +132,138 @@ def group_of(tile, ends, tiles):
 
 
 @triton.jit
-def store_rows(
-    c_desc, c_ptr, value, row, col, rows_left, n, stride,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+def tiles_of(
+    counts_ptr, ALIGN: tl.constexpr, GROUPS: tl.constexpr, GROUPS_CEIL: tl.constexpr,
+    BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """Store a tile; where it reaches past its group, only the group's rows."""
-    if rows_left >= BLOCK_M:
-        c_desc.store([row, col], value)
-    else:
-        rows, cols = tl.arange(0, BLOCK_M), col + tl.arange(0, BLOCK_N)
-        at = (row + rows).to(tl.int64)[:, None] * stride + cols[None, :]
-        tl.store(c_ptr + at, value, mask=(rows < rows_left)[:, None] & (cols < n)[None, :])
-
-
-@triton.jit
-def _grouped_gemm_kernel(
-    a_desc, b_desc, c_desc, c_ptr, sa_ptr, sb_ptr, starts_ptr, counts_ptr,
-    n, k, rows_end, sa_stride_m, sa_stride_k, sb_stride_g, sb_stride_n, sb_stride_k, c_stride,
-    ALIGN: tl.constexpr, GROUPS: tl.constexpr, GROUPS_CEIL: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, HALVES: tl.constexpr, GROUP_M: tl.constexpr,
-    STAGES: tl.constexpr, UPCAST: tl.constexpr,
-):  # fmt: skip
+    """Return each group's rows, its tiles of rows, and how many tiles there are up to its end."""
     groups = tl.arange(0, GROUPS_CEIL)
     counts = tl.load(counts_ptr + groups, mask=groups < GROUPS, other=0)
     counts = (counts + ALIGN - 1) // ALIGN * ALIGN
     tiles = (counts + BLOCK_M - 1) // BLOCK_M
-    ends = tl.cumsum(tiles, 0)
-    tiles_m, tiles_n = tl.sum(tiles, 0), tl.cdiv(n, BLOCK_N * HALVES)
-    last_scale = tl.cdiv(n, BLOCK_K) - 1
-    for index in tl.range(tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0)):
+    return counts, tiles, tl.cumsum(tiles, 0)
+
+
+@triton.jit
+def _tile_table_kernel(
+    table_ptr, starts_ptr, counts_ptr, most,
+    ALIGN: tl.constexpr, GROUPS: tl.constexpr, GROUPS_CEIL: tl.constexpr, BLOCK_M: tl.constexpr,
+    TILES: tl.constexpr,
+):  # fmt: skip
+    """Write the number of tiles, then `most` groups, `most` first rows, `most` rows left."""
+    groups = tl.arange(0, GROUPS_CEIL)
+    counts, tiles, ends = tiles_of(counts_ptr, ALIGN, GROUPS, GROUPS_CEIL, BLOCK_M)
+    starts = tl.load(starts_ptr + groups, mask=groups < GROUPS, other=0)
+    tl.store(table_ptr, tl.sum(tiles, 0))
+    tile = tl.program_id(0) * TILES + tl.arange(0, TILES)
+    before = ends[None, :] <= tile[:, None]
+    group = tl.sum(before.to(tl.int32), 1)
+    done = (tile - tl.sum(tl.where(before, tiles[None, :], 0), 1)) * BLOCK_M
+    mine = groups[None, :] == group[:, None]
+    table_ptrs = table_ptr + 1 + tile
+    tl.store(table_ptrs, group, mask=tile < most)
+    first = tl.sum(tl.where(mine, starts[None, :], 0), 1) + done
+    tl.store(table_ptrs + most, first, mask=tile < most)
+    left = tl.sum(tl.where(mine, counts[None, :], 0), 1) - done
+    tl.store(table_ptrs + 2 * most, left, mask=tile < most)
+
+
+@triton.jit
+def store_masked(
+    c_ptr, value, row, col, rows_left, n, stride, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+):
+    """Store what lies within the group's rows and the width."""
+    rows, cols = tl.arange(0, BLOCK_M), col + tl.arange(0, BLOCK_N)
+    at = (row + rows).to(tl.int64)[:, None] * stride + cols[None, :]
+    tl.store(c_ptr + at, value, mask=(rows < rows_left)[:, None] & (cols < n)[None, :])
+
+
+@triton.jit
+def store_rows(
+    c_desc, c_ptr, value, row, col, rows_left, n, stride,
+    ALIGN: tl.constexpr, BRANCH: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Store a tile; where it reaches past its group, only the group's rows."""
+    if ALIGN % BLOCK_M == 0:  # no tile does
+        c_desc.store([row, col], value)
+        return
+    if BRANCH:
+        if rows_left >= BLOCK_M:
+            c_desc.store([row, col], value)
+        else:
+            store_masked(c_ptr, value, row, col, rows_left, n, stride, BLOCK_M, BLOCK_N)
+    else:
+        store_masked(c_ptr, value, row, col, rows_left, n, stride, BLOCK_M, BLOCK_N)
+
+
+@triton.jit
+def _grouped_gemm_kernel(
+    a_desc, b_desc, c_desc, c_ptr, sa_ptr, sb_ptr, starts_ptr, counts_ptr, table_ptr, most,
+    n, k, rows_end, a_stride, b_stride, c_stride,
+    sa_stride_m, sa_stride_k, sb_stride_g, sb_stride_n, sb_stride_k,
+    ALIGN: tl.constexpr, GROUPS: tl.constexpr, GROUPS_CEIL: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, HALVES: tl.constexpr, GROUP_M: tl.constexpr,
+    STAGES: tl.constexpr, TABLE: tl.constexpr, FLATTEN: tl.constexpr, AHEAD: tl.constexpr,
+    SPECIALIZE: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    if SPECIALIZE:  # what is given are pointers
+        a_desc = tl.make_tensor_descriptor(a_desc, [rows_end, k], [a_stride, 1], [BLOCK_M, BLOCK_K])
+        b_desc = tl.make_tensor_descriptor(
+            b_desc, [GROUPS * n, k], [b_stride, 1], [BLOCK_N, BLOCK_K]
+        )
+        c_desc = tl.make_tensor_descriptor(c_desc, [rows_end, n], [c_stride, 1], [BLOCK_M, BLOCK_N])
+    if TABLE:
+        tiles_m = tl.load(table_ptr)
+    else:
+        groups = tl.arange(0, GROUPS_CEIL)
+        counts, tiles, ends = tiles_of(counts_ptr, ALIGN, GROUPS, GROUPS_CEIL, BLOCK_M)
+        tiles_m = tl.sum(tiles, 0)
+    tiles_n = tl.cdiv(n, BLOCK_N * HALVES)
+    steps, last_scale = tl.cdiv(k, BLOCK_K), tl.cdiv(n, BLOCK_K) - 1
+    for index in tl.range(tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0), flatten=FLATTEN):
         tile_m, tile_n = tile_of(index, tiles_m, tiles_n, GROUP_M)
-        group, place = group_of(tile_m, ends, tiles)
-        row = tl.load(starts_ptr + group) + place * BLOCK_M
-        rows_left = tl.sum(tl.where(groups == group, counts, 0), 0) - place * BLOCK_M
+        if TABLE:
+            table_ptrs = table_ptr + 1 + tile_m
+            group, row = tl.load(table_ptrs), tl.load(table_ptrs + most)
+            rows_left = tl.load(table_ptrs + 2 * most)
+        else:
+            group, place = group_of(tile_m, ends, tiles)
+            row = tl.load(starts_ptr + group) + place * BLOCK_M
+            rows_left = tl.sum(tl.where(groups == group, counts, 0), 0) - place * BLOCK_M
         col = tile_n * BLOCK_N * HALVES
         b_row = group * n + col  # the rows of the next group past n are clipped by the store
         sa_ptrs = sa_ptr + tl.minimum(row + tl.arange(0, BLOCK_M), rows_end - 1) * sa_stride_m
         sb_left = sb_ptr + group * sb_stride_g + col // BLOCK_K * sb_stride_n
         next_scale = min((col + BLOCK_N) // BLOCK_K, last_scale)
         sb_right = sb_ptr + group * sb_stride_g + next_scale * sb_stride_n
-        left = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-        right = left
-        for step in tl.range(0, tl.cdiv(k, BLOCK_K), num_stages=STAGES):
-            at = step * BLOCK_K
-            a = operand(a_desc.load([row, at]), UPCAST)
-            b = operand(b_desc.load([b_row, at]), UPCAST)
-            part = tl.dot(a, b.T)
-            sa = tl.load(sa_ptrs + step * sa_stride_k)[:, None]
-            left += part * (sa * tl.load(sb_left + step * sb_stride_k))
-            if HALVES == 2:
-                b = operand(b_desc.load([b_row + BLOCK_N, at]), UPCAST)
-                right += tl.dot(a, b.T) * (sa * tl.load(sb_right + step * sb_stride_k))
+        left, right = products(
+            a_desc, b_desc, row, b_row, sa_ptrs, sb_left, sb_right, 0, steps, sa_stride_k,
+            sb_stride_k, BLOCK_M, BLOCK_N, BLOCK_K, HALVES, STAGES, AHEAD, SPECIALIZE, UPCAST,
+        )  # fmt: skip
         store_rows(
-            c_desc, c_ptr, to_bf16(left, UPCAST), row, col, rows_left, n, c_stride, BLOCK_M, BLOCK_N
-        )
+            c_desc, c_ptr, to_bf16(left, UPCAST), row, col, rows_left, n, c_stride,
+            ALIGN, not TABLE, BLOCK_M, BLOCK_N,
+        )  # fmt: skip
         if HALVES == 2:
             store_rows(
-                c_desc,
-                c_ptr,
-                to_bf16(right, UPCAST),
-                row,
-                col + BLOCK_N,
-                rows_left,
-                n,
-                c_stride,
-                BLOCK_M,
-                BLOCK_N,
-            )
+                c_desc, c_ptr, to_bf16(right, UPCAST), row, col + BLOCK_N, rows_left, n, c_stride,
+                ALIGN, not TABLE, BLOCK_M, BLOCK_N,
+            )  # fmt: skip
+
+
+def tile_table(starts: Tensor, counts: Tensor, most: int, align: int, block_m: int) -> Tensor:
+    """Return what `Config.tile_table` looks up, (1 + 3 most,) int32 on the device.
+
+    The number of tiles of rows, at most `most`; then each tile's group, each tile's first row, and
+    each tile's rows up to the end of its group. What stands past the last tile means nothing.
+    """
+    table = torch.empty(1 + 3 * most, dtype=torch.int32, device=counts.device)
+    _tile_table_kernel[(ceil_div(most, TILES_A_PROGRAM),)](
+        table, starts, counts, most,
+        ALIGN=align, GROUPS=len(counts), GROUPS_CEIL=next_power_of_2(len(counts)),
+        BLOCK_M=block_m, TILES=TILES_A_PROGRAM,
+    )  # fmt: skip
+    return table
 
 
 def launch(
@@ -199,15 +304,26 @@ def launch(
     for name, tensor in (("a", a), ("b", b), ("out", c)):
         check_rows(name, tensor)
     cfg = config or choose(rows, groups, device=a.device)
-    most = (ceil_div(rows, cfg.block_m) + groups) * ceil_div(n, cfg.block_n * cfg.halves)
-    _grouped_gemm_kernel[(programs(most, a.device, sms, cfg.per_sm),)](
+    most = ceil_div(rows, cfg.block_m) + groups  # tiles of rows
+    table = counts  # stands for none
+    if cfg.tile_table:
+        table = tile_table(starts, counts, most, align, cfg.block_m)
+    operands = (
         TensorDescriptor.from_tensor(a, [cfg.block_m, BLOCK]),
         TensorDescriptor.from_tensor(b.view(groups * n, k), [cfg.block_n, BLOCK]),
         TensorDescriptor.from_tensor(c, [cfg.block_m, cfg.block_n]),
-        c, sa, sb, starts, counts, n, k, rows, *sa.stride(), *sb.stride(), c.stride(0),
+    )
+    tiles = most * ceil_div(n, cfg.block_n * cfg.halves)
+    with_scratch(
+        _grouped_gemm_kernel[(programs(tiles, a.device, sms, cfg.per_sm),)],
+        *((a, b, c) if cfg.specialize else operands),
+        c, sa, sb, starts, counts, table, most, n, k, rows, a.stride(0), k, c.stride(0),
+        *sa.stride(), *sb.stride(),
         ALIGN=align, GROUPS=groups, GROUPS_CEIL=next_power_of_2(groups), BLOCK_M=cfg.block_m,
         BLOCK_N=cfg.block_n, BLOCK_K=BLOCK, HALVES=cfg.halves, GROUP_M=cfg.group_m,
-        STAGES=cfg.stages, UPCAST=interpreting(), num_warps=cfg.warps,
+        STAGES=cfg.stages, TABLE=cfg.tile_table, FLATTEN=cfg.flatten and cfg.tile_table,
+        AHEAD=cfg.scales_ahead, SPECIALIZE=cfg.specialize, UPCAST=interpreting(),
+        num_warps=cfg.warps,
     )  # fmt: skip
     return c
 

@@ -7,6 +7,7 @@ How: `calibration.ahead`.
 """
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,9 @@ from kernels import load
 
 
 def facts(name: str, kernel: Any) -> dict[str, Any]:
-    """Return registers, stack bytes (spills), shared memory and instruction counts of a kernel."""
+    """Return registers, stack bytes (spills), shared memory, rows of a warpgroup product, and
+    instruction counts of a kernel.
+    """
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
@@ -34,12 +37,14 @@ def facts(name: str, kernel: Any) -> dict[str, Any]:
         ).stdout  # fmt: skip
     used = dict(part.split(":", 1) for part in usage.split() if part.startswith(("REG:", "STACK:")))
     ptx = kernel.asm["ptx"]
+    products = re.findall(r"warp_group_dot .* -> tensor<(\d+)x", kernel.asm["ttgir"])
     return {
         "kernel": name,
         "registers": int(used["REG"]),
         "stack_bytes": int(used["STACK"]),
         "shared_bytes": int(kernel.metadata.shared),
         "warps": int(kernel.metadata.num_warps),
+        "product_rows": sorted({int(rows) for rows in products}),
         "wgmma": ptx.count("wgmma.mma_async"),
         "mma": ptx.count("mma.sync"),
         "tma": ptx.count("cp.async.bulk.tensor"),
@@ -48,13 +53,14 @@ def facts(name: str, kernel: Any) -> dict[str, Any]:
 
 
 def compile_op(op: str) -> Iterator[dict[str, Any]]:
-    """Compile what `launch` launches for every shape; for the first, every configuration."""
+    """Compile what `launch` launches for every shape; for first and last, every configuration."""
     module = load(op)
     seen = set()
     for number, shape in enumerate(module.SHAPES):
         with compiling():  # the inputs of a backward pass come from the forward kernel
             args = module.inputs(shape, torch.device("meta"))
-        for config in (None, *(() if number else getattr(module, "CONFIGS", ()))):
+        ends = number in (0, len(module.SHAPES) - 1)
+        for config in (None, *(getattr(module, "CONFIGS", ()) if ends else ())):
             with compiling() as compiled:
                 module.launch(**args, **({} if config is None else {"config": config}))
             for name, kernel in compiled:

@@ -17,6 +17,7 @@ from kernels import names
 LIMIT_S = 150  # for all shapes and configurations of one op; a tile that spills badly takes minutes
 SHARED_LIMIT_BYTES = 232_448  # of one program on sm_90
 REGISTERS_PER_SM = 65_536
+SPECIALIZED_WARPS = 12  # a warpgroup that loads, and two that multiply half of a tile each
 
 # Kernels that must use Hopper's warpgroup matrix instruction; all others must not need it.
 WGMMA = {
@@ -101,6 +102,10 @@ def test_compiles_for_hopper(op: str, compiler: Compiler) -> None:
         assert fact["stack_bytes"] == 0, f"spills: {fact}"
         assert fact["shared_bytes"] <= SHARED_LIMIT_BYTES, f"shared memory: {fact}"
         assert fact["registers"] * fact["warps"] * 32 <= REGISTERS_PER_SM, f"cannot launch: {fact}"
+        if "specialize=True" in fact["config"] and fact["wgmma"]:
+            # A compiler that does not do what it is asked to, or does all twice, does not say so.
+            assert fact["warps"] == SPECIALIZED_WARPS, f"not specialised: {fact}"
+            assert fact["product_rows"] == [64], f"tile not halved: {fact}"
     on_tensor_cores = {fact["kernel"] for fact in facts if fact["wgmma"]}
     assert on_tensor_cores == WGMMA.get(op, set())
     assert any(fact["tma"] for fact in facts) == (op in TMA)

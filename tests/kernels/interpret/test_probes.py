@@ -29,11 +29,19 @@ def test_bf16_gemm(m: int, n: int, k: int, config: bf16_gemm.Config | None) -> N
     )
 
 
-def test_bf16_gemm_into_fp32() -> None:
+@pytest.mark.parametrize("config", [None, *bf16_gemm.CONFIGS])
+def test_bf16_gemm_into_fp32(config: bf16_gemm.Config | None) -> None:
     args = bf16_gemm.inputs({"m": 33, "n": 16, "k": 72}, "cpu")
     out = torch.empty(33, 16)
     poison(out)
-    assert_close(bf16_gemm.launch(**args, out=out), bf16_gemm.reference(**args), "fp32")
+    assert_close(
+        bf16_gemm.launch(**args, out=out, config=config), bf16_gemm.reference(**args), "fp32"
+    )
+
+
+def test_bf16_gemm_that_the_compiler_would_not_specialise_is_refused() -> None:
+    with pytest.raises(ValueError, match="specialize: block_m=128, warps=8"):
+        bf16_gemm.Config(flatten=False, specialize=True)
 
 
 @pytest.mark.parametrize("bytes_", [4, 4096 * 4, 70_004])
