@@ -77,15 +77,28 @@ def compile_point(point: Point, capability: int, sms: int) -> str:
     """
     if point.provider != "moesim":
         return ""
-    module = load(point.kernel)
-    target = GPUTarget("cuda", capability, 32)
     try:
-        with compiling(target, sms - point.held_sms):
-            args = module.inputs(dict(point.shape), torch.device("meta"))
-            module.launch(**args, **point.options())
+        compile_kernels(point, GPUTarget("cuda", capability, 32), sms)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def compile_kernels(
+    point: Point, target: GPUTarget = HOPPER, sms: int = HOPPER_SMS
+) -> list[tuple[str, Any]]:
+    """Compile the kernels of a point for a device of so many SMs.
+
+    Returns:
+        (kernel name, compiled kernel) of each that the launch launches. Those that its inputs do,
+        as a backward pass's come from the forward kernel, are compiled too.
+    """
+    module = load(point.kernel)
+    with compiling(target, sms):
+        args = module.inputs(dict(point.shape), torch.device("meta"))
+    with compiling(target, sms - point.held_sms) as compiled:
+        module.launch(**args, **point.options())
+    return compiled
 
 
 class Ahead:
