@@ -12,13 +12,16 @@ compilers.
 import contextlib
 import multiprocessing
 import os
+import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from multiprocessing.pool import AsyncResult
+from typing import Any, Literal, NamedTuple
 
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver, jit
 
+from calibration.measure import first_line
 from calibration.measurement import Point
 from calibration.process import end_with_parent
 from kernels import _device, load
@@ -26,7 +29,8 @@ from kernels import _device, load
 HOPPER = GPUTarget("cuda", 90, 32)
 HOPPER_SMS = 132  # of an H100, H800 or H200: configurations are chosen for it
 
-State = Literal["compiled", "late", "unknown"]
+State = Literal["compiled", "ended", "late", "unknown"]
+ENDED = "the compiling process ended"
 
 
 class OfflineDriver:
@@ -80,7 +84,7 @@ def compile_point(point: Point, capability: int, sms: int) -> str:
     try:
         compile_kernels(point, GPUTarget("cuda", capability, 32), sms)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {first_line(error)}"
     return ""
 
 
@@ -107,38 +111,97 @@ class Ahead:
     def __init__(
         self, points: Iterable[Point], capability: int, sms: int, workers: int | None = None
     ) -> None:
+        distinct = {point.key: point for point in points}
         count = workers or max(1, (os.cpu_count() or 2) - 1)
         # Spawned: a forked child would inherit a CUDA context that it cannot use.
-        self._pool = multiprocessing.get_context("spawn").Pool(count, _begin_worker)
+        context = multiprocessing.get_context("spawn")
+        self._processes = context.RawArray("i", len(distinct))
+        self._pool = context.Pool(count, _begin_worker, (self._processes,))
         self._results = {
-            point.key: self._pool.apply_async(compile_point, (point, capability, sms))
-            for point in points
+            key: _Begun(
+                point, number, self._pool.apply_async(_compile, (number, point, capability, sms))
+            )
+            for number, (key, point) in enumerate(distinct.items())
         }
 
     def wait(self, point: Point, seconds: float) -> State:
         """Wait until a point's kernels are compiled, at most so long.
 
         Returns:
-            `unknown` for a point that was not named before: its launch compiles.
+            `compiled` also where that failed, for the launch then tells it in its row; `unknown`
+            for a point that was not named before: its launch compiles; `ended` where the compiler
+            took its process along, as it would that of the launch.
         """
-        result = self._results.get(point.key)
-        if result is None:
+        one = self._results.get(point.key)
+        if one is None:
             return "unknown"
-        result.wait(seconds)
-        return "compiled" if result.ready() else "late"
+        until_s = time.monotonic() + seconds
+        while not one.result.ready() and time.monotonic() < until_s:
+            if self._ended(one):
+                return "ended"
+            one.result.wait(min(1.0, seconds))
+        return "compiled" if one.result.ready() else "late"
+
+    def failures(self) -> list[tuple[Point, str]]:
+        """Return the points that could not be compiled so far, and why."""
+        found = ((one.point, self._error(one)) for one in self._results.values())
+        return [(point, why) for point, why in found if why]
 
     @property
     def left(self) -> int:
         """Points not compiled yet."""
-        return sum(not result.ready() for result in self._results.values())
+        return sum(not one.result.ready() for one in self._results.values())
 
     def close(self) -> None:
         """End the processes, also one in the middle of a compilation."""
         self._pool.terminate()
         self._pool.join()
 
+    def _error(self, one: "_Begun") -> str:
+        """Return why a point could not be compiled; empty if it could, or that is not known yet."""
+        if one.result.ready():
+            why: str = one.result.get()
+            return why
+        return ENDED if self._ended(one) else ""
 
-def _begin_worker() -> None:
+    def _ended(self, one: "_Begun") -> bool:
+        """Return whether the process that compiles a point is gone.
+
+        The pool then starts another and never tells, and the result never comes.
+        """
+        process = self._processes[one.number]
+        return process != 0 and not _runs(process) and not one.result.ready()
+
+
+class _Begun(NamedTuple):
+    """A point, its place among the processes that compile, and what will hold why that failed."""
+
+    point: Point
+    number: int
+    result: AsyncResult[str]
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+_processes: Any = None
+"""Of a compiling process: where it writes its number when it begins a point."""
+
+
+def _begin_worker(processes: Any) -> None:
     """Keep a compiling process off the GPU, and let none outlive the process that measures."""
+    global _processes  # noqa: PLW0603 - a pool offers its processes no other place
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    _processes = processes
     end_with_parent()
+
+
+def _compile(number: int, point: Point, capability: int, sms: int) -> str:
+    """Compile a point in a process of the pool."""
+    _processes[number] = os.getpid()
+    return compile_point(point, capability, sms)

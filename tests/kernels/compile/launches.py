@@ -6,7 +6,7 @@
 Here `calibration.measure` launches: Triton's own path from the launcher to the entry in the cache,
 whose name follows from source, specialisation, constants, options and target. In place of the GPU
 stand addresses on steps of 64 bytes (CUDA's are on steps of 512), the target that a driver names
-on a Hopper GPU, and a driver that loads and starts nothing. What no GPU is needed to tell, it tells.
+on a Hopper GPU, and a driver that loads and starts nothing.
 """
 
 import contextlib
