@@ -75,7 +75,7 @@ def _known(out: Path) -> dict[str, Any] | None:
             "starts": list(known["starts"]),
             "device": {name: known["device"][name] for name in SAME_DEVICE},
             "parts": dict(known["parts"]),
-            "not_compiled": [dict(each) for each in known["not_compiled"]],
+            "not_compiled": [dict(each) for each in known.get("not_compiled", ())],
             "suspects": list(known["suspects"]),
         }
     except FileNotFoundError:

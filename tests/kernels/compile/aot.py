@@ -23,6 +23,7 @@ from calibration.gpu_day.parts import parts
 from calibration.gpu_day.sizes import RealSizes
 from calibration.measurement import Point, config_text
 from kernels import load
+from tests.kernels.compile.routing import draw_once
 
 
 def facts(name: str, kernel: Any) -> dict[str, Any]:
@@ -89,6 +90,7 @@ def answer(op: str) -> str:
 
 
 if __name__ == "__main__":
+    draw_once()
     for line in sys.stdin:
         sys.stdout.write(answer(line.strip()) + "\n")
         sys.stdout.flush()

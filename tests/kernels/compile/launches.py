@@ -32,6 +32,7 @@ from calibration.gpu_day.sizes import TINY, RealSizes
 from calibration.measure import prepare
 from calibration.measurement import Point, config_text
 from kernels import _device, load, names
+from tests.kernels.compile.routing import draw_once
 
 COMPILED_S = 120.0
 
@@ -189,4 +190,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    draw_once()
     main()
