@@ -12,9 +12,12 @@ compilers.
 import contextlib
 import multiprocessing
 import os
-import time
+import threading
 from collections.abc import Iterable, Iterator
-from multiprocessing.pool import AsyncResult
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from queue import Empty, SimpleQueue
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -111,18 +114,16 @@ class Ahead:
     def __init__(
         self, points: Iterable[Point], capability: int, sms: int, workers: int | None = None
     ) -> None:
-        distinct = {point.key: point for point in points}
+        self._results: dict[tuple[str, ...], _Result] = {}
+        todo: SimpleQueue[_Result] = SimpleQueue()
+        for point in points:
+            if point.key not in self._results:
+                self._results[point.key] = _Result(point, Future())
+                todo.put(self._results[point.key])
         count = workers or max(1, (os.cpu_count() or 2) - 1)
-        # Spawned: a forked child would inherit a CUDA context that it cannot use.
-        context = multiprocessing.get_context("spawn")
-        self._processes = context.RawArray("i", len(distinct))
-        self._pool = context.Pool(count, _begin_worker, (self._processes,))
-        self._results = {
-            key: _Begun(
-                point, number, self._pool.apply_async(_compile, (number, point, capability, sms))
-            )
-            for number, (key, point) in enumerate(distinct.items())
-        }
+        self._compilers = [_Compiler(todo, capability, sms) for _ in range(count)]
+        for one in self._compilers:
+            one.start()
 
     def wait(self, point: Point, seconds: float) -> State:
         """Wait until a point's kernels are compiled, at most so long.
@@ -132,76 +133,117 @@ class Ahead:
             for a point that was not named before: its launch compiles; `ended` where the compiler
             took its process along, as it would that of the launch.
         """
-        one = self._results.get(point.key)
-        if one is None:
+        result = self._results.get(point.key)
+        if result is None:
             return "unknown"
-        until_s = time.monotonic() + seconds
-        while not one.result.ready() and time.monotonic() < until_s:
-            if self._ended(one):
-                return "ended"
-            one.result.wait(min(1.0, seconds))
-        return "compiled" if one.result.ready() else "late"
+        try:
+            return "ended" if result.why_not.result(seconds) == ENDED else "compiled"
+        except TimeoutError:
+            return "late"
 
     def failures(self) -> list[tuple[Point, str]]:
         """Return the points that could not be compiled so far, and why."""
-        found = ((one.point, self._error(one)) for one in self._results.values())
-        return [(point, why) for point, why in found if why]
+        done = [each for each in self._results.values() if each.why_not.done()]
+        return [(each.point, each.why_not.result()) for each in done if each.why_not.result()]
 
     @property
     def left(self) -> int:
         """Points not compiled yet."""
-        return sum(not one.result.ready() for one in self._results.values())
+        return sum(not each.why_not.done() for each in self._results.values())
 
     def close(self) -> None:
         """End the processes, also one in the middle of a compilation."""
-        self._pool.terminate()
-        self._pool.join()
-
-    def _error(self, one: "_Begun") -> str:
-        """Return why a point could not be compiled; empty if it could, or that is not known yet."""
-        if one.result.ready():
-            why: str = one.result.get()
-            return why
-        return ENDED if self._ended(one) else ""
-
-    def _ended(self, one: "_Begun") -> bool:
-        """Return whether the process that compiles a point is gone.
-
-        The pool then starts another and never tells, and the result never comes.
-        """
-        process = self._processes[one.number]
-        return process != 0 and not _runs(process) and not one.result.ready()
+        for one in self._compilers:
+            one.close()
+        for one in self._compilers:
+            one.join()
 
 
-class _Begun(NamedTuple):
-    """A point, its place among the processes that compile, and what will hold why that failed."""
+class _Result(NamedTuple):
+    """A point, and why it could not be compiled: empty if it could."""
 
     point: Point
-    number: int
-    result: AsyncResult[str]
+    why_not: "Future[str]"
 
 
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
+class _Compiler(threading.Thread):
+    """Compiles one point after another in a process, and in a new one where a compiler ends that.
+
+    Each process has a pipe of its own: one that is killed leaves nothing locked behind, as it may
+    in a pool of `multiprocessing`.
+    """
+
+    def __init__(self, todo: "SimpleQueue[_Result]", capability: int, sms: int) -> None:
+        super().__init__(daemon=True)
+        self._todo, self._target = todo, (capability, sms)
+        self._lock, self._closed = threading.Lock(), False
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection
+
+    def run(self) -> None:
+        """Compile until nothing is left or somebody closes."""
+        while not self._closed:
+            try:
+                next_ = self._todo.get_nowait()
+            except Empty:
+                break
+            why_not = self._begin() or self._compile(next_.point)
+            if not self._closed:
+                next_.why_not.set_result(why_not)
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._closed = True
+            self._end()
+
+    def _begin(self) -> str:
+        """Start a process where there is none; return why that failed, empty if it did not."""
+        with self._lock:
+            if self._process is not None or self._closed:
+                return ""
+            # Spawned: a forked child would inherit a CUDA context that it cannot use.
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            try:
+                process = context.Process(target=_serve, args=(theirs, *self._target), daemon=True)
+                process.start()
+            except OSError as error:
+                return f"no compiling process: {first_line(error)}"
+            finally:
+                theirs.close()  # or its end would never be noticed
+            self._process = process
+        return self._answer() and "no compiling process: it ended before it began"
+
+    def _compile(self, point: Point) -> str:
+        with contextlib.suppress(OSError):  # it has ended, as no answer tells
+            self._pipe.send(point)
+        return self._answer()
+
+    def _answer(self) -> str:
+        """Return what the process says, or that it has ended."""
+        try:
+            answer: str = self._pipe.recv()
+        except (EOFError, OSError):
+            with self._lock:
+                self._end()
+            return ENDED
+        return answer
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+            self._pipe.close()
 
 
-_processes: Any = None
-"""Of a compiling process: where it writes its number when it begins a point."""
-
-
-def _begin_worker(processes: Any) -> None:
-    """Keep a compiling process off the GPU, and let none outlive the process that measures."""
-    global _processes  # noqa: PLW0603 - a pool offers its processes no other place
+def _serve(pipe: Connection, capability: int, sms: int) -> None:
+    """Compile what comes through a pipe, off the GPU, and outlive nobody who measures."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    _processes = processes
     end_with_parent()
-
-
-def _compile(number: int, point: Point, capability: int, sms: int) -> str:
-    """Compile a point in a process of the pool."""
-    _processes[number] = os.getpid()
-    return compile_point(point, capability, sms)
+    with contextlib.suppress(EOFError):  # nobody wants anything more
+        pipe.send("")
+        while True:
+            pipe.send(compile_point(pipe.recv(), capability, sms))

@@ -25,7 +25,7 @@ from calibration.gpu_day.run import run_parts
 from calibration.gpu_day.sizes import OPS, RealSizes, TinySizes
 from calibration.gpu_day.supervise import supervise
 from calibration.measurement import Point, read_rows
-from hwmodels.errors import MachineError
+from hwmodels.errors import CalibrationError, MachineError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INF, NAN = float("inf"), float("nan")
@@ -339,15 +339,15 @@ def fails_to_compile(point: Point, *_: object) -> str:
     return "ValueError: no" if point.shape["m"] == 1 else ""
 
 
-def begin_failing(processes: object) -> None:
-    """Begin a process of `Ahead` that compiles so."""
-    ahead._begin_worker(processes)
+def serve_failing(*arguments: object) -> None:
+    """Serve `Ahead` so."""
     ahead.compile_point = fails_to_compile
+    ahead._serve(*arguments)
 
 
 def test_who_compiles_ahead_tells_what_failed_and_goes_on(monkeypatch) -> None:
     """Also where the compiler took its process along, of which the pool says nothing."""
-    monkeypatch.setattr(ahead, "_begin_worker", begin_failing)
+    monkeypatch.setattr(ahead, "_serve", serve_failing)
     first, second, third = distinct(3)
     compilers = ahead.Ahead([first, second, third, first], capability=90, sms=132, workers=1)
     try:
@@ -356,6 +356,19 @@ def test_who_compiles_ahead_tells_what_failed_and_goes_on(monkeypatch) -> None:
         assert compilers.wait(first, 0) == "compiled"
         assert compilers.failures() == [
             (first, "ValueError: no"), (second, "the compiling process ended"),
+        ]  # fmt: skip
+    finally:
+        compilers.close()
+
+
+def test_a_process_that_cannot_even_begin_leaves_compiling_to_the_launch(monkeypatch) -> None:
+    monkeypatch.setattr(ahead, "_serve", os._exit)  # which wants another argument
+    (point,) = distinct(1)
+    compilers = ahead.Ahead([point], capability=90, sms=132, workers=1)
+    try:
+        assert compilers.wait(point, 120) == "compiled"
+        assert compilers.failures() == [
+            (point, "no compiling process: it ended before it began"),
         ]  # fmt: skip
     finally:
         compilers.close()
@@ -370,20 +383,23 @@ def test_a_day_without_points_needs_no_compiler() -> None:
 
 @pytest.mark.parametrize("facts", [{"name": "H20"}, {"sms": 78}, {"capability": 100}])
 def test_a_day_goes_on_on_its_own_device_only(
-    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str], facts: dict[str, object]
+    day: Day, monkeypatch, capsys: pytest.CaptureFixture[str], facts: dict[str, object]
 ) -> None:
-    assert main(["--out", str(tmp_path), "--dry-run", "--only", "device"]) == 0
-    before = (tmp_path / "day.json").read_text()
-    capsys.readouterr()
-    monkeypatch.setattr(
-        DryMachine, "facts",
-        lambda machine: {"name": machine.name, "capability": None, "sms": 132, **facts},
-    )  # fmt: skip
-    assert main(["--out", str(tmp_path), "--dry-run", "--only", "device", "--resume"]) == 2
+    """Also before any process compiles for the other one."""
+    before = (day.out / "day.json").read_text()
+    other = DryMachine()
+    here = other.facts() | facts
+    other.facts = lambda: here
+    monkeypatch.setattr("calibration.measure.find_gpu", lambda: other)
+    monkeypatch.setattr("calibration.gpu_day.__main__.end_with_parent", lambda: None)
+    monkeypatch.setattr(ahead, "Ahead", None)
+    assert main(["--alone", "--resume", "--out", str(day.out)]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "another device needs another folder" in told
-    assert (tmp_path / "day.json").read_text() == before
+    assert (day.out / "day.json").read_text() == before
+    with pytest.raises(CalibrationError, match="holds a day of interpreter"):
+        Day(day.out, other, TinySizes(), day.budget)
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ class Late:
     def query(self) -> bool:
         return True
 
-    record = synchronize = __init__
+    record = synchronize = __call__ = __init__
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,11 @@ def test_sms_that_cannot_be_held_cost_their_row_alone(
     monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
     held, zeros = started, torch.zeros
     monkeypatch.setattr(timing.occupy, "launch", lambda started, **_: started.fill_(held))
-    monkeypatch.setattr(
-        timing.torch, "zeros", lambda *size, pin_memory=False, **on: zeros(*size, **on)
-    )
+
+    def unpinned(*size: int, pin_memory: bool = False, **on) -> torch.Tensor:
+        return zeros(*size, **on)
+
+    monkeypatch.setattr(torch, "zeros", unpinned)
     gpu = object.__new__(timing.Gpu)
     gpu.device, gpu.name, gpu.sms, gpu.driver = machine.device, machine.name, 8, ""
     gpu.finish, gpu.warm_up, gpu.time = Late(), machine.warm_up, machine.time
