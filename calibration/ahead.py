@@ -190,19 +190,20 @@ class _Compiler(threading.Thread):
             why_not = self._begin() or self._compile(next_.point)
             if not self._closed:
                 next_.why_not.set_result(why_not)
-        self.close()
+        self._end()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; whoever waits for its answer then puts it away."""
         with self._lock:
             self._closed = True
-            self._end()
+            if self._process is not None:
+                self._process.kill()
 
     def _begin(self) -> str:
         """Start a process where there is none; return why that failed, empty if it did not."""
         with self._lock:
-            if self._process is not None or self._closed:
-                return ""
+            if self._closed or self._process is not None:
+                return ENDED if self._closed else ""
             # Spawned: a forked child would inherit a CUDA context that it cannot use.
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
@@ -210,6 +211,7 @@ class _Compiler(threading.Thread):
                 process = context.Process(target=_serve, args=(theirs, *self._target), daemon=True)
                 process.start()
             except OSError as error:
+                self._pipe.close()
                 return f"no compiling process: {first_line(error)}"
             finally:
                 theirs.close()  # or its end would never be noticed
@@ -226,17 +228,17 @@ class _Compiler(threading.Thread):
         try:
             answer: str = self._pipe.recv()
         except (EOFError, OSError):
-            with self._lock:
-                self._end()
+            self._end()
             return ENDED
         return answer
 
     def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process = None
-            self._pipe.close()
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+                self._process.join()
+                self._process = None
+                self._pipe.close()
 
 
 def _serve(pipe: Connection, capability: int, sms: int) -> None:

@@ -111,14 +111,33 @@ def asked(do: Callable[[], object]) -> set[str]:
 
 def asked_by_launch(point: Point, shift_bytes: int = 0) -> set[str]:
     """Return what a launch asks of the compiler, with addresses so many bytes off 64."""
+    with standing_in(), arguments(lambda value: addressed(value, shift_bytes)):
+        return asked(lambda: launch(point, "meta"))
+
+
+def takes_tensors(point: Point) -> list[bool]:
+    """Return for each argument of a launch whether it is a tensor: no number and no descriptor."""
+    found: list[bool] = []
+
+    def look(value: Any) -> Any:
+        found.append(isinstance(value, Tensor))
+        return value
+
+    with standing_in(), arguments(look):
+        asked(lambda: launch(point, "meta"))
+    return found
+
+
+@contextlib.contextmanager
+def arguments(change: Callable[[Any], Any]) -> Iterator[None]:
+    """Have launches take other arguments than they are given."""
     run = jit.JITFunction.run
 
-    def on_addresses(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
-        args = tuple(addressed(value, shift_bytes) for value in args)
-        return run(self, *args, grid=grid, warmup=warmup, **kwargs)
+    def changed(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        return run(self, *map(change, args), grid=grid, warmup=warmup, **kwargs)
 
-    with standing_in(), mock.patch.object(jit.JITFunction, "run", on_addresses):
-        return asked(lambda: launch(point, "meta"))
+    with mock.patch.object(jit.JITFunction, "run", changed):
+        yield
 
 
 def asked_ahead(point: Point) -> set[str]:
@@ -163,16 +182,16 @@ def missed(points: Sequence[Point]) -> tuple[list[str], int]:
 
 def main() -> None:
     """Print triton; points of a day compared, and those whose launch asks for something else than
-    was compiled ahead; kernels whose launch off 16 bytes asks for the same; kernels launched of
-    those compiled ahead, those of them that were compiled again; and those of one that was not."""
+    was compiled ahead; ops that take tensors, and those of them whose launch off 16 bytes asks for
+    the same; kernels launched of those compiled ahead, those of them that were compiled again; and
+    those of one that was not."""
     points = of_a_day()
     different = [
         str(point) for point in points if not asked_by_launch(point) <= asked_ahead(point) != set()
     ]
     first = {point.kernel: point for point in reversed(points)}
-    blind = [
-        name for name in names() if asked_by_launch(first[name], 8) <= asked_ahead(first[name])
-    ]
+    moved = [name for name in names() if any(takes_tensors(first[name]))]
+    blind = [name for name in moved if asked_by_launch(first[name], 8) <= asked_ahead(first[name])]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TRITON_CACHE_DIR"] = folder
         again, launched = missed(COMPILED)
@@ -181,6 +200,7 @@ def main() -> None:
         "triton": triton.__version__,
         "points": len(points),
         "different": different,
+        "moved": len(moved),
         "blind": blind,
         "launched": launched,
         "compiled_again": again,

@@ -60,8 +60,9 @@ def test_every_launch_of_a_day_asks_for_what_was_compiled_ahead(triton: str, tol
 
 @pytest.mark.parametrize("triton", TRITONS)
 def test_the_comparison_sees_where_tensors_lie(triton: str, told: Told) -> None:
-    """Off 16 bytes all kernels are others, but for those whose operands all come by TMA."""
-    assert told(triton)["blind"] == ["bf16_gemm"]
+    """Off 16 bytes every launch that takes a tensor asks for another kernel."""
+    assert told(triton)["moved"] > 10
+    assert not told(triton)["blind"]
 
 
 @pytest.mark.parametrize("triton", TRITONS)
