@@ -10,6 +10,7 @@ failed on the way, and what was measured is in the rows file.
 import argparse
 import inspect
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -280,8 +281,14 @@ def measure_file(plan: Path, out: Path, *, resume: bool) -> int:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of a message that has any."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+    """Return the first line of a message that has any; where that is a place, also the reason.
+
+    Triton's compiler begins with `at 12:4:`, lists the source and ends with the reason.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    if len(lines) > 1 and re.fullmatch(r"at \d+:\d+:", lines[0]):
+        return f"{lines[0]} {lines[-1]}"
+    return lines[0]
 
 
 if __name__ == "__main__":

@@ -193,6 +193,10 @@ class Gpu:
 
         Nothing inside may allocate, load a kernel or wait for the whole device: it would wait for
         the holder. So what runs inside must have run before.
+
+        Raises:
+            RuntimeError: so many could not be held, or not for long enough: what was measured
+                meanwhile means nothing, and the device is well.
         """
         words = (1 << 26) if copying else 0
         args = occupy.inputs({"sms": sms, "bytes": 4 * words, "rounds": 1}, self.device)
@@ -212,7 +216,7 @@ class Gpu:
             self._wait_for_start(args["started"], seen, sms, control)
             yield
             if ended.query():
-                raise MachineError("the kernel that holds SMs ended before the measurement did")
+                raise RuntimeError("the kernel that holds SMs ended before the measurement did")
         finally:
             with torch.cuda.stream(control):
                 args["stop"].fill_(1)
@@ -228,7 +232,7 @@ class Gpu:
         deadline = time.monotonic() + 2.0
         while int(seen) < sms:
             if time.monotonic() > deadline:
-                raise MachineError(f"{int(seen)} of {sms} SMs could be held within two seconds")
+                raise RuntimeError(f"{int(seen)} of {sms} SMs could be held within two seconds")
             with torch.cuda.stream(control):
                 seen.copy_(started, non_blocking=True)
             control.synchronize()

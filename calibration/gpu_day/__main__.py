@@ -116,7 +116,7 @@ def _require_libraries() -> None:
 def _day(options: argparse.Namespace, parts: "Mapping[str, Part]") -> "Day":
     """Return the day in its folder, on the GPU that is here or on none."""
     from calibration.gpu_day.budget import Budget  # noqa: PLC0415
-    from calibration.gpu_day.day import Day, refuse_folder  # noqa: PLC0415
+    from calibration.gpu_day.day import Day, refuse_device, refuse_folder  # noqa: PLC0415
     from calibration.gpu_day.sizes import RealSizes, TinySizes  # noqa: PLC0415
 
     refuse_folder(options.out, resume=options.resume)  # before minutes are spent on compilers
@@ -130,6 +130,7 @@ def _day(options: argparse.Namespace, parts: "Mapping[str, Part]") -> "Day":
     from calibration.measure import find_gpu  # noqa: PLC0415
 
     budget, machine, sizes = Budget(options.budget), find_gpu(), RealSizes()
+    refuse_device(options.out, machine)  # before processes are started that compile for it
     points = [point for part in parts.values() for point in part.points(sizes)]
     ahead = Ahead(points, machine.facts()["capability"], machine.sms, device=machine.name)
     return Day(options.out, machine, sizes, budget, ahead)

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,10 @@ COMPILE_LOOK_S = 5.0
 """How often it says meanwhile that it is alive."""
 
 ENDED = "the process ended or hung in it"
+COMPILER_ENDED = "not compiled: the compiling process ended"
+
+SAME_DEVICE = ("name", "capability", "sms")
+"""Of a device's facts, those by which a day knows the one that it was begun on."""
 
 
 def refuse_folder(out: Path, *, resume: bool) -> None:
@@ -40,11 +44,56 @@ def refuse_folder(out: Path, *, resume: bool) -> None:
         raise CalibrationError(f"--out {out}: holds a day already; --resume goes on with it")
 
 
+def refuse_device(out: Path, machine: Machine) -> None:
+    """Refuse to go on with a day that another device began: its rows would look like one's.
+
+    Raises:
+        CalibrationError: the folder's device is another, or its record is none.
+    """
+    began = (_known(out) or {}).get("device")
+    here = machine.facts()
+    if began is not None and any(began[name] != here[name] for name in SAME_DEVICE):
+        raise CalibrationError(
+            f"--out {out}: holds a day of {_told(began)}, got {_told(here)}; "
+            "another device needs another folder"
+        )
+
+
+def _told(device: Mapping[str, Any]) -> str:
+    return f"{device['name']} with {device['sms']} SMs"
+
+
+def _known(out: Path) -> dict[str, Any] | None:
+    """Return the record of a folder, None if it has none.
+
+    Raises:
+        CalibrationError: it is no record of a day.
+    """
+    try:
+        known = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        return {
+            "starts": list(known["starts"]),
+            "device": {name: known["device"][name] for name in SAME_DEVICE},
+            "parts": dict(known["parts"]),
+            "not_compiled": [dict(each) for each in known.get("not_compiled", ())],
+            "suspects": list(known["suspects"]),
+        }
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CalibrationError(
+            f"{out / RECORD}: is no record of a day: {first_line(error)}"
+        ) from None
+
+
 class Compilers(Protocol):
     """Who compiles beside the measuring; `calibration.ahead.Ahead` does."""
 
     def wait(self, point: Point, seconds: float) -> str:
-        """Wait until a point is compiled; `late` if it is not by then."""
+        """Wait until a point is compiled; `late` if it is not by then, `ended` if it never is."""
+
+    def failures(self) -> list[tuple[Point, str]]:
+        """Return what could not be compiled so far, and why in one line."""
 
     def close(self) -> None:
         """Stop."""
@@ -79,8 +128,8 @@ class Day:
         self.out, self.machine, self.sizes, self.budget = out, machine, sizes, budget
         self.wrong: set[tuple[str, str]] = set()
         self.cut_off = False
-        self.record = self._begun()
         self._compilers, self._open = compilers, ExitStack()
+        self.record = self._begun()
         self._tables: dict[str, tuple[AppendCsv, list[dict[str, str]]]] = {}
         self._rows = self._open.enter_context(RowWriter(out / ROWS, resume=True))
         # A row that failed would fail again, and time is short: it counts as done.
@@ -98,6 +147,7 @@ class Day:
 
     def keep(self) -> None:
         """Write the record; whoever reads it sees the old one or the new one."""
+        self._collect_failures()
         whole = self.out / f"{RECORD}.new"
         with whole.open("w", encoding="utf-8") as file:
             json.dump(self.record, file, indent=1)
@@ -105,6 +155,19 @@ class Day:
             file.flush()
             os.fsync(file.fileno())
         whole.replace(self.out / RECORD)
+
+    def _collect_failures(self) -> None:
+        """Add to the record what could not be compiled ahead: each kernel, configuration and reason
+        once, with the first shape that it befell."""
+        told: list[dict[str, Any]] = self.record["not_compiled"]
+        known = {(each["kernel"], each["config"], each["error"]) for each in told}
+        for point, why in self._compilers.failures() if self._compilers else ():
+            if (point.kernel, point.config, why) not in known:
+                known.add((point.kernel, point.config, why))
+                shape = dict(point.shape)
+                told.append(
+                    {"kernel": point.kernel, "config": point.config, "error": why, "shape": shape}
+                )
 
     def has_time(self) -> bool:
         """Return whether the running part may begin another row; to be asked before each."""
@@ -159,7 +222,10 @@ class Day:
         if self._compilers is None:
             return ""
         for _ in range(round(COMPILE_WAIT_S / COMPILE_LOOK_S)):
-            if self._compilers.wait(point, COMPILE_LOOK_S) != "late":
+            state = self._compilers.wait(point, COMPILE_LOOK_S)
+            if state == "ended":
+                return COMPILER_ENDED
+            if state != "late":
                 return ""
             self.keep()
         return f"not compiled within {COMPILE_WAIT_S:g} s"
@@ -191,26 +257,19 @@ class Day:
 
     def _begun(self) -> dict[str, Any]:
         """Return the record so far, with this start added."""
-        try:
-            known = json.loads((self.out / RECORD).read_text(encoding="utf-8"))
-            starts, parts = list(known["starts"]), dict(known["parts"])
-            suspects = list(known["suspects"])
-        except FileNotFoundError:
-            starts, parts, suspects = [], {}, []
-        except (ValueError, KeyError, TypeError) as error:
-            raise CalibrationError(
-                f"{self.out / RECORD}: is no record of a day: {first_line(error)}"
-            ) from None
+        refuse_device(self.out, self.machine)
+        known = _known(self.out) or {}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return {
             "schema": SCHEMA,
-            "starts": [*starts, now],
+            "starts": [*known.get("starts", ()), now],
             "device": self.machine.facts(),
             "versions": _versions(),
             "kernels_sha256": _digest_of_kernels(),
-            "parts": parts,
+            "parts": known.get("parts", {}),
+            "not_compiled": known.get("not_compiled", []),
             "doing": None,
-            "suspects": suspects,
+            "suspects": known.get("suspects", []),
         }
 
 

@@ -1,6 +1,8 @@
 """The day on a borrowed GPU, without one: its budget, its record, what it refuses and needs."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 pytest.importorskip("triton", reason="needs PyTorch and Triton")
 pytest.importorskip("torch", reason="needs PyTorch and Triton")
 
+from calibration import ahead
 from calibration.gpu_day.__main__ import main
 from calibration.gpu_day.budget import Budget
 from calibration.gpu_day.day import Day
@@ -22,7 +25,7 @@ from calibration.gpu_day.run import run_parts
 from calibration.gpu_day.sizes import OPS, RealSizes, TinySizes
 from calibration.gpu_day.supervise import supervise
 from calibration.measurement import Point, read_rows
-from hwmodels.errors import MachineError
+from hwmodels.errors import CalibrationError, MachineError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INF, NAN = float("inf"), float("nan")
@@ -141,10 +144,42 @@ def test_a_kernel_with_wrong_numbers_is_never_timed(day: Day) -> None:
 def test_a_kernel_that_compiles_for_ever_is_a_row_that_says_so(day: Day) -> None:
     late = SimpleNamespace(wait=lambda point, _s: "late" if point.shape["m"] == 2 else "compiled")
     day._compilers = late
-    late.close = lambda: None
+    late.close, late.failures = lambda: None, list
     run_parts(day, {"all": part(lambda day: day.measure(distinct(3)))})
     errors = [row["error"] for row in read_rows(day.out / "rows.csv")]
     assert errors == ["", "not compiled within 60 s", ""]
+
+
+def test_what_cannot_be_compiled_is_told_once_and_the_day_goes_on(day: Day) -> None:
+    """Each kernel, configuration and reason; also what no part has come to measure."""
+    points = distinct(3)
+    other = Point("fp8_gemm", {"m": 1, "n": 16, "k": 128}, config='{"warps":4}')
+    found = [*((point, "PTXASError: no such thing") for point in points), (other, "ValueError: 4")]
+    day._compilers = SimpleNamespace(
+        wait=lambda *_: "compiled", failures=lambda: found, close=lambda: None
+    )
+    run_parts(day, {"all": part(lambda day: day.measure(points))})
+    told = [
+        {"kernel": "quantize", "config": "", "error": "PTXASError: no such thing",
+         "shape": {"m": 1, "k": 8}},
+        {"kernel": "fp8_gemm", "config": '{"warps":4}', "error": "ValueError: 4",
+         "shape": {"m": 1, "n": 16, "k": 128}},
+    ]  # fmt: skip
+    assert json.loads((day.out / "day.json").read_text())["not_compiled"] == told
+    assert [row["error"] for row in read_rows(day.out / "rows.csv")] == ["", "", ""]
+    with Day(day.out, day.machine, TinySizes(), day.budget) as again:
+        assert again.record["not_compiled"] == told
+
+
+def test_a_compiler_that_ends_its_process_costs_its_rows_alone(day: Day) -> None:
+    """A launch would compile the same in the process that measures, and end that."""
+    day._compilers = SimpleNamespace(
+        wait=lambda point, _s: "ended" if point.shape["m"] == 2 else "compiled",
+        failures=list, close=lambda: None,
+    )  # fmt: skip
+    run_parts(day, {"all": part(lambda day: day.measure(distinct(3)))})
+    errors = [row["error"] for row in read_rows(day.out / "rows.csv")]
+    assert errors == ["", "not compiled: the compiling process ended", ""]
 
 
 # A process that fails or hangs in the second of three rows until it is told to pass that over.
@@ -283,20 +318,88 @@ sys.exit(main(["--list"]))
 def test_a_point_compiles_ahead_in_another_process(tmp_path: Path, monkeypatch) -> None:
     """What a launch compiles lies in the cache by then; a library has nothing to compile."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    from calibration.ahead import Ahead
-
     ours, theirs = (
         Point("probe_copy", {"bytes": 4096}),
         Point("probe_copy", {"bytes": 4096}, "torch"),
     )
-    ahead = Ahead([ours, theirs], capability=90, sms=132, workers=1)
+    compilers = ahead.Ahead([ours, theirs], capability=90, sms=132, workers=1)
     try:
-        assert ahead.wait(ours, 120) == "compiled"
-        assert ahead.wait(theirs, 120) == "compiled"
-        assert ahead.wait(Point("probe_copy", {"bytes": 8192}), 0) == "unknown"
+        assert compilers.wait(ours, 120) == "compiled"
+        assert compilers.wait(theirs, 120) == "compiled"
+        assert compilers.wait(Point("probe_copy", {"bytes": 8192}), 0) == "unknown"
     finally:
-        ahead.close()
+        compilers.close()
     assert list(tmp_path.rglob("*.cubin"))
+
+
+def fails_to_compile(point: Point, *_: object) -> str:
+    """In place of a compiler: one shape has an error, another ends the process."""
+    if point.shape["m"] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "ValueError: no" if point.shape["m"] == 1 else ""
+
+
+def serve_failing(*arguments: object) -> None:
+    """Serve `Ahead` so."""
+    ahead.compile_point = fails_to_compile
+    ahead._serve(*arguments)
+
+
+def test_who_compiles_ahead_tells_what_failed_and_goes_on(monkeypatch) -> None:
+    """Also where the compiler took its process along, of which the pool says nothing."""
+    monkeypatch.setattr(ahead, "_serve", serve_failing)
+    first, second, third = distinct(3)
+    compilers = ahead.Ahead([first, second, third, first], capability=90, sms=132, workers=1)
+    try:
+        assert compilers.wait(third, 120) == "compiled"
+        assert compilers.wait(second, 120) == "ended"
+        assert compilers.wait(first, 0) == "compiled"
+        assert compilers.failures() == [
+            (first, "ValueError: no"), (second, "the compiling process ended"),
+        ]  # fmt: skip
+    finally:
+        compilers.close()
+
+
+def test_a_process_that_cannot_even_begin_leaves_compiling_to_the_launch(monkeypatch) -> None:
+    monkeypatch.setattr(ahead, "_serve", os._exit)  # which wants another argument
+    (point,) = distinct(1)
+    compilers = ahead.Ahead([point], capability=90, sms=132, workers=1)
+    try:
+        assert compilers.wait(point, 120) == "compiled"
+        assert compilers.failures() == [
+            (point, "no compiling process: it ended before it began"),
+        ]  # fmt: skip
+    finally:
+        compilers.close()
+
+
+def test_a_day_without_points_needs_no_compiler() -> None:
+    compilers = ahead.Ahead([], capability=90, sms=132, workers=1)
+    assert not compilers.failures()
+    assert compilers.left == 0
+    compilers.close()
+
+
+@pytest.mark.parametrize("facts", [{"name": "H20"}, {"sms": 78}, {"capability": 100}])
+def test_a_day_goes_on_on_its_own_device_only(
+    day: Day, monkeypatch, capsys: pytest.CaptureFixture[str], facts: dict[str, object]
+) -> None:
+    """Also before any process compiles for the other one."""
+    before = (day.out / "day.json").read_text()
+    other = DryMachine()
+    here = other.facts() | facts
+    other.facts = lambda: here
+    monkeypatch.setattr("calibration.measure.find_gpu", lambda: other)
+    monkeypatch.setattr("calibration.gpu_day.__main__.end_with_parent", lambda: None)
+    monkeypatch.setattr(ahead, "Ahead", None)
+    assert main(["--alone", "--resume", "--out", str(day.out)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "another device needs another folder" in told
+    assert (day.out / "day.json").read_text() == before
+    with pytest.raises(CalibrationError, match="holds a day of interpreter"):
+        Day(day.out, other, TinySizes(), day.budget)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch and Triton")
 
 from calibration import bench as bench_module  # noqa: E402
 from calibration import measure as measuring  # noqa: E402
+from calibration import timing  # noqa: E402
 from calibration.bench import Ceilings, bench_row  # noqa: E402
 from calibration.measurement import (  # noqa: E402
     COLUMNS,
@@ -152,6 +154,59 @@ def test_a_failing_machine_keeps_the_rows(
     assert measuring.main([str(plan_file), "--out", str(out)]) == 3
     assert len(read_rows(out)) == 2
     assert "the GPU fell off the bus" in capsys.readouterr().err
+
+
+class Late:
+    """Streams and events of a device on which holders start late or end early."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def query(self) -> bool:
+        return True
+
+    record = synchronize = __call__ = __init__
+
+
+@pytest.mark.parametrize(
+    ("started", "says"),
+    [(3, "RuntimeError: 3 of 4 SMs could be held"), (4, "RuntimeError: the kernel that holds SMs")],
+)
+def test_sms_that_cannot_be_held_cost_their_row_alone(
+    machine: StandIn, monkeypatch: pytest.MonkeyPatch, started: int, says: str
+) -> None:
+    """Holders that never all started, or ended too soon: the device is well, the row is not."""
+    monkeypatch.setattr(torch.cuda, "Stream", Late)
+    monkeypatch.setattr(torch.cuda, "Event", Late)
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+    held, zeros = started, torch.zeros
+    monkeypatch.setattr(timing.occupy, "launch", lambda started, **_: started.fill_(held))
+
+    def unpinned(*size: int, pin_memory: bool = False, **on) -> torch.Tensor:
+        return zeros(*size, **on)
+
+    monkeypatch.setattr(torch, "zeros", unpinned)
+    gpu = object.__new__(timing.Gpu)
+    gpu.device, gpu.name, gpu.sms, gpu.driver = machine.device, machine.name, 8, ""
+    gpu.finish, gpu.warm_up, gpu.time = Late(), machine.warm_up, machine.time
+    row = measuring.measure(Point("rmsnorm", NORM, mode="limited", held_sms=4), gpu)
+    assert row.error.startswith(says)
+    assert row.time_s is None
+    assert not measuring.measure(Point("rmsnorm", NORM), gpu).error
+
+
+def test_an_error_of_tritons_compiler_is_told_with_its_reason() -> None:
+    """It begins with a place, lists the source, and ends with what is wrong there."""
+    error = ValueError("at 2:17:\ndef k(x):\n      ^\narange's range must be a power of 2")
+    assert measuring.first_line(error) == "at 2:17: arange's range must be a power of 2"
+    assert measuring.first_line(ValueError("at 2:17:")) == "at 2:17:"
+    assert measuring.first_line(ValueError("ptxas fatal\nand more")) == "ptxas fatal"
+
+
+def test_the_oldest_triton_that_measures_is_the_oldest_that_installs() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    wanted = " ".join(project["optional-dependencies"]["gpu"])
+    assert "triton>=" + ".".join(map(str, measuring.TRITON_MIN)) + "," in wanted
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
     python -m tests.kernels.compile.aot     reads op names, one a line; answers each with one line:
                                             a JSON list of facts, or an error message
 
-How: `calibration.ahead`.
+How: `calibration.ahead`. The Triton that compiles is the first on PYTHONPATH.
 """
 
 import json
@@ -13,14 +13,18 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 import triton
 
-from calibration.ahead import compiling
+from calibration.ahead import compile_kernels
+from calibration.gpu_day.parts import parts
+from calibration.gpu_day.sizes import RealSizes
+from calibration.measurement import Point, config_text
 from kernels import load
+from tests.kernels.compile.routing import draw_once
 
 
 def facts(name: str, kernel: Any) -> dict[str, Any]:
@@ -52,21 +56,37 @@ def facts(name: str, kernel: Any) -> dict[str, Any]:
     }
 
 
-def compile_op(op: str) -> Iterator[dict[str, Any]]:
-    """Compile what `launch` launches for every shape; for first and last, every configuration."""
+@cache
+def measured() -> list[Point]:
+    """Return what a GPU day measures of ours with what `choose` picks, each once."""
+    sizes = RealSizes()
+    points = [point for part in parts().values() for point in part.points(sizes)]
+    chosen = [point for point in points if point.provider == "moesim" and not point.config]
+    return list({point.key: point for point in chosen}.values())
+
+
+def points(op: str) -> Iterator[Point]:
+    """Yield an op's own shapes, the first and the last also in every configuration, then those of a
+    GPU day.
+    """
     module = load(op)
+    for config in getattr(module, "CONFIGS", ()):
+        for shape in (module.SHAPES[0], module.SHAPES[-1]):
+            yield Point(op, shape, config=config_text(config))
+    for shape in module.SHAPES:
+        yield Point(op, shape)
+    yield from (point for point in measured() if point.kernel == op)
+
+
+def compile_op(op: str) -> Iterator[dict[str, Any]]:
+    """Compile what `launch` launches at every point; yield facts of each distinct kernel."""
     seen = set()
-    for number, shape in enumerate(module.SHAPES):
-        with compiling():  # the inputs of a backward pass come from the forward kernel
-            args = module.inputs(shape, torch.device("meta"))
-        ends = number in (0, len(module.SHAPES) - 1)
-        for config in (None, *(getattr(module, "CONFIGS", ()) if ends else ())):
-            with compiling() as compiled:
-                module.launch(**args, **({} if config is None else {"config": config}))
-            for name, kernel in compiled:
-                if kernel.hash not in seen:
-                    seen.add(kernel.hash)
-                    yield {"shape": shape, "config": str(config), **facts(name, kernel)}
+    for point in points(op):
+        for name, kernel in compile_kernels(point):
+            if kernel.hash not in seen:
+                seen.add(kernel.hash)
+                told = {"shape": point.shape, "config": point.config, "held_sms": point.held_sms}
+                yield {**told, **facts(name, kernel)}
 
 
 def answer(op: str) -> str:
@@ -78,6 +98,7 @@ def answer(op: str) -> str:
 
 
 if __name__ == "__main__":
+    draw_once()
     for line in sys.stdin:
         sys.stdout.write(answer(line.strip()) + "\n")
         sys.stdout.flush()
