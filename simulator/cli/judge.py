@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from simulator.cli.output import console, echo_json, json_option
+from simulator.cli.output import cannot_write, console, echo_json, json_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,8 +30,13 @@ POINTS_SHOWN = 3
 @click.option(
     "--chip", help="Chip preset or .toml file of the device, where its name does not tell."
 )
+@click.option(
+    "--choices",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Table to write the winners into, such as kernels/choices.csv; other rows stay.",
+)
 @json_option
-def judge(folder: Path, chip: str | None, as_json: bool) -> None:
+def judge(folder: Path, chip: str | None, choices: Path | None, as_json: bool) -> None:
     """Judge DIR, a day that python -m calibration.gpu_day brought home. Needs no GPU.
 
     Rates against peak, a copy and the libraries; targets met or missed; what won the sweep;
@@ -45,11 +50,24 @@ def judge(folder: Path, chip: str | None, as_json: bool) -> None:
     found = judged(folder, chip)
     if as_json:
         echo_json(asdict(found))
-        return
-    terminal = console()
-    for grid in _tables(found):
-        terminal.print(grid)
-        terminal.print()
+    else:
+        terminal = console()
+        for grid in _tables(found):
+            terminal.print(grid)
+            terminal.print()
+    if choices is not None:
+        _write(choices, found)
+
+
+def _write(choices: Path, found: "Judgement") -> None:
+    from calibration.winners import write_choices
+
+    try:
+        write_choices(choices, found.winners)
+    except OSError as error:
+        raise cannot_write(choices, error, "--choices") from None
+    won = sum(not winner.stays for winner in found.winners)
+    click.echo(f"wrote {won} winners to {choices}", err=True)
 
 
 def _tables(found: "Judgement") -> "Iterator[Table]":

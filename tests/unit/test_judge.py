@@ -18,6 +18,7 @@ from calibration.judge.sharing import beside, curves
 from calibration.judge.targets import TARGETS, verdicts
 from calibration.measurement import COLUMNS, DRY_DEVICE
 from hwmodels.errors import CalibrationError
+from kernels._choices import read_choices
 from tests.unit.days import (
     COPY_BYTES_PER_S,
     DEVICE,
@@ -438,3 +439,22 @@ def test_what_is_no_folder_is_refused_with_code_two(tmp_path, name) -> None:
     assert (run.returncode, run.stdout) == (2, "")
     assert "expected the folder of a day on a GPU" in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+def test_winners_go_into_the_table_that_is_named(tmp_path) -> None:
+    """And a file that is no table of choices stays as it is."""
+    rows = [
+        timed("rmsnorm", NORM, 1e-3, bytes=1e9),
+        timed("rmsnorm", NORM, 0.9e-3, bytes=1e9, config='{"warps":8}'),
+    ]
+    folder, table = write_day(tmp_path / "day", [*copies(), *rows]), tmp_path / "choices.csv"
+    run = moesim(folder, "--choices", table)
+    assert (run.returncode, run.stderr) == (0, f"wrote 1 winners to {table}\n")
+    (choice,) = read_choices(table).values()
+    assert (choice.kernel, choice.device) == ("rmsnorm", DEVICE)
+    assert choice.time_s == pytest.approx(0.9e-3)
+    table.write_text("something else\n")
+    run = moesim(folder, "--choices", table)
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert table.read_text() == "something else\n"
