@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.parquet import read_columns
-from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.arrays import Floats, Mask
 from hwmodels.errors import CalibrationError
 
 COLUMNS = (
@@ -49,10 +49,10 @@ class CollectiveRows:
     library: Texts
     version: Texts
     kind: Texts
-    in_network: npt.NDArray[np.bool_]
-    ranks: FloatArray
-    size_bytes: FloatArray
-    time_s: FloatArray
+    in_network: Mask
+    ranks: Floats
+    size_bytes: Floats
+    time_s: Floats
 
     def take(self, index: Any) -> "CollectiveRows":
         """Return the rows at `index` (positions or a mask)."""
@@ -66,7 +66,7 @@ class CollectiveRows:
         ]
         return np.unique(names, return_inverse=True)[1]
 
-    def medians(self) -> tuple["CollectiveRows", FloatArray]:
+    def medians(self) -> tuple["CollectiveRows", Floats]:
         """Return one row for each shape and kind of element, its time the median; and counts."""
         number = self.shapes() * 2 + self.in_network
         _, first, group, count = np.unique(

@@ -20,8 +20,8 @@ import numpy as np
 from calibration.collective_rows import CollectiveRows, groups, read_collective_table
 from calibration.profile_document import ProfileDocument, Sourced
 from calibration.protocol_fit import Protocols, Way, fit_protocols, held_out_s, predict_s
+from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS
-from hwmodels.costs.kernel_time import FloatArray
 from hwmodels.errors import CalibrationError
 from hwmodels.protocols import Protocol
 
@@ -78,8 +78,8 @@ class LibraryFit:
     protocols: Protocols
     rows: CollectiveRows
     nvlink_bytes_per_s: float
-    time_s: FloatArray
-    held_out_s: FloatArray | None = None
+    time_s: Floats
+    held_out_s: Floats | None = None
 
     @property
     def name(self) -> str:
@@ -166,7 +166,7 @@ def score_lines(fits: Sequence[LibraryFit]) -> list[str]:
     return [*lines, _score("all", "all", whole, held_out)]
 
 
-def errors(fits: Sequence[LibraryFit], held_out: bool = False) -> FloatArray:
+def errors(fits: Sequence[LibraryFit], held_out: bool = False) -> Floats:
     """Return |relative error| of all rows, of the fits or of those without the row's shape."""
     parts = []
     for fit in fits:
@@ -177,9 +177,7 @@ def errors(fits: Sequence[LibraryFit], held_out: bool = False) -> FloatArray:
     return np.concatenate(parts)
 
 
-def _score(
-    name: str, kind: str, parts: Sequence[tuple[LibraryFit, FloatArray]], held_out: bool
-) -> str:
+def _score(name: str, kind: str, parts: Sequence[tuple[LibraryFit, Floats]], held_out: bool) -> str:
     mask = np.concatenate([rows for _, rows in parts])
     fits = [fit for fit, _ in parts]
     line = f"{name:30}{kind:16}{mask.sum():6d}"

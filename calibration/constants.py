@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from scipy.optimize import least_squares
 
-from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.arrays import Floats
 from hwmodels.spec import Spec
 
 Constants = TypeVar("Constants", bound=Spec)
@@ -20,7 +20,7 @@ _PRIOR_WEIGHT, _ERROR_SCALE = 0.1, 0.1
 def fit_constants(
     start: Constants,
     free: Mapping[str, tuple[float, float]],
-    log_error: Callable[[Constants], FloatArray],
+    log_error: Callable[[Constants], Floats],
 ) -> Constants:
     """Return `start` with its free constants fitted.
 
@@ -33,11 +33,11 @@ def fit_constants(
     first = np.array([getattr(start, name) for name in free])
     origin = np.log((first - low) / (high - first))
 
-    def build(position: FloatArray) -> Constants:
+    def build(position: Floats) -> Constants:
         values = low + (high - low) / (1 + np.exp(-position))
         return start.model_copy(update=dict(zip(free, map(float, values), strict=True)))
 
-    def residual(position: FloatArray) -> FloatArray:
+    def residual(position: Floats) -> Floats:
         prior = _PRIOR_WEIGHT * (position - origin)
         return np.concatenate([log_error(build(position)), prior])
 

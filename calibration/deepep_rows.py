@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.parquet import read_columns
+from hwmodels.arrays import Floats, Ints
 from hwmodels.costs.exchange import Direction, ExchangeShape
 from hwmodels.costs.low_latency import LowLatencyShape
 from hwmodels.errors import CalibrationError
@@ -17,8 +18,6 @@ from hwmodels.formats import FORMATS
 from workloads.model import MoESpec
 from workloads.routing import expected_copies
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 WIRE = {"dispatch": FORMATS["fp8_1x128"], "combine": FORMATS["bf16"]}
 GPUS_PER_NODE = 8
 """Of the tables, the GB200's included: a group of eight in its NVLink domain counts as a node."""

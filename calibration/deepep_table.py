@@ -24,8 +24,9 @@ from calibration.deepep_fit import (
     nested,
     normal_errors,
 )
-from calibration.deepep_rows import DeepEpRows, Floats, read_low_latency, read_normal
+from calibration.deepep_rows import DeepEpRows, read_low_latency, read_normal
 from calibration.profile_document import ProfileDocument, Sourced
+from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS, ChipSpec
 from hwmodels.errors import CalibrationError
 

@@ -26,9 +26,9 @@ from calibration.dualpipe_trace import COMPUTE_SMS
 from calibration.interference import Factor, interference_factors, undisturbed_s
 from calibration.pricing import Pricer
 from calibration.trace_rows import LAYERS, TraceData, TraceRow, read_trace_data
+from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import AttentionParameters, GemmParameters, MemoryParameters, Parameters
-from hwmodels.costs.kernel_time import FloatArray
 from hwmodels.errors import CalibrationError
 from workloads.ops import MemoryOp
 
@@ -64,7 +64,7 @@ class FitResult:
         """Slowdown beside communication by family."""
         return {family: factor.value for family, factor in self.factors.items()}
 
-    def predict_s(self, rows: Sequence[TraceRow]) -> FloatArray:
+    def predict_s(self, rows: Sequence[TraceRow]) -> Floats:
         """(rows,) seconds alone on the compute SMs of the trace."""
         return Pricer(self.chip, COMPUTE_SMS, self.families).time_s(rows)
 
@@ -98,7 +98,7 @@ def fit_rows(
     for number, row in enumerate(rows):
         families.setdefault(row.op.family, []).append(number)
 
-    def part(names: Sequence[str]) -> tuple[list[TraceRow], FloatArray]:
+    def part(names: Sequence[str]) -> tuple[list[TraceRow], Floats]:
         index = [i for name in names for i in families.get(name, [])]
         return [rows[i] for i in index], alone_s[index]
 
@@ -124,10 +124,10 @@ def fit_rows(
 def _fitted(
     chip: ChipSpec,
     rows: Sequence[TraceRow],
-    alone_s: FloatArray,
+    alone_s: Floats,
     start: Sequence[float],
     bounds: tuple[Sequence[float], Sequence[float]],
-    build: Callable[[FloatArray], Parameters],
+    build: Callable[[Floats], Parameters],
 ) -> Parameters:
     """Return the parameters with the least time-weighted squares of relative error."""
     if not rows:
@@ -136,7 +136,7 @@ def _fitted(
     weight = np.sqrt(alone_s / alone_s.sum())
     scale = np.asarray(start, np.float64)
 
-    def residual(unit: FloatArray) -> FloatArray:
+    def residual(unit: Floats) -> Floats:
         pricer = Pricer(chip, COMPUTE_SMS, {family: build(unit * scale)})
         return np.asarray(weight * (pricer.time_s(rows) / alone_s - 1))
 
@@ -148,7 +148,7 @@ def _fitted(
 def _fit_gemm(
     chip: ChipSpec,
     rows: Sequence[TraceRow],
-    alone_s: FloatArray,
+    alone_s: Floats,
     overhead_of: Parameters | None = None,
 ) -> GemmParameters:
     if isinstance(overhead_of, GemmParameters):
@@ -157,7 +157,7 @@ def _fit_gemm(
         base = _WAVES
     names = ("tensor_efficiency", "tile_overhead_cycles")[: 1 if overhead_of else 2]
 
-    def build(values: FloatArray) -> GemmParameters:
+    def build(values: Floats) -> GemmParameters:
         return base.model_copy(update=dict(zip(names, map(float, values), strict=True)))
 
     start, low, high = (0.6, 3000.0), (0.4, 0.0), (1.09, 12000.0)
@@ -169,9 +169,9 @@ def _fit_gemm(
 
 
 def _fit_attention(
-    chip: ChipSpec, rows: Sequence[TraceRow], alone_s: FloatArray
+    chip: ChipSpec, rows: Sequence[TraceRow], alone_s: Floats
 ) -> AttentionParameters:
-    def build(values: FloatArray) -> AttentionParameters:
+    def build(values: Floats) -> AttentionParameters:
         return AttentionParameters(tensor_efficiency=float(values[0]))
 
     found = _fitted(chip, rows, alone_s, (0.6,), ((0.05,), (1.09,)), build)
@@ -180,7 +180,7 @@ def _fit_attention(
 
 
 def _fit_memory(
-    chip: ChipSpec, rows: Sequence[TraceRow], alone_s: FloatArray
+    chip: ChipSpec, rows: Sequence[TraceRow], alone_s: Floats
 ) -> Mapping[str, MemoryParameters]:
     """Return one efficiency per family and the launch time they share: linear in their inverse."""
     names = sorted({row.op.family for row in rows})
@@ -200,7 +200,7 @@ def _fit_memory(
     }
 
 
-def _fit_launches(rows: Sequence[TraceRow], alone_s: FloatArray) -> Mapping[str, MemoryParameters]:
+def _fit_launches(rows: Sequence[TraceRow], alone_s: Floats) -> Mapping[str, MemoryParameters]:
     """Return the mean time of a launch for families that are nothing else."""
     found = {}
     for name in LAUNCH_FAMILIES:

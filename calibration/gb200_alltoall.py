@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from calibration.collective_rows import Texts
 from calibration.collective_tables import TABLES
 from calibration.parquet import read_columns
 from calibration.profile_document import ProfileDocument, Sourced
+from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS, ChipSpec
-from hwmodels.costs.kernel_time import FloatArray
 from hwmodels.costs.scale_up_exchange import ScaleUpExchangeParameters, scale_up_exchange_s
 from hwmodels.errors import CalibrationError, suggestion
 
@@ -57,11 +56,11 @@ class ExchangeRows:
     """Timed kernels as columns; `kernel` as in the library, `copies` ranks a token goes to."""
 
     kernel: Texts
-    tokens: FloatArray
-    ranks: FloatArray
-    copies: FloatArray
-    token_bytes: FloatArray
-    time_s: FloatArray
+    tokens: Floats
+    ranks: Floats
+    copies: Floats
+    token_bytes: Floats
+    time_s: Floats
     version: str
 
     def take(self, index: Any) -> "ExchangeRows":
@@ -76,8 +75,8 @@ class ExchangeFit:
 
     kernels: dict[str, ScaleUpExchangeParameters]
     rows: ExchangeRows
-    time_s: FloatArray
-    held_out_s: FloatArray
+    time_s: Floats
+    held_out_s: Floats
 
 
 def read_exchange_table(path: Path) -> ExchangeRows:
@@ -135,9 +134,7 @@ def fit_exchange_table(path: Path) -> ExchangeFit:
     return ExchangeFit(kernels, rows, time_s, held_out_s)
 
 
-def exchange_s(
-    parameters: ScaleUpExchangeParameters, rows: ExchangeRows, chip: ChipSpec
-) -> FloatArray:
+def exchange_s(parameters: ScaleUpExchangeParameters, rows: ExchangeRows, chip: ChipSpec) -> Floats:
     """Return (rows,) seconds of one kernel."""
     return scale_up_exchange_s(
         parameters,
@@ -154,14 +151,14 @@ def _fit(rows: ExchangeRows, chip: ChipSpec) -> ScaleUpExchangeParameters:
     names = [name for name in _START if name != "wire" or rows.token_bytes.any()]
     origin, low, high = (np.log([table[name] for name in names]) for table in (_START, _LOW, _HIGH))
 
-    def build(position: npt.NDArray[np.float64]) -> ScaleUpExchangeParameters:
+    def build(position: Floats) -> ScaleUpExchangeParameters:
         costs = dict(zip(names, np.exp(position).tolist(), strict=True))
         wire = costs.pop("wire", None)
         return ScaleUpExchangeParameters(
             **costs, nvlink_efficiency=None if wire is None else 1 / wire
         )
 
-    def residual(position: npt.NDArray[np.float64]) -> FloatArray:
+    def residual(position: Floats) -> Floats:
         miss = np.log(exchange_s(build(position), rows, chip) / rows.time_s)
         return np.concatenate([miss, _PULL * (position - origin)])
 

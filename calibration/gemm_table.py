@@ -18,9 +18,9 @@ import numpy as np
 
 from calibration.constants import fit_constants
 from calibration.parquet import read_columns
+from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import GemmParameters, gemm_time_s
-from hwmodels.costs.kernel_time import FloatArray
 from hwmodels.errors import CalibrationError
 
 HEAD_SHAPE = (4096, 65536, 8192)
@@ -48,13 +48,13 @@ _SAMPLE = 800
 class GemmRows:
     """Timed GEMMs as columns, all float64: `m n k` in elements, `time_s` in seconds."""
 
-    m: FloatArray
-    n: FloatArray
-    k: FloatArray
-    time_s: FloatArray
+    m: Floats
+    n: Floats
+    k: Floats
+    time_s: Floats
 
     @property
-    def flops(self) -> FloatArray:
+    def flops(self) -> Floats:
         """(rows,) 2 m n k."""
         return 2 * self.m * self.n * self.k
 
@@ -126,7 +126,7 @@ def fit_gemm_tables(paths: Sequence[Path], chip: ChipSpec) -> GemmTableFit:
     )
 
 
-def _log_error(chip: ChipSpec, parameters: GemmParameters, rows: GemmRows) -> FloatArray:
+def _log_error(chip: ChipSpec, parameters: GemmParameters, rows: GemmRows) -> Floats:
     times = gemm_time_s(
         chip,
         parameters,

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from calibration.trace_rows import TraceRow, time_s
-from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.arrays import Floats
 
 IDENTIFIED_SPREAD = 0.2
 """Standard deviation of p within ops above which a family's factor is estimated."""
@@ -84,7 +84,7 @@ def interference_factors(rows: Sequence[TraceRow]) -> dict[str, Factor]:
     return found
 
 
-def undisturbed_s(rows: Sequence[TraceRow], factors: Mapping[str, float]) -> FloatArray:
+def undisturbed_s(rows: Sequence[TraceRow], factors: Mapping[str, float]) -> Floats:
     """(rows,) measured time / slowdown: what each op would have taken alone.
 
     `beside` is a share of time; the work done in it is that share / factor.
@@ -94,7 +94,7 @@ def undisturbed_s(rows: Sequence[TraceRow], factors: Mapping[str, float]) -> Flo
     return time_s(rows) * _alone(beside, factor)
 
 
-def _alone(beside: FloatArray, factor: FloatArray | float) -> FloatArray:
+def _alone(beside: Floats, factor: Floats | float) -> Floats:
     """Time alone / time measured, for a share of the measured time beside communication."""
     return np.asarray(1 - beside + beside / factor)
 
@@ -106,7 +106,7 @@ def _estimate(family: str, rows: Sequence[TraceRow]) -> Factor:
     log_time = np.log(weight / np.array([row.load for row in rows]))
     beside = np.array([row.beside for row in rows])
 
-    def centred(values: FloatArray) -> FloatArray:
+    def centred(values: Floats) -> Floats:
         mean = np.bincount(op, weight * values) / np.bincount(op, weight)
         return np.asarray(values - mean[op])
 

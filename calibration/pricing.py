@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration.trace_rows import TraceRow
+from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import Parameters, kernel_time_s
-from hwmodels.costs.kernel_time import FloatArray
 from hwmodels.errors import CalibrationError
 from workloads.shapes import cost_shape
 
@@ -21,7 +21,7 @@ class Pricer:
     sms: int
     families: Mapping[str, Parameters]
 
-    def time_s(self, rows: Sequence[TraceRow]) -> FloatArray:
+    def time_s(self, rows: Sequence[TraceRow]) -> Floats:
         """(rows,) seconds, undisturbed by communication.
 
         Raises:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from calibration.collective_rows import CollectiveRows
-from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.arrays import Floats, Mask
 from hwmodels.costs.protocol import own_bytes, protocols_s, steps, wire_bytes
 from hwmodels.protocols import Algorithm, Protocol
 
@@ -54,14 +54,12 @@ class Way:
 class _Lines:
     """What costs multiply, (ways, rows, 4); times nothing fitted can exceed, (rows,)."""
 
-    features: FloatArray
-    serves: npt.NDArray[np.bool_]
-    known_s: FloatArray
+    features: Floats
+    serves: Mask
+    known_s: Floats
     place: npt.NDArray[np.intp]
 
-    def log_s(
-        self, position: FloatArray, sharpness: float | None = None
-    ) -> tuple[FloatArray, FloatArray]:
+    def log_s(self, position: Floats, sharpness: float | None = None) -> tuple[Floats, Floats]:
         """Return logs of times, (rows,), and how they change with logs of costs, (rows, costs).
 
         A smooth minimum is `(sum t^-s)^(-1/s)`, of which line i is the share `(t / t_i)^s`.
@@ -106,11 +104,11 @@ def fit_protocols(
     pull = _PULL * np.sqrt(len(table.time_s) / _SHAPES)
     measured = np.log(table.time_s)
 
-    def residual(position: FloatArray, sharpness: float | None) -> FloatArray:
+    def residual(position: Floats, sharpness: float | None) -> Floats:
         miss = lines.log_s(position, sharpness)[0] - measured
         return np.concatenate([weight * miss, pull * (position - origin)])
 
-    def jacobian(position: FloatArray, sharpness: float | None) -> FloatArray:
+    def jacobian(position: Floats, sharpness: float | None) -> Floats:
         change = lines.log_s(position, sharpness)[1]
         return np.vstack([weight[:, None] * change, pull * np.eye(len(origin))])
 
@@ -139,7 +137,7 @@ def fit_protocols(
     return _protocols(ways, costs, nvlink_bytes_per_s, known)
 
 
-def predict_s(protocols: Protocols, rows: CollectiveRows, nvlink_bytes_per_s: float) -> FloatArray:
+def predict_s(protocols: Protocols, rows: CollectiveRows, nvlink_bytes_per_s: float) -> Floats:
     """Return (rows,) seconds, each the fastest protocol of the row's kind."""
     times = np.empty(len(rows.time_s))
     for kind in np.unique(rows.kind).tolist():
@@ -160,7 +158,7 @@ def held_out_s(
     ways: Sequence[Way],
     nvlink_bytes_per_s: float,
     known: Protocols | None = None,
-) -> FloatArray:
+) -> Floats:
     """Return (rows,) seconds, each by a fit that has not seen the row's shape."""
     shapes = rows.shapes()
     fold = np.random.default_rng(0).permutation(shapes.max() + 1) % _FOLDS

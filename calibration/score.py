@@ -14,9 +14,9 @@ import numpy as np
 from calibration.fit import FITTED_GEMMS, ROUTER_GEMMS, FitResult, fit_rows
 from calibration.interference import undisturbed_s
 from calibration.trace_rows import LAYERS, TraceData, TraceRow
+from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import Parameters
-from hwmodels.costs.kernel_time import FloatArray
 from workloads.ops import Attention, MemoryOp
 
 HALVES = ((0, 1), (2, 3))
@@ -68,14 +68,14 @@ class Scores:
         }
 
 
-def score_rows(rows: Sequence[TraceRow], predicted_s: FloatArray, alone_s: FloatArray) -> Score:
+def score_rows(rows: Sequence[TraceRow], predicted_s: Floats, alone_s: Floats) -> Score:
     """Return the errors of predictions: all arrays (rows,) seconds."""
     is_gemm = np.array([row.op.family in FITTED_GEMMS for row in rows])
     is_attention = np.array([isinstance(row.op, Attention) for row in rows])
     is_glue = np.array([isinstance(row.op, MemoryOp) for row in rows])
     miss = predicted_s - alone_s
 
-    def total(mask: FloatArray, values: FloatArray) -> float:
+    def total(mask: Floats, values: Floats) -> float:
         return float(values[mask].sum() / alone_s[mask].sum()) if mask.any() else 0.0
 
     return Score(

@@ -12,7 +12,7 @@ import numpy as np
 
 from calibration.dualpipe_trace import COMPUTE_STREAM, TENSOR_MAPS, TRANSFER_OPS, MeasuredOp, label
 from calibration.trace import launch_gap_s, read_trace
-from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.arrays import Floats
 from hwmodels.errors import CalibrationError
 from workloads.layers import LayerInputs, mla, moe
 from workloads.model import MODELS
@@ -118,6 +118,6 @@ def _join(measured: Iterable[MeasuredOp]) -> tuple[TraceRow, ...]:
     return tuple(rows)
 
 
-def time_s(rows: Sequence[TraceRow]) -> FloatArray:
+def time_s(rows: Sequence[TraceRow]) -> Floats:
     """(rows,) measured seconds."""
     return np.array([row.time_s for row in rows])

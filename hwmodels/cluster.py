@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from hwmodels.arrays import Floats
 from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics import FabricCounts, FabricSpec, SwitchedFabric
 from hwmodels.fabrics.topology import Topology
@@ -82,7 +81,7 @@ class ClusterSpec(Spec):
         rate = self.node.port_bytes_per_s
         return self.fabric.topology(self.nodes, self.node.ports, rate)
 
-    def degraded_bytes_per_s(self) -> npt.NDArray[np.float64]:
+    def degraded_bytes_per_s(self) -> Floats:
         """Return the rate of each link of `topology()` that the faults leave."""
         return degraded(self.topology(), self.faults)
 

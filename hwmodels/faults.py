@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, model_serializer, model_validator
 
+from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import InfeasibleError, SpecError, shown
 from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Spec
@@ -103,7 +103,7 @@ def check_faults(topology: Topology, faults: Iterable[FaultSpec]) -> None:
                 raise InfeasibleError(f"faults: {name} must be below {sizes[name]}, got {fault}")
 
 
-def degraded(topology: Topology, faults: Iterable[FaultSpec]) -> npt.NDArray[np.float64]:
+def degraded(topology: Topology, faults: Iterable[FaultSpec]) -> Floats:
     """Return (directed_links,) bytes per second that faults leave; of several the worst counts.
 
     Raises:
@@ -123,7 +123,7 @@ def dead_nodes(faults: Iterable[FaultSpec]) -> frozenset[int]:
     return frozenset(f.place[0] for f in faults if f.kind == "node" and not f.rate_left)
 
 
-def _links(topology: Topology, fault: FaultSpec) -> npt.NDArray[np.int64]:
+def _links(topology: Topology, fault: FaultSpec) -> Ints:
     """Return the directed links a fault is about."""
     place = fault.place
     match fault.kind:

@@ -12,17 +12,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simulator.driver.run import run, simulate
     from simulator.experiment import Experiment
     from simulator.tell.metrics import Metrics
-    from simulator.tell.result import Result, run
+    from simulator.tell.result import Result
+    from simulator.tell.trace import StepTrace
 
-__all__ = ["Experiment", "Metrics", "Result", "run"]
+__all__ = ["Experiment", "Metrics", "Result", "StepTrace", "run", "simulate"]
 
 _HOMES = {
     "Experiment": "simulator.experiment",
     "Metrics": "simulator.tell.metrics",
     "Result": "simulator.tell.result",
-    "run": "simulator.tell.result",
+    "StepTrace": "simulator.tell.trace",
+    "run": "simulator.driver.run",
+    "simulate": "simulator.driver.run",
 }
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.document import Document, Source
-from hwmodels.errors import SpecError, shown
+from hwmodels.errors import SpecError
 from hwmodels.far_values import FarValue, far_values
 from hwmodels.fields import with_numbers
 from hwmodels.formats import FORMATS, NumberFormat
@@ -27,12 +27,12 @@ from hwmodels.spec import (
     expand,
     override,
     read_document,
-    read_toml,
 )
 from hwmodels.units import Experts, Load, Parts, Seed, Share
 from simulator.network.links import Routing
 from simulator.stragglers import Stragglers
 from workloads.batch import BatchSpec
+from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.parallel import ParallelPlan
 from workloads.schedules.step import StepKind
@@ -306,9 +306,19 @@ class Experiment(Spec):
         return self.ranks.is_explicit or (self.ranks.play == "auto" and bool(self.unlike))
 
     @property
+    def mesh(self) -> Mesh:
+        """The ranks of the job on the axes of its plan."""
+        return self.plan.mesh(self.cluster.gpus)
+
+    @property
     def gpus(self) -> int:
         """GPUs that the plan takes; the cluster's others stay idle."""
-        return self.plan.mesh(self.cluster.gpus).ranks
+        return self.mesh.ranks
+
+    @property
+    def pipelines(self) -> int:
+        """Ranks of one pipeline rank, each in a pipeline of its own."""
+        return self.gpus // self.mesh.size("pp")
 
     @property
     def exchanges(self) -> bool:
@@ -381,18 +391,3 @@ class Experiment(Spec):
 
 
 EXPERIMENTS = Catalogue("experiment", Path(__file__).parent / "presets" / "experiments", Experiment)
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """Read `path.to.key=VALUE`; VALUE is TOML, a bare word is a string.
-
-    Raises:
-        SpecError: there is no `=`.
-    """
-    path, equals, value = text.partition("=")
-    if not equals or not path.strip():
-        raise SpecError(f"--set {shown(text)}: expected KEY=VALUE, such as cluster.fabric.planes=4")
-    try:
-        return path.strip(), read_toml(f"value = {value}")["value"]
-    except SpecError:
-        return path.strip(), value.strip()

@@ -23,14 +23,12 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
+from hwmodels.arrays import Floats
 from hwmodels.errors import SpecError
 from hwmodels.fields import Bounds, bounds_of
 from hwmodels.spec import Spec
 from simulator.experiment import Experiment
-
-Floats = npt.NDArray[np.float64]
 
 NORMAL = NormalDist()
 Z90 = NORMAL.inv_cdf(0.9)

@@ -83,17 +83,31 @@ def published_run():
 
 
 @pytest.fixture(scope="session")
-def short_run():
-    """Results of the pre-training step with 32 micro-batches a pipeline, the fewest that DualPipe
-    takes on 16 ranks; called with (path, value) pairs to override, each once.
+def short_simulated():
+    """Results, and what was played for them, of the pre-training step with 32 micro-batches a
+    pipeline, the fewest that DualPipe takes on 16 ranks; called with (path, value) pairs to
+    override, each once.
     """
-    from simulator import Experiment, run
+    from simulator import Experiment
+    from simulator.driver.run import simulate
 
     def play(*changes: tuple[str, str | float]):
         values = {"batch.sequences": 4096, **dict(changes)}
-        return run(Experiment.load("deepseek-v3-pretrain").with_overrides(values))
+        return simulate(Experiment.load("deepseek-v3-pretrain").with_overrides(values))
 
     return cache(play)
+
+
+@pytest.fixture(scope="session")
+def short_run(short_simulated):
+    """Results of that step."""
+    return lambda *changes: short_simulated(*changes).result
+
+
+@pytest.fixture(scope="session")
+def short_played(short_simulated):
+    """What was played for these results."""
+    return lambda *changes: short_simulated(*changes).played
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hwmodels.units import format_quantity
 from simulator import Experiment, run
-from simulator.tell.published import Row, headline, reproduce
+from simulator.published.reproduce import Row, headline, reproduce
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- published -->\n", "<!-- /published -->\n"

@@ -1,15 +1,10 @@
-"""How a model is split over GPUs: sizes of the groups, and which rank sits where.
+"""How a model is split over GPUs: the sizes of its groups, laid over the ranks of a job.
 
-Two meshes lie over the same ranks (folding): attention sees (pp, dp, cp, tp), experts see
-(pp, edp, ep), both row-major, with `dp x cp x tp = edp x ep` ranks for each pipeline rank:
-
-    rank = pp_rank * (dp cp tp) + (dp_rank * cp + cp_rank) * tp + tp_rank
-         = pp_rank * (edp ep)   + edp_rank * ep + ep_rank
-
-So consecutive ranks, which share a node as long as it has room (`workloads.placement`), are
-data-parallel ranks of one pipeline rank. DeepSeek-V3: 2,048 GPUs,
-PP 16, EP 64 (arXiv 2412.19437v2 §3.2): 128 data-parallel ranks on 16 nodes for each pipeline
-rank, in two expert groups of 8 nodes, and all pipeline messages cross nodes.
+Attention sees the axes (pp, dp, cp, tp), experts see (pp, edp, ep), with `dp cp tp = edp ep` ranks
+for each pipeline rank (`workloads.mesh`). So consecutive ranks are data-parallel ranks of one
+pipeline rank. DeepSeek-V3: 2,048 GPUs, PP 16, EP 64 (arXiv 2412.19437v2 §3.2): 128 data-parallel
+ranks on 16 nodes for each pipeline rank, in two expert groups of 8 nodes, and all pipeline messages
+cross nodes.
 
 A stage's parameters live on `copies` pipeline ranks (two under DualPipe), all of which add their
 gradients: `dp cp copies` replicas of dense weights (256), `edp copies` of each expert (4).
@@ -17,8 +12,7 @@ gradients: `dp cp copies` replicas of dense weights (256), `edp copies` of each 
 Not modelled yet: tensor and context parallelism, ZeRO beyond 1.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import Field
 
@@ -27,77 +21,9 @@ from hwmodels.spec import Spec
 from hwmodels.units import Count, Experts, Layers
 from workloads.batch import BatchSpec
 from workloads.layout import Layout, resolve_layout
+from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.schedules import Schedule, schedule
-
-
-class Coordinates(NamedTuple):
-    """Place of one rank in both meshes."""
-
-    pp: int
-    dp: int
-    cp: int
-    tp: int
-    edp: int
-    ep: int
-
-
-@dataclass(frozen=True, slots=True)
-class RankMesh:
-    """The ranks of one job and their coordinates; see the module docstring for the order."""
-
-    pp: int
-    dp: int
-    ep: int
-    cp: int = 1
-    tp: int = 1
-
-    @property
-    def ranks_per_stage(self) -> int:
-        """Ranks of one pipeline rank: `dp cp tp`."""
-        return self.dp * self.cp * self.tp
-
-    @property
-    def ranks(self) -> int:
-        """All ranks: `pp dp cp tp`."""
-        return self.pp * self.ranks_per_stage
-
-    @property
-    def edp(self) -> int:
-        """Expert groups of one pipeline rank."""
-        return self.ranks_per_stage // self.ep
-
-    def coordinates(self, rank: int) -> Coordinates:
-        """Return where `rank` sits.
-
-        Raises:
-            InfeasibleError: there is no such rank.
-        """
-        if not 0 <= rank < self.ranks:
-            raise InfeasibleError(f"rank: from 0 to {self.ranks - 1}, got {rank}")
-        pp, local = divmod(rank, self.ranks_per_stage)
-        data, tp = divmod(local, self.tp)
-        dp, cp = divmod(data, self.cp)
-        edp, ep = divmod(local, self.ep)
-        return Coordinates(pp, dp, cp, tp, edp, ep)
-
-    def rank(self, pp: int, dp: int, cp: int = 0, tp: int = 0) -> int:
-        """Return the rank at these coordinates of the attention mesh."""
-        return pp * self.ranks_per_stage + (dp * self.cp + cp) * self.tp + tp
-
-    def expert_rank(self, pp: int, edp: int, ep: int) -> int:
-        """Return the rank at these coordinates of the expert mesh."""
-        return pp * self.ranks_per_stage + edp * self.ep + ep
-
-    def expert_group(self, rank: int) -> range:
-        """Ranks that exchange tokens with `rank` in dispatch and combine, itself included."""
-        at = self.coordinates(rank)
-        first = self.expert_rank(at.pp, at.edp, 0)
-        return range(first, first + self.ep)
-
-    def pipeline(self, rank: int) -> range:
-        """Ranks that pass micro-batches along with `rank`, by pipeline rank."""
-        return range(rank % self.ranks_per_stage, self.ranks, self.ranks_per_stage)
 
 
 class ParallelPlan(Spec):
@@ -150,7 +76,7 @@ class ParallelPlan(Spec):
         pipeline = self.pipeline_schedule
         pipeline.check(self.pp, pipeline.minimum_microbatches(self.pp))
 
-    def mesh(self, gpus: int) -> RankMesh:
+    def mesh(self, gpus: int) -> Mesh:
         """Lay the plan over `gpus` GPUs.
 
         Raises:
@@ -171,13 +97,16 @@ class ParallelPlan(Spec):
                 f"plan: tp x cp x pp x dp must be at most the {gpus} GPUs of the cluster, "
                 f"got {self.tp} x {self.cp} x {self.pp} x {dp} = {unit * dp}"
             )
-        mesh = RankMesh(pp=self.pp, dp=dp, ep=self.ep, cp=self.cp, tp=self.tp)
-        if mesh.ranks_per_stage % self.ep:
+        width = dp * self.cp * self.tp
+        if width % self.ep:
             raise InfeasibleError(
-                f"plan.ep: must divide the dp x cp x tp = {mesh.ranks_per_stage} ranks of a "
-                f"pipeline rank, got {self.ep}"
+                f"plan.ep: must divide the dp x cp x tp = {width} ranks of a pipeline rank, "
+                f"got {self.ep}"
             )
-        return mesh
+        return Mesh.of(
+            dense={"pp": self.pp, "dp": dp, "cp": self.cp, "tp": self.tp},
+            expert={"pp": self.pp, "edp": width // self.ep, "ep": self.ep},
+        )
 
     def stages(self, model: ModelSpec) -> Layout:
         """Units of every stage, the plan's layout or the default one.
@@ -194,7 +123,7 @@ class ParallelPlan(Spec):
         Raises:
             InfeasibleError: the batch does not divide, or the schedule needs more micro-batches.
         """
-        count = batch.microbatches(self.mesh(gpus).dp)
+        count = batch.microbatches(self.mesh(gpus).size("dp"))
         self.pipeline_schedule.check(self.pp, count)
         return count
 

@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from workloads.parallel import RankMesh
-
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from hwmodels.arrays import Ints, Mask
+from workloads.mesh import Mesh
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +82,29 @@ def group_layout(members: tuple[int, ...]) -> GroupLayout:
 class Placement:
     """The ranks of a job on their nodes."""
 
-    mesh: RankMesh
+    mesh: Mesh
     gpus_per_node: int
+
+    @cached_property
+    def pipelines(self) -> Ints:
+        """(pipelines, pp) ranks that pass micro-batches along."""
+        return self.mesh.groups("pp")
+
+    @cached_property
+    def pipelines_of_group(self) -> Ints:
+        """(groups, members) pipelines whose ranks exchange tokens, on every pipeline rank alike."""
+        first = self.mesh.groups("ep")[: self.mesh.size("edp")]
+        return self.mesh.group_at(["pp"], first)
+
+    def group_of_pipeline(self, pipeline: int) -> tuple[int, int]:
+        """Return the expert group of a pipeline, and which of its members it is."""
+        rank = self.pipelines[pipeline, 0]
+        return int(self.mesh.at("edp", rank)), int(self.mesh.at("ep", rank))
 
     @cached_property
     def node(self) -> Ints:
         """(pp, pipelines) node of every rank."""
-        ranks = np.arange(self.mesh.ranks).reshape(self.mesh.pp, -1)
-        return np.asarray(ranks // self.gpus_per_node)
+        return np.asarray(self.pipelines.T // self.gpus_per_node)
 
     @cached_property
     def crosses(self) -> Mask:
@@ -110,7 +122,7 @@ class Placement:
         numbers = {at: self.layouts.index(members) for at, members in self._members_at.items()}
         place = np.zeros(self.gpus_per_node, np.int64)
         place[list(numbers)] = list(numbers.values())
-        return np.asarray(place[self._begins].reshape(self.mesh.pp, self.mesh.edp))
+        return np.asarray(place[self._begins].reshape(self.mesh.size("pp"), -1))
 
     @cached_property
     def everyone(self) -> Replicas:
@@ -125,7 +137,7 @@ class Placement:
         """Ranks that hold the same experts: a group for each place in an expert group, told apart
         by how they lie over nodes.
         """
-        nodes = self.node[list(pipeline_ranks)].reshape(-1, self.mesh.ep)
+        nodes = self.node[list(pipeline_ranks)].reshape(-1, self.mesh.size("ep"))
         return _distinct(nodes.T)
 
     def joint_replicas(self, pipeline_ranks: Sequence[int]) -> tuple[Replicas, ...]:
@@ -135,13 +147,14 @@ class Placement:
     @cached_property
     def _begins(self) -> Ints:
         """(all groups,) where in its first node each expert group begins."""
-        return np.arange(0, self.mesh.ranks, self.mesh.ep) % self.gpus_per_node
+        return self.mesh.groups("ep")[:, 0] % self.gpus_per_node
 
     @cached_property
     def _members_at(self) -> dict[int, tuple[int, ...]]:
         """Members by node of the expert groups that begin at a place in a node."""
         places = dict.fromkeys(self._begins.tolist())
-        return {at: members_by_node(at, self.mesh.ep, self.gpus_per_node) for at in places}
+        ep = self.mesh.size("ep")
+        return {at: members_by_node(at, ep, self.gpus_per_node) for at in places}
 
 
 def _replicas(nodes: Ints) -> Replicas:

@@ -19,11 +19,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats
 from hwmodels.errors import InfeasibleError
 from workloads.model import MoESpec
 from workloads.placement import members_by_node
-
-Floats = NDArray[np.float64]
 
 _TOKENS = 4096
 _SCORES_HELD = 2**23  # of tokens times experts, at once

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import InputError
 from workloads.model import MoESpec
-from workloads.placement import GroupLayout, Ints, group_layout, members_by_node
-from workloads.routing import Floats, RoutingStatistics, draw_experts, routing_groups
+from workloads.placement import GroupLayout, group_layout, members_by_node
+from workloads.routing import RoutingStatistics, draw_experts, routing_groups
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats
 from workloads.ops import Attention, Gemm, MemoryOp, Op
-
-Floats = NDArray[np.float64]
 
 
 def cost_shape(ops: Sequence[Op], load: Floats) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from calibration.judge.cost_models import FORMATS, NO_MODEL, CostModel, cost_mod
 from calibration.judge.folder import OURS, Day
 from calibration.judge.rates import seconds
 from calibration.measurement import Measurement
+from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS, ChipSpec
 from hwmodels.costs import Parameters
-from hwmodels.costs.kernel_time import FloatArray
 from hwmodels.errors import CalibrationError
 
 FOLDS = 5
@@ -133,13 +133,13 @@ def _none(kernel: str, model: str, rows: int, shapes: int, why: str) -> CostFit:
 
 
 def _constants(model: CostModel, chip: ChipSpec, rows: Sequence[Measurement]) -> Parameters:
-    def log_error(parameters: Parameters) -> FloatArray:
+    def log_error(parameters: Parameters) -> Floats:
         return model.log_error(chip, parameters, rows)
 
     return fit_constants(model.start, model.free, log_error)
 
 
-def _held_out(model: CostModel, chip: ChipSpec, rows: Sequence[Measurement]) -> FloatArray:
+def _held_out(model: CostModel, chip: ChipSpec, rows: Sequence[Measurement]) -> Floats:
     """(rows,) of log(price / measured), each by a fit without any row of its shape."""
     shapes = np.random.default_rng(0).permutation(sorted({row.shape for row in rows}))
     fold = {str(shape): number % FOLDS for number, shape in enumerate(shapes)}

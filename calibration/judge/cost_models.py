@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from calibration.measurement import Measurement, shape_of, sizes_of
+from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import (
     AttentionParameters,
@@ -15,7 +16,6 @@ from hwmodels.costs import (
     Parameters,
     kernel_time_s,
 )
-from hwmodels.costs.kernel_time import FloatArray
 from hwmodels.errors import CalibrationError
 
 Bounds = Mapping[str, tuple[float, float]]
@@ -88,7 +88,7 @@ class CostModel:
 
     def log_error(
         self, chip: ChipSpec, parameters: Parameters, rows: Sequence[Measurement]
-    ) -> FloatArray:
+    ) -> Floats:
         """(rows,) of log(price / measured time)."""
         sms = np.array([row.sms for row in rows], np.float64)
         time_s = np.array([row.time_s for row in rows], np.float64)

@@ -25,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
-from hwmodels.costs.kernel_time import FloatArray, KernelTime, bound_names, smooth_maximum
+from hwmodels.costs.kernel_time import KernelTime, bound_names, smooth_maximum
 from hwmodels.spec import Spec
 from hwmodels.units import LEAST_SHARE, Seconds, Share
 
@@ -53,7 +54,7 @@ class AttentionParameters(Spec):
     launch_s: Seconds = 0.0
 
 
-def attention_blocks(length: npt.ArrayLike, causal: npt.ArrayLike) -> FloatArray:
+def attention_blocks(length: npt.ArrayLike, causal: npt.ArrayLike) -> Floats:
     """Return how many 128 x 128 blocks one head of one sequence of `length` tokens computes."""
     n = np.ceil(np.asarray(length, np.float64) / BLOCK)
     return np.where(np.asarray(causal, bool), n * (n + 1) / 2, n * n)

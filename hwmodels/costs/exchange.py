@@ -25,11 +25,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from hwmodels.arrays import Floats
 from hwmodels.errors import InfeasibleError
 from hwmodels.spec import Spec
 from hwmodels.units import BytesPerSecond, Parts, Seconds
 
-Floats = npt.NDArray[np.float64]
 Direction = Literal["dispatch", "combine"]
 SMS_PER_CHANNEL = 2
 """One SM of a channel sends, the other forwards or receives (DeepEP, `num_sms / 2` channels)."""

@@ -45,8 +45,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.chip import ChipSpec
-from hwmodels.costs.kernel_time import FloatArray, KernelTime, bound_names, smooth_maximum
+from hwmodels.costs.kernel_time import KernelTime, bound_names, smooth_maximum
 from hwmodels.spec import Spec
 from hwmodels.units import Seconds
 
@@ -115,11 +116,11 @@ class GemmParameters(Spec):
 class _Work(NamedTuple):
     """What to compute, arrays of one shape; `step` elements of k are one step along it."""
 
-    rows: FloatArray
-    cols: FloatArray
-    depth: FloatArray
-    groups: FloatArray
-    sms: FloatArray
+    rows: Floats
+    cols: Floats
+    depth: Floats
+    groups: Floats
+    sms: Floats
     tensor_family: str
     element_bytes: float
     output_bytes: float
@@ -135,11 +136,11 @@ class _Tiles(NamedTuple):
     `mma` is the side on the tensor core's rows, `other` the one on its columns.
     """
 
-    rows: FloatArray
-    cols: FloatArray
-    mma: FloatArray
-    other: FloatArray
-    splits: FloatArray
+    rows: Floats
+    cols: Floats
+    mma: Floats
+    other: Floats
+    splits: Floats
 
 
 def gemm_time_s(
@@ -189,9 +190,7 @@ def gemm_time_s(
     return KernelTime(np.asarray(time_s), bound_names(index))
 
 
-def _fastest(
-    chip: ChipSpec, parameters: GemmParameters, work: _Work
-) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+def _fastest(chip: ChipSpec, parameters: GemmParameters, work: _Work) -> tuple[Floats, Ints]:
     """Return the time with the fastest candidate tile, and the place in `BOUNDS` of its bound."""
     tiles = _candidates(chip, parameters, work.rows.ndim)
     cycles, is_latency = _tile_cycles(chip, parameters, work, tiles)
@@ -231,7 +230,7 @@ def _candidates(chip: ChipSpec, parameters: GemmParameters, ndim: int) -> _Tiles
 
 def _tile_cycles(
     chip: ChipSpec, parameters: GemmParameters, work: _Work, tiles: _Tiles
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+) -> tuple[Floats, Mask]:
     """Return cycles of one tile, and whether fixed times, not arithmetic, are most of them."""
     a, b = tiles.mma, tiles.other
     rate = chip.flops_per_clock_per_sm(work.tensor_family) * parameters.tensor_efficiency
@@ -250,7 +249,7 @@ def _tile_cycles(
     return steps * iteration + outside, is_floor | (outside > steps * iteration)
 
 
-def _shared_memory_cycles(chip: ChipSpec, a: FloatArray, b: FloatArray) -> FloatArray:
+def _shared_memory_cycles(chip: ChipSpec, a: Floats, b: Floats) -> Floats:
     """Operand reads of one step: Ampere reads both operands per warp tile, Hopper A per 64 rows;
     on Blackwell two SMs share B and the accumulator lives in tensor memory, half the reads.
     """
@@ -263,8 +262,8 @@ def _shared_memory_cycles(chip: ChipSpec, a: FloatArray, b: FloatArray) -> Float
 
 
 def _memory_s(
-    chip: ChipSpec, parameters: GemmParameters, work: _Work, tiles: _Tiles, count: FloatArray
-) -> FloatArray:
+    chip: ChipSpec, parameters: GemmParameters, work: _Work, tiles: _Tiles, count: Floats
+) -> Floats:
     """Return the memory time of every candidate; `count` is its tiles."""
     operand_a = work.rows * work.depth * work.element_bytes
     operand_b = work.groups * work.cols * work.depth * work.element_bytes
@@ -282,7 +281,7 @@ def _memory_s(
     return np.asarray(np.maximum(moved / hbm, moved / (wave * per_sm)))
 
 
-def _quantise_s(chip: ChipSpec, parameters: GemmParameters, work: _Work) -> FloatArray:
+def _quantise_s(chip: ChipSpec, parameters: GemmParameters, work: _Work) -> Floats:
     """Return the time of quantising A; it follows SMs and clock, not HBM (cost_model.md §2)."""
     if not parameters.contains_quantise:
         return np.zeros_like(work.rows)

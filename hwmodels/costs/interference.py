@@ -16,10 +16,10 @@ takes a second wave. A bandwidth-sharing model gives every memory-bound kernel t
 import numpy as np
 import numpy.typing as npt
 
-from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.arrays import Floats
 
 
-def work_share(factor: npt.ArrayLike, beside: npt.ArrayLike) -> FloatArray:
+def work_share(factor: npt.ArrayLike, beside: npt.ArrayLike) -> Floats:
     """Return the share of an op's undisturbed work that ran beside communication.
 
     Of measured time `beside` was shared; of the work it is less, as shared work takes `factor` as
@@ -29,7 +29,7 @@ def work_share(factor: npt.ArrayLike, beside: npt.ArrayLike) -> FloatArray:
     return np.asarray(b / (f - b * (f - 1.0)))
 
 
-def slowdown(factor: npt.ArrayLike, fraction: npt.ArrayLike) -> FloatArray:
+def slowdown(factor: npt.ArrayLike, fraction: npt.ArrayLike) -> Floats:
     """Return by how much an op slows when `fraction` of it runs beside communication.
 
     Args:

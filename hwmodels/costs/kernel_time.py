@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from hwmodels.arrays import Floats, Ints
 
 BOUNDS = ("compute", "memory", "latency", "sustained")
 """What can hold a kernel: its arithmetic and tile overheads, the bytes it moves, fixed times that
@@ -20,16 +20,16 @@ class KernelTime(NamedTuple):
         bound: one of `BOUNDS` for each kernel.
     """
 
-    time_s: FloatArray
+    time_s: Floats
     bound: npt.NDArray[np.str_]
 
 
-def bound_names(index: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
+def bound_names(index: Ints) -> npt.NDArray[np.str_]:
     """Return the names of an array of positions in `BOUNDS`."""
     return np.asarray(BOUNDS)[index]
 
 
-def smooth_maximum(exponent: float, *terms: FloatArray) -> FloatArray:
+def smooth_maximum(exponent: float, *terms: Floats) -> Floats:
     """Return `(sum terms^exponent)^(1/exponent)`: never below the largest term, near it when the
     others are small. Scaled by the largest term, so that small seconds do not underflow.
     """

@@ -18,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from hwmodels.arrays import Floats
 from hwmodels.costs.exchange import Direction
 from hwmodels.errors import InfeasibleError
 from hwmodels.spec import Spec
 from hwmodels.units import BytesPerSecond, Seconds
-
-Floats = npt.NDArray[np.float64]
 
 
 class LowLatencyWork(Spec):

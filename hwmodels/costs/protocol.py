@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.arrays import Floats
 from hwmodels.errors import OutOfRangeError, SpecError, suggestion
 from hwmodels.protocols import Protocol
 
@@ -39,22 +39,22 @@ CollectiveKind = Literal[
     "all_gather", "reduce_scatter", "all_reduce", "all_to_all", "broadcast", "send_recv"
 ]
 
-_Of = Callable[[FloatArray], FloatArray]
+_Of = Callable[[Floats], Floats]
 
 
-def _one(p: FloatArray) -> FloatArray:
+def _one(p: Floats) -> Floats:
     return np.ones_like(p)
 
 
-def _others(p: FloatArray) -> FloatArray:
+def _others(p: Floats) -> Floats:
     return p - 1
 
 
-def _shares(p: FloatArray) -> FloatArray:
+def _shares(p: Floats) -> Floats:
     return (p - 1) / p
 
 
-def _levels(p: FloatArray) -> FloatArray:
+def _levels(p: Floats) -> Floats:
     return np.ceil(np.log2(p))
 
 
@@ -85,7 +85,7 @@ _PLANS: dict[tuple[str, str], tuple[_Of, _Of]] = {
 }
 
 
-def steps(algorithm: str, kind: str, ranks: npt.ArrayLike) -> FloatArray:
+def steps(algorithm: str, kind: str, ranks: npt.ArrayLike) -> Floats:
     """Return steps, one after the other, of a collective of `ranks`; the module has the table.
 
     Raises:
@@ -96,7 +96,7 @@ def steps(algorithm: str, kind: str, ranks: npt.ArrayLike) -> FloatArray:
 
 def wire_bytes(
     algorithm: str, kind: str, ranks: npt.ArrayLike, size_bytes: npt.ArrayLike
-) -> FloatArray:
+) -> Floats:
     """Return bytes through a rank's port in the busier direction; arguments broadcast.
 
     Raises:
@@ -106,7 +106,7 @@ def wire_bytes(
     return share * np.asarray(size_bytes, np.float64)
 
 
-def own_bytes(kind: str, ranks: npt.ArrayLike, size_bytes: npt.ArrayLike) -> FloatArray:
+def own_bytes(kind: str, ranks: npt.ArrayLike, size_bytes: npt.ArrayLike) -> Floats:
     """Return the share of the buffer that a rank keeps: S/p; none where it sends all or nothing."""
     share = 0.0 if kind in ("broadcast", "send_recv") else 1.0 / np.asarray(ranks, np.float64)
     return np.asarray(share * np.asarray(size_bytes, np.float64))
@@ -114,7 +114,7 @@ def own_bytes(kind: str, ranks: npt.ArrayLike, size_bytes: npt.ArrayLike) -> Flo
 
 def protocol_fixed_s(
     protocol: Protocol, steps: npt.ArrayLike, own_bytes: npt.ArrayLike = 0.0
-) -> FloatArray:
+) -> Floats:
     """Return what a protocol takes besides its time on the wire: launch, steps, own share."""
     fixed_s = protocol.launch_s + np.asarray(steps, np.float64) * protocol.step_s
     if protocol.own_bytes_per_s is not None:
@@ -128,7 +128,7 @@ def protocol_s(
     wire_bytes: npt.ArrayLike,
     bytes_per_s: npt.ArrayLike,
     own_bytes: npt.ArrayLike = 0.0,
-) -> FloatArray:
+) -> Floats:
     """Return seconds of one protocol over NVLink; arguments broadcast.
 
     Args:
@@ -148,7 +148,7 @@ def protocols_s(
     size_bytes: npt.ArrayLike,
     nvlink_bytes_per_s: npt.ArrayLike,
     in_network: npt.ArrayLike = True,
-) -> FloatArray:
+) -> Floats:
     """Return (protocols, ...) seconds of each protocol; one rank has nothing to send, and takes 0.
 
     Args:
@@ -178,7 +178,7 @@ def library_collective_s(
     size_bytes: npt.ArrayLike,
     nvlink_bytes_per_s: npt.ArrayLike,
     in_network: npt.ArrayLike = True,
-) -> FloatArray:
+) -> Floats:
     """Return seconds of a collective of ranks that one switch joins; arguments broadcast.
 
     Args:

@@ -14,7 +14,7 @@ Not modelled: ranks of one domain that stand in different racks.
 import numpy as np
 import numpy.typing as npt
 
-from hwmodels.costs.kernel_time import FloatArray
+from hwmodels.arrays import Floats
 from hwmodels.spec import Spec
 from hwmodels.units import Seconds, Share
 
@@ -43,7 +43,7 @@ def scale_up_exchange_s(
     copies: npt.ArrayLike,
     token_bytes: npt.ArrayLike,
     nvlink_bytes_per_s: npt.ArrayLike,
-) -> FloatArray:
+) -> Floats:
     """Return seconds of one kernel of the exchange; arguments broadcast. One rank takes 0.
 
     Args:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from hwmodels.arrays import Floats
 from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Kinded
@@ -71,7 +72,7 @@ class FabricSpec(Kinded, ABC):
         """Return the switches on the longest shortest path with `endpoints` joined."""
 
     @abstractmethod
-    def latency_s(self, switches: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def latency_s(self, switches: npt.ArrayLike) -> Floats:
         """Return the time of a small message end to end through `switches` switches."""
 
     @abstractmethod
@@ -103,7 +104,7 @@ class SwitchedFabric(FabricSpec, ABC):
     host_latency_s: Seconds
     hop_latency_s: Seconds
 
-    def latency_s(self, switches: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def latency_s(self, switches: npt.ArrayLike) -> Floats:
         """Return `host_latency_s + switches * hop_latency_s` (ISCA'25 Table 5)."""
         return self.host_latency_s + np.asarray(switches) * self.hop_latency_s
 

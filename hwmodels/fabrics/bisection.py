@@ -6,11 +6,9 @@ place are alike, so the cheapest way is a sum over leaves, not a search.
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from hwmodels.arrays import Floats
 from hwmodels.fabrics.clos import Clos
-
-Floats = npt.NDArray[np.float64]
 
 
 def narrowest_cut_bytes_per_s(

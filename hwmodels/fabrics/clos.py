@@ -10,9 +10,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int64]
+from hwmodels.arrays import Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Uplinks:
         full, rest = divmod(self.count, self.parallel)
         return full * self.parallel**2 + rest**2
 
-    def split(self, way: IntArray) -> tuple[IntArray, IntArray]:
+    def split(self, way: Ints) -> tuple[Ints, Ints]:
         """Return the link up of the source and the link down of the target of ways [0, paths).
 
         The first `count` ways go down by the number they went up; the next `count` by the next

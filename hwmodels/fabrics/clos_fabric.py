@@ -7,9 +7,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
+from hwmodels.arrays import Ints
 from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics import FabricCounts, SwitchedFabric
-from hwmodels.fabrics.clos import Clos, IntArray, leaf_ports
+from hwmodels.fabrics.clos import Clos, leaf_ports
 from hwmodels.fabrics.topology import Topology
 
 
@@ -21,7 +22,7 @@ class ClosFabric(SwitchedFabric, ABC):
         """Return the switches and their wiring for `endpoints`, spread evenly; any number >= 1."""
 
     @abstractmethod
-    def leaf(self, node: IntArray, port: IntArray, clos: Clos, ports: int) -> IntArray:
+    def leaf(self, node: Ints, port: Ints, clos: Clos, ports: int) -> Ints:
         """Return the leaf, `plane * clos.leaves + leaf`, that holds `port` of `node`."""
 
     def counts(self, endpoints: int) -> FabricCounts:

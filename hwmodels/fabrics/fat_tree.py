@@ -9,8 +9,9 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from hwmodels.arrays import Ints
 from hwmodels.errors import InfeasibleError
-from hwmodels.fabrics.clos import Clos, IntArray, three_layers, two_layers
+from hwmodels.fabrics.clos import Clos, three_layers, two_layers
 from hwmodels.fabrics.clos_fabric import FatTreeFabric
 
 
@@ -49,6 +50,6 @@ class FatTree(FatTreeFabric):
     def check_ports(self, ports: int) -> None:
         """Any number of ports will do."""
 
-    def leaf(self, node: IntArray, port: IntArray, clos: Clos, ports: int) -> IntArray:
+    def leaf(self, node: Ints, port: Ints, clos: Clos, ports: int) -> Ints:
         """Fill leaves with endpoints in their order."""
         return (node * ports + port) // self.leaf_down

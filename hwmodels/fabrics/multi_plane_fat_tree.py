@@ -8,8 +8,9 @@ into DeepSeek-V3" §5.1, Table 3.
 import math
 from typing import Literal
 
+from hwmodels.arrays import Ints
 from hwmodels.errors import InfeasibleError
-from hwmodels.fabrics.clos import Clos, IntArray, two_layers
+from hwmodels.fabrics.clos import Clos, two_layers
 from hwmodels.fabrics.clos_fabric import FatTreeFabric
 
 
@@ -35,7 +36,7 @@ class MultiPlaneFatTree(FatTreeFabric):
                 f"fabric.planes: must divide the {ports} NIC ports of a node, got {self.planes}"
             )
 
-    def leaf(self, node: IntArray, port: IntArray, clos: Clos, ports: int) -> IntArray:
+    def leaf(self, node: Ints, port: Ints, clos: Clos, ports: int) -> Ints:
         """Fill each plane's leaves node by node."""
         turn, plane = port // self.planes, port % self.planes
         place = node * (ports // self.planes) + turn

@@ -9,8 +9,9 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from hwmodels.arrays import Ints
 from hwmodels.errors import InfeasibleError
-from hwmodels.fabrics.clos import Clos, IntArray, two_layers
+from hwmodels.fabrics.clos import Clos, two_layers
 from hwmodels.fabrics.clos_fabric import FatTreeFabric
 from hwmodels.units import Parts
 
@@ -52,6 +53,6 @@ class MultiRailFatTree(FatTreeFabric):
                 f"fabric.rails: must equal the {ports} NIC ports of a node, got {self.rails}"
             )
 
-    def leaf(self, node: IntArray, port: IntArray, clos: Clos, ports: int) -> IntArray:
+    def leaf(self, node: Ints, port: Ints, clos: Clos, ports: int) -> Ints:
         """Fill each rail's leaves node by node; a rail's leaves are neighbours."""
         return port * (clos.leaves // self.rails) + node // self.leaf_down

@@ -8,8 +8,9 @@ own, that is `multi_plane_fat_tree`.
 
 from typing import Literal
 
+from hwmodels.arrays import Ints
 from hwmodels.errors import InfeasibleError
-from hwmodels.fabrics.clos import Clos, IntArray
+from hwmodels.fabrics.clos import Clos
 from hwmodels.fabrics.clos_fabric import ClosFabric
 
 
@@ -34,6 +35,6 @@ class RailOnly(ClosFabric):
                 f"fabric.planes: must divide the {ports} NIC ports of a node, got {self.planes}"
             )
 
-    def leaf(self, node: IntArray, port: IntArray, clos: Clos, ports: int) -> IntArray:
+    def leaf(self, node: Ints, port: Ints, clos: Clos, ports: int) -> Ints:
         """Return the rail, whose switch is its only leaf."""
         return port % self.planes

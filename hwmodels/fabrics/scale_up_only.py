@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from hwmodels.arrays import Floats
 from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics import FabricCounts, FabricSpec
 from hwmodels.fabrics.clos import Clos
@@ -40,7 +41,7 @@ class ScaleUpOnly(FabricSpec):
         """Return 0: there is no switch."""
         return 0
 
-    def latency_s(self, switches: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def latency_s(self, switches: npt.ArrayLike) -> Floats:
         """Return zeros: no message leaves the node, so none is ever charged."""
         return np.zeros(np.shape(switches))
 

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics.bisection import narrowest_cut_bytes_per_s
-from hwmodels.fabrics.clos import Clos, IntArray
+from hwmodels.fabrics.clos import Clos
 
 if TYPE_CHECKING:
     import networkx
 
 Routes = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Ports = int | Sequence[int] | npt.NDArray[np.integer[Any]]
 
 
@@ -43,7 +42,7 @@ class Topology:
     nodes: int
     ports: int
     clos: Clos
-    leaf_of: IntArray
+    leaf_of: Ints
     endpoint_bytes_per_s: float
     link_bytes_per_s: float
 
@@ -80,12 +79,12 @@ class Topology:
     # --- places -----------------------------------------------------------------------------
 
     @cached_property
-    def plane_of(self) -> IntArray:
+    def plane_of(self) -> Ints:
         """(endpoints,) the plane of a port."""
         return _frozen(self.leaf_of // max(1, self.clos.leaves))
 
     @cached_property
-    def pod_of(self) -> IntArray:
+    def pod_of(self) -> Ints:
         """(endpoints,) the pod of a port, `plane * clos.pods + pod`."""
         within = self.leaf_of % max(1, self.clos.leaves) // max(1, self.clos.pod_leaves)
         return _frozen(self.plane_of * self.clos.pods + within)
@@ -103,14 +102,14 @@ class Topology:
         return first + clos.planes * clos.spines + plane * clos.cores + spine - clos.spines
 
     @cached_property
-    def switch_tier(self) -> IntArray:
+    def switch_tier(self) -> Ints:
         """(switches,) 0 for a leaf, 1 for a spine or aggregation switch, 2 for a core."""
         clos = self.clos
         counts = [clos.planes * n for n in (clos.leaves, clos.spines, clos.cores)]
         return _frozen(np.repeat(np.arange(3), counts))
 
     @cached_property
-    def switch_plane(self) -> IntArray:
+    def switch_plane(self) -> Ints:
         """(switches,) the plane of a switch."""
         clos = self.clos
         planes = np.arange(clos.planes)
@@ -119,26 +118,26 @@ class Topology:
 
     # --- links ------------------------------------------------------------------------------
 
-    def tx(self, endpoint: npt.ArrayLike) -> IntArray:
+    def tx(self, endpoint: npt.ArrayLike) -> Ints:
         """Return the link out of a port."""
         return np.asarray(endpoint, dtype=np.int64)
 
-    def rx(self, endpoint: npt.ArrayLike) -> IntArray:
+    def rx(self, endpoint: npt.ArrayLike) -> Ints:
         """Return the link into a port."""
         return self.endpoints + np.asarray(endpoint, dtype=np.int64)
 
-    def uplink(self, leaf: npt.ArrayLike, uplink: npt.ArrayLike) -> IntArray:
+    def uplink(self, leaf: npt.ArrayLike, uplink: npt.ArrayLike) -> Ints:
         """Return the link up of `leaf` (as in `leaf_of`); down it is `clos.leaf_links` further."""
         first = 2 * self.endpoints
         return np.asarray(first + np.asarray(leaf) * self.clos.leaf.count + uplink, dtype=np.int64)
 
-    def core_uplink(self, spine: npt.ArrayLike, uplink: npt.ArrayLike) -> IntArray:
+    def core_uplink(self, spine: npt.ArrayLike, uplink: npt.ArrayLike) -> Ints:
         """Return the link up of an aggregation switch; down it is `clos.pod_links` further."""
         first = 2 * (self.endpoints + self.clos.leaf_links)
         return np.asarray(first + np.asarray(spine) * self.clos.pod.count + uplink, dtype=np.int64)
 
     @cached_property
-    def _ends(self) -> tuple[IntArray, IntArray]:
+    def _ends(self) -> tuple[Ints, Ints]:
         """(directed_links,) tail and head vertices."""
         clos = self.clos
         port = np.arange(self.endpoints)
@@ -160,17 +159,17 @@ class Topology:
         return _frozen(np.concatenate(tail)), _frozen(np.concatenate(head))
 
     @property
-    def tail(self) -> IntArray:
+    def tail(self) -> Ints:
         """(directed_links,) the vertex a link leaves."""
         return self._ends[0]
 
     @property
-    def head(self) -> IntArray:
+    def head(self) -> Ints:
         """(directed_links,) the vertex a link enters."""
         return self._ends[1]
 
     @cached_property
-    def tier(self) -> IntArray:
+    def tier(self) -> Ints:
         """(directed_links,) 0 at a port, 1 between leaf and spine, 2 at a core."""
         counts = (self.endpoints, self.clos.leaf_links, self.clos.pod_links)
         return _frozen(np.repeat(np.arange(3), [2 * count for count in counts]))
@@ -183,7 +182,7 @@ class Topology:
         return rates
 
     @cached_property
-    def bundle(self) -> IntArray:
+    def bundle(self) -> Ints:
         """(directed_links,) the links that adaptive routing treats as one, numbered from 0.
 
         All links up of a leaf, all links down to it; likewise of a pod to and from the cores. A
@@ -239,12 +238,12 @@ class Topology:
         """Return whether two ports are on one plane."""
         return np.asarray(self.plane_of[source] == self.plane_of[target])
 
-    def switches_passed(self, source: Ports, target: Ports) -> IntArray:
+    def switches_passed(self, source: Ports, target: Ports) -> Ints:
         """Return the switches on the way between ports of one plane: 1, 3 or 5."""
         passed = np.where(self.pod_of[source] == self.pod_of[target], 3, 5)
         return np.where(self.leaf_of[source] == self.leaf_of[target], 1, passed)
 
-    def choices(self, source: Ports, target: Ports) -> IntArray:
+    def choices(self, source: Ports, target: Ports) -> Ints:
         """Return the number of equal-cost shortest paths, every cable counted; 0 if there is none.
 
         Between leaves of a pod, all ways up and down again. Between pods, a way up to one of the
@@ -282,13 +281,13 @@ class Topology:
                 route[rows[:, None], np.arange(1, switches)] = climb(*ends, way[rows])
         return route
 
-    def _in_pod(self, source_leaf: IntArray, target_leaf: IntArray, way: IntArray) -> IntArray:
+    def _in_pod(self, source_leaf: Ints, target_leaf: Ints, way: Ints) -> Ints:
         """(flows, 2) links over one spine."""
         up, down = self.clos.leaf.split(way)
         down_link = self.uplink(target_leaf, down) + self.clos.leaf_links
         return np.stack([self.uplink(source_leaf, up), down_link], axis=1)
 
-    def _over_cores(self, source_leaf: IntArray, target_leaf: IntArray, way: IntArray) -> IntArray:
+    def _over_cores(self, source_leaf: Ints, target_leaf: Ints, way: Ints) -> Ints:
         """(flows, 4) links over aggregation, core, aggregation of the same number."""
         clos = self.clos
         way, spine = np.divmod(way, clos.leaf.count)  # several pods are full: one cable a spine
@@ -302,14 +301,14 @@ class Topology:
         ]
         return np.stack(links, axis=1)
 
-    def _spine(self, leaf: IntArray, spine: IntArray) -> IntArray:
+    def _spine(self, leaf: Ints, spine: Ints) -> Ints:
         """Return the number over all planes of aggregation switch `spine` of the pod of `leaf`."""
         clos = self.clos
         plane, within = np.divmod(leaf, clos.leaves)
         pod = plane * clos.pods + within // clos.pod_leaves
         return np.asarray(pod * clos.leaf.uppers + spine)
 
-    def _check(self, source: IntArray, target: IntArray, choice: IntArray) -> None:
+    def _check(self, source: Ints, target: Ints, choice: Ints) -> None:
         choices = self.choices(source, target)
         wrong = np.flatnonzero((choice < 0) | (choice >= choices))
         if not wrong.size:
@@ -364,6 +363,6 @@ class Topology:
         return graph
 
 
-def _frozen(values: npt.NDArray[np.int64]) -> IntArray:
+def _frozen(values: Ints) -> Ints:
     values.flags.writeable = False
     return values

@@ -29,7 +29,7 @@ def changed_document(
         InputError: no such preset or key.
     """
     from hwmodels.spec import override
-    from simulator.experiment import parse_override
+    from simulator.cli.overrides import parse_override
 
     document, kind = catalogue.document(name), catalogue.kind
     for text in overrides:

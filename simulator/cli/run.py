@@ -10,6 +10,7 @@ from hwmodels.errors import InfeasibleError, InputError
 from simulator.cli.output import cannot_write, console, echo_json, json_option, track_draws, warn_of
 
 if TYPE_CHECKING:
+    from simulator.driver.run import Simulated
     from simulator.experiment import Experiment
     from simulator.tell.result import Result
 
@@ -61,7 +62,7 @@ def run(
     moesim run deepseek-v3-pretrain --set profile=none     (the datasheet's roofline)
     moesim run deepseek-v3-pretrain --set uncertainty.draws=256   (how sure it is)
     """
-    from simulator.tell.result import run as simulate
+    from simulator.driver.run import simulate
 
     chosen = _load(experiment, overrides)
     if play is not None:
@@ -79,8 +80,10 @@ def run(
         chosen = chosen.with_overrides({"plan.schedule": schedule}, "--schedule")
     if out:
         prepare_folder(out, ranks, pipeline or 0, chosen)
-    result = simulate(chosen, track=track_draws, check_folding=check_folding)
-    files = write_result(result, out, detail or "chunks", ranks, pipeline or 0) if out else []
+    kept = tuple({0, pipeline or 0}) if out else ()
+    simulated = simulate(chosen, track_draws, check_folding, pipelines=kept)
+    files = write_result(simulated, out, detail or "chunks", ranks, pipeline or 0) if out else []
+    result = simulated.result
     if as_json:
         click.echo(result.to_json())
         return
@@ -92,7 +95,8 @@ def run(
 
 
 def _load(name: str, overrides: Iterable[str]) -> "Experiment":
-    from simulator.experiment import Experiment, parse_override
+    from simulator.cli.overrides import parse_override
+    from simulator.experiment import Experiment
 
     experiment = Experiment.load(name)
     values = dict(parse_override(text) for text in overrides)
@@ -101,7 +105,7 @@ def _load(name: str, overrides: Iterable[str]) -> "Experiment":
 
 def _run_all_schedules(experiment: "Experiment", as_json: bool) -> None:
     """Run every schedule on the same experiment; what cannot run is a row with its reason."""
-    from simulator.tell.result import run as simulate
+    from simulator.driver.run import run as simulate
     from simulator.tell.summary import show_schedules
     from workloads.schedules import SCHEDULES
 
@@ -134,7 +138,7 @@ def prepare_folder(
 ) -> None:
     """Refuse what would only fail after the run: a folder that cannot be, a rank there is not."""
     pp = experiment.plan.pp
-    pipelines = experiment.gpus // pp if experiment.is_explicit else 1
+    pipelines = experiment.pipelines if experiment.is_explicit else 1
     if not 0 <= pipeline < pipelines:
         one = "" if experiment.is_explicit else " where ranks are folded"
         raise InputError(
@@ -150,17 +154,18 @@ def prepare_folder(
 
 
 def write_result(
-    result: "Result", out: Path, detail: str, ranks: tuple[int, ...], pipeline: int
+    simulated: "Simulated", out: Path, detail: str, ranks: tuple[int, ...], pipeline: int
 ) -> list[Path]:
     """Write everything a run gives to a folder and return the files."""
     from simulator.tell.figures import draw_all
+    from simulator.tell.trace import StepTrace
 
     try:
         files = [out / "result.json", out / "trace.json"]
-        files[0].write_text(result.to_json() + "\n", encoding="utf-8")
-        trace = result.timeline(pipeline)
+        files[0].write_text(simulated.result.to_json() + "\n", encoding="utf-8")
+        trace = StepTrace(simulated.played, pipeline)
         trace.to_chrome_trace(files[1], detail, ranks or None)  # type: ignore[arg-type]
-        return files + draw_all(result.training_run(), out)
+        return files + draw_all(simulated.played, out)
     except OSError as error:
         raise cannot_write(out, error) from None
 
@@ -194,20 +199,21 @@ def plot(result: Path) -> None:
 
     RESULT is a result.json file or a folder that `run --out` wrote.
     """
+    from simulator.driver.step import play
     from simulator.tell.figures import draw_all
     from simulator.tell.result import Result
 
     folder = result if result.is_dir() else result.parent
     read = Result.load(result)
-    training = read.training_run()
-    told_s, played_s = read.metrics.step_time_s, training.times.step_s
+    played = play(read.resolved())
+    told_s, played_s = read.metrics.step_time_s, played.times.step_s
     if abs(played_s - told_s) > 1e-9 * played_s:
         raise InputError(
             f"{result}: its step of {told_s:.6g} s is not what its experiment gives here, "
             f"{played_s:.6g} s; it was edited, or written by another version"
         )
     try:
-        files = draw_all(training, folder)
+        files = draw_all(played, folder)
     except OSError as error:
         raise cannot_write(folder, error) from None
     for file in files:
@@ -222,8 +228,8 @@ def reproduce(names: tuple[str, ...], as_json: bool) -> None:
 
     NAMES are ids or their beginnings, such as isca25.table4; all figures without names.
     """
-    from simulator.tell.published import reproduce as compute
-    from simulator.tell.summary import show_published
+    from simulator.published.reproduce import reproduce as compute
+    from simulator.published.show import show_published
 
     rows = compute(names, track_draws)
     if as_json:

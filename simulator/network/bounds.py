@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.network.flows import Floats, Ints
+from hwmodels.arrays import Floats, Ints
 from simulator.network.links import Network
 from simulator.network.placement import Group
 

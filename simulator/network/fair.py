@@ -14,11 +14,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.errors import InfeasibleError, InputError
 from simulator.network.fair_loops import SAME, Crossings, Loops, loops_for
-from simulator.network.flows import LEAST, MOST, Floats, Flows, Ints, check_links, link_bytes, parts
-
-Mask = npt.NDArray[np.bool_]
+from simulator.network.flows import LEAST, MOST, Flows, check_links, link_bytes, parts
 
 ROWS_OF_A_THREAD = 2000
 """Flows that are worth a thread of their own."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simulator.network.flows import Floats, Ints
+from hwmodels.arrays import Floats, Ints
 
 SAME = 1e-12
 """Relative difference that is rounding: ends this close are one, and so are equal loads."""

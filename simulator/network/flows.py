@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.errors import InputError
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 LEAST, MOST = 1e-30, 1e30
 """What bytes, weights and bytes/s that are not 0 lie between: shares and times stay floats."""
@@ -131,5 +129,5 @@ def parts(flows: Flows) -> Iterator[tuple[slice, Ints]]:
         yield rows, np.add(flows.route[rows].T, 1, dtype=np.int64, order="C")
 
 
-def _within_bounds(quantity: Floats) -> npt.NDArray[np.bool_]:
+def _within_bounds(quantity: Floats) -> Mask:
     return (quantity >= LEAST) & (quantity <= MOST)

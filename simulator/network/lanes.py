@@ -23,9 +23,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.errors import InfeasibleError
-from simulator.network.flows import Floats, Ints
-from simulator.network.links import Mask, Network
+from simulator.network.links import Network
 from simulator.network.routing import reachable
 
 Forward = Literal["sender", "receiver", "unless joined"]

@@ -15,14 +15,13 @@ from typing import Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.cluster import ClusterSpec
 from hwmodels.errors import InfeasibleError, InputError, suggestion
 from hwmodels.fabrics.topology import Topology
 from hwmodels.faults import dead_nodes, degraded
-from simulator.network.flows import Floats, Ints
 
 Routing = Literal["static", "ecmp", "adaptive"]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from hwmodels.arrays import Ints
 from hwmodels.cluster import ClusterSpec
 from hwmodels.errors import InfeasibleError, InputError, suggestion
-from simulator.network.flows import Ints
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwmodels.arrays import Floats
 from hwmodels.cluster import ClusterSpec
 from simulator.network.fair import finish
-from simulator.network.flows import Floats, Flows, link_bytes
+from simulator.network.flows import Flows, link_bytes
 from simulator.network.links import Network, check_alive
 from simulator.network.port_rates import PortRates
 from simulator.network.slowest_port import first_of_most

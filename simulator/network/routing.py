@@ -14,8 +14,8 @@ the choices that are whole, and a bundle has the less capacity.
 import numpy as np
 import numpy.typing as npt
 
-from simulator.network.flows import Ints
-from simulator.network.links import Mask, Network
+from hwmodels.arrays import Ints, Mask
+from simulator.network.links import Network
 
 Routes = npt.NDArray[np.int32]
 

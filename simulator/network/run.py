@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import InfeasibleError, InputError, suggestion
 from hwmodels.library import LibrarySpec
 from simulator.network.bounds import bound_s_per_byte
 from simulator.network.collectives import algorithms_of, plan_of
 from simulator.network.collectives.plan import Plan
 from simulator.network.collectives.rows import ROWS_MAX, ROWS_TRIED, rows_at_most
-from simulator.network.flows import Floats, Ints
 from simulator.network.links import Network
 from simulator.network.placement import Group, group_of
 from simulator.network.timing import crossing_bytes, wire_s

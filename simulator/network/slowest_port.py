@@ -17,12 +17,10 @@ over NVLink inside a node and by the two GPUs' NICs between nodes.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats
 from hwmodels.costs.exchange import Direction
 from workloads.routing_matrix import RoutingMatrix
-
-Floats = NDArray[np.float64]
 
 SAME = 1e-9
 """Sums of the same bytes in another order differ by less, relatively."""

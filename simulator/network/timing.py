@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from hwmodels.arrays import Floats, Ints
 from simulator.network.collectives.plan import Plan
 from simulator.network.fair import finish
 from simulator.network.fair_loops import loops_for
-from simulator.network.flows import Floats, Flows, Ints, link_bytes
+from simulator.network.flows import Flows, link_bytes
 from simulator.network.kept import Kept
 from simulator.network.links import Network
 

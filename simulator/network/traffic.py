@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from simulator.network.flows import Floats, Flows, Ints
+from hwmodels.arrays import Floats, Ints
+from simulator.network.flows import Flows
 from simulator.network.lanes import Forward, Lanes, lanes, same_place
 from simulator.network.links import Network
 from simulator.network.routing import port_paths

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import InputError
-from simulator.play.graph import Floats, Ints, TaskGraph
+from simulator.play.graph import TaskGraph
 from simulator.play.loops import Loops, loops_for
 from simulator.play.order import order_of
 from simulator.play.replica_loops import Places, Totals

@@ -1,12 +1,10 @@
 """Why a task graph cannot finish: which task is stuck in each stream, and what it waits for."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hwmodels.arrays import Mask
 from hwmodels.errors import DeadlockError
 from simulator.play.graph import TaskGraph
-
-Mask = NDArray[np.bool_]
 
 SHOWN_BLOCKED_TASKS = 4
 

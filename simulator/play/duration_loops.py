@@ -3,7 +3,7 @@
 Plain Python that Numba compiles, as in `loops.py`.
 """
 
-from simulator.play.graph import Floats, Ints
+from hwmodels.arrays import Floats, Ints
 
 
 def slow_beside(

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hwmodels.arrays import Floats, Ints
 from simulator.play import duration_loops, replica_loops, shared_loops
-from simulator.play.graph import Floats, Ints
 
 
 class Loops(NamedTuple):

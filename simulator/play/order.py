@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.errors import InputError
 from simulator.play.deadlock import check_finished
-from simulator.play.graph import Floats, Ints, TaskGraph
+from simulator.play.graph import TaskGraph
 from simulator.play.loops import Loops, loops_for
 from simulator.play.replica_loops import Places
 
@@ -35,7 +35,7 @@ class Order:
     sequence: Ints
     stream: Ints
     event_start: Ints
-    joined: NDArray[np.bool_]
+    joined: Mask
     before_start: Ints
     before: Ints
     loops: Loops

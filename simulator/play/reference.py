@@ -10,8 +10,9 @@ from itertools import pairwise
 import numpy as np
 import simpy
 
+from hwmodels.arrays import Floats, Ints
 from simulator.play.deadlock import check_finished
-from simulator.play.graph import Floats, Ints, TaskGraph, tile
+from simulator.play.graph import TaskGraph, tile
 from simulator.play.shared_reference import SharedLinks
 from simulator.play.timeline import ReplicaTimeline, Timeline
 

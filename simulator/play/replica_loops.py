@@ -6,7 +6,7 @@ compiles assignments of slices for seconds.
 
 from typing import NamedTuple
 
-from simulator.play.graph import Floats, Ints, Mask
+from hwmodels.arrays import Floats, Ints, Mask
 
 
 class Places(NamedTuple):

@@ -8,7 +8,8 @@ more, over and over, whichever engine works it out.
 
 import numpy as np
 
-from simulator.play.graph import Floats, Ints, TaskGraph
+from hwmodels.arrays import Floats, Ints
+from simulator.play.graph import TaskGraph
 from simulator.play.loops import Loops, loops_for
 from simulator.play.order import Order, order_of
 from simulator.play.shared_loops import Links, Tasks

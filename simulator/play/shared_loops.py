@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.play.graph import Floats, Ints
+from hwmodels.arrays import Floats, Ints
 
 Ends = list[tuple[float, int]]
 

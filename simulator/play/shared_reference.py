@@ -4,9 +4,8 @@ from collections.abc import Generator
 
 import numpy as np
 import simpy
-from numpy.typing import NDArray
 
-from simulator.play.graph import Floats
+from hwmodels.arrays import Floats, Mask
 from simulator.play.transfers import SAME_INSTANT, Transfers
 
 
@@ -46,7 +45,7 @@ class SharedLinks:
             for task in np.array(moving, dtype=np.int64)[over].tolist():
                 self.over.pop(task).succeed()
 
-    def crossings(self, tasks: list[int]) -> NDArray[np.bool_]:
+    def crossings(self, tasks: list[int]) -> Mask:
         """Return (tasks, links): which task crosses which link."""
         crosses = np.zeros((len(tasks), len(self.transfers.links)), dtype=np.bool_)
         for row, task in enumerate(tasks):
@@ -54,7 +53,7 @@ class SharedLinks:
         return crosses
 
 
-def fair_rates(crosses: NDArray[np.bool_], bytes_per_s: Floats) -> Floats:
+def fair_rates(crosses: Mask, bytes_per_s: Floats) -> Floats:
     """Return the max-min fair rate of each transfer, by progressive filling.
 
     All rates rise together until a link is full; the transfers that cross it keep their rates, and

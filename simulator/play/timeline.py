@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.play.graph import Floats, Ints, TaskGraph
+from hwmodels.arrays import Floats, Ints
+from simulator.play.graph import TaskGraph
 
 
 @dataclass(frozen=True, slots=True)

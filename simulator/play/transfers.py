@@ -11,8 +11,8 @@ ones on one link take `n` times as long to move. Transfers have no weights or pr
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.errors import InputError
 
 SAME_INSTANT = 1e-12
@@ -40,10 +40,10 @@ class Transfers:
             quantity, a task crosses a link twice, or bytes cross a link of 0 bytes/s.
     """
 
-    moved_bytes: NDArray[np.float64]
-    link_start: NDArray[np.int64]
-    link: NDArray[np.int64]
-    link_bytes_per_s: NDArray[np.float64]
+    moved_bytes: Floats
+    link_start: Ints
+    link: Ints
+    link_bytes_per_s: Floats
     links: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -52,11 +52,11 @@ class Transfers:
         self._check_crossings()
 
     @property
-    def moves(self) -> NDArray[np.bool_]:
+    def moves(self) -> Mask:
         """(tasks,) The task moves bytes over links: it is no ordinary one."""
         return (self.moved_bytes > 0) & (np.diff(self.link_start) > 0)
 
-    def links_of(self, task: int) -> NDArray[np.int64]:
+    def links_of(self, task: int) -> Ints:
         """Return the links that `task` crosses."""
         return self.link[self.link_start[task] : self.link_start[task + 1]]
 
@@ -107,6 +107,6 @@ class Transfers:
             )
 
 
-def _is_quantity(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    zero: NDArray[np.bool_] = values == 0
+def _is_quantity(values: Floats) -> Mask:
+    zero: Mask = values == 0
     return zero | ((values >= LEAST) & (values <= MOST))

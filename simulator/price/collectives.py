@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.cluster import ClusterSpec
 from hwmodels.costs.exchange import Notify
 from hwmodels.errors import SpecError
@@ -35,9 +35,6 @@ from workloads.placement import Replicas
 
 P = TypeVar("P")
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 CROSS_LEAF_HOPS = 3  # leaf, spine, leaf
 
 

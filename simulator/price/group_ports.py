@@ -9,13 +9,10 @@ many, the few of a node forward for many, and the fullest port holds all up. Por
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats, Ints
 from workloads.placement import group_layout
 from workloads.routing import RoutingStatistics
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import KernelTime, Parameters, kernel_time_s
 from hwmodels.profile import KernelProfile
 from simulator.price.finite import check_finite
 from workloads.ops import Gemm, Op
 from workloads.shapes import column, cost_shape
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

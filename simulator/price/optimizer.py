@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats
 from simulator.price.collectives import LinkRates, RingParts, ring_parts, scalar_sum_s
 from simulator.price.kernels import KernelPricer
 from workloads.layers.optimizer import GradientSync, OptimizerStep
 from workloads.ops import Op
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

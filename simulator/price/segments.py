@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats, Ints
 from simulator.price.collectives import ExchangePricer
 from simulator.price.kernels import KernelPricer
 from workloads.chunks import Segment, segment_ops
 from workloads.layers import Layer, Phase
 from workloads.ops import Op
 from workloads.schedules.step import StepKind
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 LOAD_STEP = 1 / 256
 """Of the balanced load: 128 of DeepSeek-V3's 32,768 rows, to which each expert's are padded."""

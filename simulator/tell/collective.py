@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from hwmodels.arrays import Ints
 from hwmodels.units import format_quantity
 from simulator.network.expert_exchange import ExchangeRun
-from simulator.network.flows import Ints
 from simulator.network.links import Network
 from simulator.network.run import CollectiveRun
 from simulator.tell.link_load import LinkLoad

@@ -13,11 +13,11 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
 
-from simulator.play.chunk import ChunkPlay
-from simulator.play.pipeline import COMPUTE as PIPELINE_COMPUTE
+from simulator.lower.parts import ChunkPlay
+from simulator.lower.pipeline import COMPUTE as PIPELINE_COMPUTE
+from simulator.lower.played import Played
 from simulator.tell.metrics import PHASE_NAMES
 from simulator.tell.style import STYLE
-from simulator.training import TrainingRun
 from workloads.chunks import COMPUTE
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ PHASE_COLORS = {
 }
 
 
-def draw_all(run: TrainingRun, folder: Path) -> list[Path]:
+def draw_all(played: Played, folder: Path) -> list[Path]:
     """Write every figure of a run to `folder` as PNG and return the files."""
-    figures: dict[str, Callable[[TrainingRun], Figure | None]] = {
+    figures: dict[str, Callable[[Played], Figure | None]] = {
         "pipeline": pipeline_gantt,
         "overlap": pair_overlap,
         "breakdown": breakdown,
@@ -54,7 +54,7 @@ def draw_all(run: TrainingRun, folder: Path) -> list[Path]:
     files = []
     with mpl.rc_context(STYLE):
         for name, draw in figures.items():
-            figure = draw(run)
+            figure = draw(played)
             if figure is None:  # a folder written before may hold one that no longer holds
                 (folder / f"{name}.png").unlink(missing_ok=True)
                 continue
@@ -64,24 +64,24 @@ def draw_all(run: TrainingRun, folder: Path) -> list[Path]:
     return files
 
 
-def pipeline_gantt(run: TrainingRun) -> "Figure":
+def pipeline_gantt(played: Played) -> "Figure":
     """Draw what every pipeline rank does when."""
-    ranks = len(run.pipeline.program)
+    ranks = len(played.pipeline.program)
     figure, axes = plt.subplots(figsize=(13, 0.32 * ranks + 1.6), layout="constrained")
-    timeline = run.timeline
-    for (rank, color), spans in _spans_by_color(run).items():
+    timeline = played.timeline()
+    for (rank, color), spans in _spans_by_color(played).items():
         axes.broken_barh(spans, (rank - 0.4, 0.8), color=color, linewidth=0)
     axes.set_xlim(0, timeline.makespan_s)
     axes.set_ylim(ranks - 0.4, -0.6)
     axes.set_yticks(range(ranks))
     axes.set_ylabel("pipeline rank")
     axes.set_xlabel("seconds")
-    bubble = run.times.phases["bubble"].mean() / run.times.step_s
+    bubble = played.times.phases["bubble"].mean() / played.times.step_s
     axes.set_title(
-        f"{run.experiment.name}: one step, {timeline.makespan_s:.2f} s, "
+        f"{played.experiment.name}: one step, {timeline.makespan_s:.2f} s, "
         f"{bubble:.1%} of it idle (white) on the mean rank"
     )
-    drawn = {color for _, color in _spans_by_color(run)}
+    drawn = {color for _, color in _spans_by_color(played)}
     used = [color for color in STEP_NAMES if color in drawn]
     figure.legend(
         handles=[Patch(color=c, label=STEP_NAMES[c]) for c in used],
@@ -92,34 +92,36 @@ def pipeline_gantt(run: TrainingRun) -> "Figure":
     return figure
 
 
-def _spans_by_color(run: TrainingRun) -> dict[tuple[int, str], list[tuple[float, float]]]:
+def _spans_by_color(played: Played) -> dict[tuple[int, str], list[tuple[float, float]]]:
     """Start and length of everything on the compute streams, by rank and color."""
-    graph, timeline = run.pipeline.graph, run.timeline
+    graph, timeline = played.pipeline.graph, played.timeline()
     spans: dict[tuple[int, str], list[tuple[float, float]]] = {}
-    for task, (rank, index) in enumerate(zip(run.pipeline.rank, run.pipeline.step, strict=True)):
+    for task, (rank, index) in enumerate(
+        zip(played.pipeline.rank, played.pipeline.step, strict=True)
+    ):
         if graph.streams[graph.stream[task]].endswith(PIPELINE_COMPUTE):
-            kind = run.pipeline.program[rank][index].kind if index >= 0 else None
+            kind = played.pipeline.program[rank][index].kind if index >= 0 else None
             color = STEP_COLORS[kind] if kind else OPTIMIZER
             start_s, end_s = float(timeline.start_s[task]), float(timeline.end_s[task])
             spans.setdefault((rank, color), []).append((start_s, end_s - start_s))
     return spans
 
 
-def pair_overlap(run: TrainingRun) -> "Figure | None":
+def pair_overlap(played: Played) -> "Figure | None":
     """Draw compute over communication inside the pair that runs most often; None without pairs."""
-    times = dict(zip(run.blueprint.keys, run.blueprint.steps_by_key.tolist(), strict=True))
+    times = dict(zip(played.blueprint.keys, played.blueprint.steps_by_key.tolist(), strict=True))
     pairs = [key for key in times if key[0] == "FB"]
     if not pairs:
         return None
     key = max(pairs, key=lambda pair: (times[pair], pair))
-    chunk = run.chunks[key]
+    chunk = played.chunks[key]
     figure, axes = plt.subplots(figsize=(15, 2.4), layout="constrained")
     _draw_streams(axes, chunk)
     axes.set_title(
         f"forward of stage {key[1]} overlapped with backward of stage {key[2]}: "
-        f"rank 0 of {chunk.ranks}{' alike' if run.explicit else ''}; "
+        f"rank 0 of {chunk.ranks}{' alike' if played.explicit else ''}; "
         f"the slowest ends at {chunk.duration_s[0] * 1e3:.1f} ms"
-        f"{', if nothing else were on its NIC' if run.shared else ''}"
+        f"{', if nothing else were on its NIC' if played.shared else ''}"
     )
     handles = [
         Patch(color=FORWARD, label="forward"),
@@ -133,9 +135,9 @@ def pair_overlap(run: TrainingRun) -> "Figure | None":
 
 
 def _draw_streams(axes: "Axes", chunk: ChunkPlay) -> None:
-    timeline = chunk.timeline(draw=0)
+    timeline, until_ms = chunk.timeline(draw=0), float(chunk.duration_s[0]) * 1e3
     graph = timeline.graph
-    for task in range(len(chunk.graph.graph)):
+    for task in range(len(graph)):
         on_compute = graph.streams[graph.stream[task]].endswith(COMPUTE)
         label = graph.labels[graph.label[task]]
         row = 0 if on_compute else 1
@@ -154,9 +156,9 @@ def _draw_streams(axes: "Axes", chunk: ChunkPlay) -> None:
         color = _segment_color(label) if on_compute else COMMUNICATION
         axes.broken_barh([(start, end - start)], (row - 0.4, 0.8), color=color, edgecolor="white")
         name = label.partition(" ")[0].replace("(", "\n(")
-        if end - start > 0.0037 * name.index("\n") * timeline.makespan_s * 1e3:
+        if end - start > 0.0037 * name.index("\n") * until_ms:
             axes.text((start + end) / 2, row, name, ha="center", va="center", color="w", fontsize=6)
-    axes.set_xlim(0, timeline.makespan_s * 1e3)
+    axes.set_xlim(0, until_ms)
     axes.set_ylim(1.6, -0.6)
     axes.set_yticks([0, 1], ["compute", "communication"])
     axes.set_xlabel("milliseconds")
@@ -167,13 +169,13 @@ def _segment_color(label: str) -> str:
     return {"F": FORWARD, "B": BACKWARD, "W": WEIGHT}[phase]
 
 
-def breakdown(run: TrainingRun) -> "Figure":
+def breakdown(played: Played) -> "Figure":
     """Draw where each pipeline rank's time goes."""
-    ranks = len(run.pipeline.program)
+    ranks = len(played.pipeline.program)
     figure, axes = plt.subplots(figsize=(9, 0.28 * ranks + 1.6))
-    left = 0.0 * run.times.phases["bubble"]
+    left = 0.0 * played.times.phases["bubble"]
     for name, color in PHASE_COLORS.items():
-        seconds = run.times.phases[name]
+        seconds = played.times.phases[name]
         if not seconds.any():
             continue
         label = f"{PHASE_NAMES[name]}: {seconds.mean():.2f} s"
@@ -184,11 +186,11 @@ def breakdown(run: TrainingRun) -> "Figure":
         left = left + seconds
     axes.set_ylim(ranks - 0.4, -0.6)
     axes.set_yticks(range(ranks))
-    axes.set_xlim(0, run.times.step_s)
+    axes.set_xlim(0, played.times.step_s)
     axes.set_ylabel("pipeline rank")
     axes.set_xlabel("seconds")
     axes.set_title(
-        f"{run.experiment.name}: where {run.times.step_s:.2f} s go (rank means in the legend)"
+        f"{played.experiment.name}: where {played.times.step_s:.2f} s go (rank means in the legend)"
     )
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

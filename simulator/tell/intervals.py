@@ -25,9 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from hwmodels.arrays import Floats, Ints
 from hwmodels.spec import Spec
-
-Floats = npt.NDArray[np.float64]
 
 CHANCE = "chance and interactions"
 DRAWS_PER_SLOPE = 4
@@ -109,7 +108,7 @@ def is_constant(values: Floats) -> bool:
     return bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
 
 
-def _hinges(deviations: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+def _hinges(deviations: Floats) -> tuple[Floats, Ints]:
     """Return the columns that slopes are fitted to, centred and of unit size, [draw, slope], and
     the input each belongs to. A side that an input never reaches has no slope.
     """

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hwmodels.spec import Spec
-from simulator.blueprint import ChunkKey
+from simulator.lower.blueprint import ChunkKey
+from simulator.lower.played import Played
 from simulator.price.finite import check_finite
 from simulator.price.segments import OpSeconds
-from simulator.training import TrainingRun
 
 SECONDS_PER_DAY = 86400.0
 PHASE_NAMES = {
@@ -71,28 +71,28 @@ class Metrics(Spec):
     chunks: tuple[ChunkMetrics, ...]
 
 
-def model_flops_per_s(run: TrainingRun, tokens_per_s_per_gpu: float, *, causal: bool) -> float:
+def model_flops_per_s(played: Played, tokens_per_s_per_gpu: float, *, causal: bool) -> float:
     """Return model FLOP/s of one GPU at a token rate."""
-    experiment = run.experiment
+    experiment = played.experiment
     length = experiment.batch.sequence_length
     return tokens_per_s_per_gpu * experiment.model.flops_per_token(length, causal=causal)
 
 
-def metrics(run: TrainingRun) -> Metrics:
+def metrics(played: Played) -> Metrics:
     """Return the metrics of a run.
 
     Raises:
         InfeasibleError: one of them is not finite.
     """
-    experiment, times = run.experiment, run.times
+    experiment, times = played.experiment, played.times
     chip = experiment.cluster.node.chip
     tokens_per_s = experiment.batch.tokens / times.step_s
     per_gpu = tokens_per_s / experiment.gpus
-    causal = model_flops_per_s(run, per_gpu, causal=True)
-    noncausal = model_flops_per_s(run, per_gpu, causal=False)
+    causal = model_flops_per_s(played, per_gpu, causal=True)
+    noncausal = model_flops_per_s(played, per_gpu, causal=False)
     peak = chip.tensor_flops_per_s("bf16")
-    totals = tuple(sum(terms.values()) for terms in run.workload.memory_bytes)
-    fullest = run.workload.memory_bytes[totals.index(max(totals))]
+    totals = tuple(sum(terms.values()) for terms in played.workload.memory_bytes)
+    fullest = played.workload.memory_bytes[totals.index(max(totals))]
     told = Metrics(
         step_time_s=times.step_s,
         tokens_per_day=tokens_per_s * SECONDS_PER_DAY,
@@ -103,10 +103,10 @@ def metrics(run: TrainingRun) -> Metrics:
         mfu_noncausal=noncausal / peak,
         breakdown_s={name: float(seconds.mean()) for name, seconds in times.phases.items()},
         breakdown_by_rank_s={name: tuple(map(float, s)) for name, s in times.phases.items()},
-        compute_share=shares(run, lambda each: each.op.family),
+        compute_share=shares(played, lambda each: each.op.family),
         memory_bytes=fullest | {"total": max(totals)},
         memory_by_rank_bytes=totals,
-        chunks=_chunk_metrics(run),
+        chunks=_chunk_metrics(played),
     )
     flat = dict(_flat(told.model_dump()))
     check_finite(list(flat.values()), lambda place: list(flat)[place])
@@ -125,10 +125,10 @@ def _flat(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
             yield from _flat(value, f"{path}.{place}")
 
 
-def shares(run: TrainingRun, key: Callable[[OpSeconds], str]) -> dict[str, float]:
+def shares(played: Played, key: Callable[[OpSeconds], str]) -> dict[str, float]:
     """Return shares of the compute time of a pipeline by `key`, the largest first."""
     total: dict[str, float] = {}
-    for each in run.op_seconds:
+    for each in played.op_seconds:
         total[key(each)] = total.get(key(each), 0.0) + each.seconds
     whole = sum(total.values())
     ordered = sorted(total.items(), key=lambda item: -item[1])
@@ -141,7 +141,7 @@ def chunk_name(key: ChunkKey) -> str:
     return f"{kind} {'|'.join(str(stage) for stage in stages if stage >= 0)}"
 
 
-def _chunk_metrics(run: TrainingRun) -> tuple[ChunkMetrics, ...]:
+def _chunk_metrics(played: Played) -> tuple[ChunkMetrics, ...]:
     return tuple(
         ChunkMetrics(
             name=chunk_name(key),
@@ -150,5 +150,5 @@ def _chunk_metrics(run: TrainingRun) -> tuple[ChunkMetrics, ...]:
             communication_s=chunk.busy_s("comm"),
             mean_wait_s=chunk.mean_wait_s,
         )
-        for key, chunk in run.chunks.items()
+        for key, chunk in played.chunks.items()
     )

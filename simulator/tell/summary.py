@@ -1,6 +1,6 @@
 """Results as text for a terminal: tables by rich, written to whatever console is given."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,11 +10,10 @@ from hwmodels.document import Document
 from hwmodels.errors import InputError
 from hwmodels.units import format_quantity
 from simulator.tell.compare import Change, Comparison, Range, Spread
+from simulator.tell.facts.nics import NicFacts
+from simulator.tell.facts.ranks import RankFacts
 from simulator.tell.intervals import CHANCE, DRAWS_PER_SLOPE, Interval
 from simulator.tell.metrics import PHASE_NAMES
-from simulator.tell.nic_facts import NicFacts
-from simulator.tell.published import Row, headline
-from simulator.tell.rank_facts import RankFacts
 from simulator.tell.result import Result, Uncertainty
 
 GPUS_SHOWN = 3
@@ -310,37 +309,6 @@ def _changes(title: str, changes: Iterable[Change]) -> Table:
 
 def _text(value: object) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def show_published(console: Console, rows: Sequence[Row]) -> None:
-    """Print published and simulated figures, kind by kind, and the headline error."""
-    sampled = ["P10-P90"] if any(row.p10 is not None for row in rows) else []
-    columns = ("id", "published", "simulated", *sampled, "error", "kind")
-    grid = table("published and simulated", *columns)
-    for row in rows:
-        spread = [_published_range(row)] if sampled else []
-        grid.add_row(
-            row.id,
-            _with_unit(row.published, row.unit),
-            _with_unit(row.simulated, row.unit),
-            *spread,
-            f"{row.relative_error:+.1%}" if row.relative_error is not None else "",
-            row.kind,
-        )
-    console.print(grid)
-    console.print(headline(rows), highlight=False)
-
-
-def _with_unit(value: float, unit: str) -> str:
-    if unit in ("B", "s", "B/s", "FLOP", "tokens/s"):
-        return format_quantity(value, unit, 5)
-    return f"{value:.5g} {unit}".strip()
-
-
-def _published_range(row: Row) -> str:
-    if row.p10 is None or row.p90 is None:
-        return ""
-    return f"{_with_unit(row.p10, row.unit)} to {_with_unit(row.p90, row.unit)}"
 
 
 def show_schedules(console: Console, outcomes: Mapping[str, Result | InputError]) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.cluster import ClusterSpec
 from hwmodels.units import format_quantity
 from simulator.tell.link_load import LinkLoad
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from hwmodels.fabrics.topology import Topology
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 INK, LINE, BOX, GPU = "#1f2430", "#8a8f98", "#d9dce1", "#3b75af"
 PLANES_A_ROW = 4

@@ -19,14 +19,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from hwmodels.arrays import Floats
 from hwmodels.errors import InputError
-from simulator.blueprint import ChunkKey
-from simulator.expansion import expand
-from simulator.play.graph import Floats
-from simulator.play.pipeline import SEND
+from simulator.lower.blueprint import ChunkKey
+from simulator.lower.expansion import expand
+from simulator.lower.pipeline import SEND
+from simulator.lower.played import Played
+from simulator.lower.record import PipelineRecord
 from simulator.play.timeline import Timeline
-from simulator.record import PipelineRecord
-from simulator.training import TrainingRun
 from workloads.chunks import COMM, COMPUTE, segment_ops
 from workloads.schedules.step import Step
 
@@ -65,30 +65,18 @@ class StepTrace:
     """The timeline of one training step, ready to be written.
 
     Attributes:
-        pipeline: which one, where all ranks were played; its group is played again for it, so that
-            no more than a group is ever in memory.
+        pipeline: which one, where all ranks were played; its timeline was kept.
     """
 
-    run: TrainingRun
+    played: Played
     pipeline: int = 0
     _folded: dict[tuple[ChunkKey, int, Detail], Spans] = field(default_factory=dict)
     _kernels: dict[int, list[KernelShare]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        explicit = self.run.explicit
-        count = explicit.finish_s.shape[1] if explicit else 1
-        if not 0 <= self.pipeline < count:
-            played = "" if explicit else ", as only one was played"
-            raise InputError(
-                f"trace: pipeline must be from 0 to {count - 1}{played}, got {self.pipeline}"
-            )
-
     @cached_property
     def _record(self) -> PipelineRecord | None:
         """All that happened in the pipeline, where its segments were played."""
-        if self.run.explicit is None or self.pipeline == 0:
-            return self.run.record
-        return self.run.explicit.record(self.pipeline)
+        return self.played.record(self.pipeline)
 
     def to_chrome_trace(
         self, path: Path | str, detail: Detail = "chunks", ranks: Sequence[int] | None = None
@@ -119,9 +107,9 @@ class StepTrace:
 
     def lines(self, detail: Detail, ranks: Iterable[int]) -> Iterator[list[str]]:
         """Yield the spans of `ranks`, task by task, as lines of JSON after a comma each."""
-        run, wanted = self.run, set(ranks)
-        graph, pipeline = run.pipeline.graph, run.pipeline
-        timeline = self._record.chunks if self._record else run.timeline
+        played, wanted = self.played, set(ranks)
+        graph, pipeline = played.pipeline.graph, played.pipeline
+        timeline = self._record.chunks if self._record else played.timeline(self.pipeline)
         columns = (pipeline.rank, pipeline.step, timeline.start_s, timeline.end_s)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for task, (rank, index, start_s, end_s) in enumerate(rows):
@@ -140,7 +128,7 @@ class StepTrace:
                 yield _lines(rank, span, 0.0, places)
 
     def _chosen(self, ranks: Sequence[int] | None) -> list[int]:
-        count = len(self.run.pipeline.program)
+        count = len(self.played.pipeline.program)
         for rank in ranks or ():
             if not 0 <= rank < count:
                 raise InputError(f"trace: rank must be from 0 to {count - 1}, got {rank}")
@@ -148,28 +136,28 @@ class StepTrace:
 
     def _begin_s(self, number: int, end_s: float) -> float:
         """Return when the ranks of a folded step go on together, after waiting for the last."""
-        folded = self.run.folded
-        key = self.run.blueprint.keys[self.run.blueprint.key_of_step[number]]
+        folded = self.played.folded
+        key = self.played.blueprint.keys[self.played.blueprint.key_of_step[number]]
         return end_s - float(folded.chunks[key].duration_s[folded.draw_of_step[number]])
 
     def _inside(self, number: int, detail: Detail) -> Spans:
         """Return what happened in the chunk of one step; of a folded one, on its rank 0."""
-        run = self.run
-        key = run.blueprint.keys[run.blueprint.key_of_step[number]]
+        played = self.played
+        key = played.blueprint.keys[played.blueprint.key_of_step[number]]
         if self._record is not None:
-            expansion = expand(run.blueprint)
+            expansion = expand(played.blueprint)
             own = slice(expansion.begin[number] + 1, expansion.end[number])
             return self._opened(key, self._record.segments, own, detail)
-        draw = int(run.folded.draw_of_step[number])
+        draw = int(played.folded.draw_of_step[number])
         if (key, draw, detail) not in self._folded:
-            timeline = run.chunks[key].timeline(draw)
-            own = slice(0, len(run.blueprint.chunks[key].graph.program))
+            timeline = played.chunks[key].timeline(draw)
+            own = slice(0, len(played.blueprint.chunks[key].graph.program))
             self._folded[key, draw, detail] = self._opened(key, timeline, own, detail)
         return self._folded[key, draw, detail]
 
     def _opened(self, key: ChunkKey, timeline: Timeline, tasks: slice, detail: Detail) -> Spans:
         """Return the spans of some tasks, those of a chunk's program."""
-        chunk = self.run.blueprint.chunks[key]
+        chunk = self.played.blueprint.chunks[key]
         spans: list[tuple[str, str, float, float]] = []
         columns = (timeline.ready_s, timeline.start_s, timeline.end_s)
         times = (column[tasks].tolist() for column in columns)
@@ -192,10 +180,10 @@ class StepTrace:
     def _shares(self, row: int) -> list[KernelShare]:
         """Return the kernels of a segment in launch order, at balanced load."""
         if row not in self._kernels:
-            plan = self.run.blueprint
+            plan = self.played.blueprint
             kind, part, phase = next(name for name, r in plan.segments.row.items() if r == row)
             ops = segment_ops(plan.layers[kind], part, phase)
-            costs = self.run.pricer.kernels.price(ops)
+            costs = self.played.pricer.kernels.price(ops)
             seconds = costs.duration_s[:, 0] + costs.gap_s
             whole_s = seconds.sum() or 1.0  # a segment that takes no time has spans of none
             ends = (seconds.cumsum() / whole_s).tolist()

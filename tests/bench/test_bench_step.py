@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from simulator import Experiment, run
-from simulator.blueprint import _blueprint
-from simulator.expansion import expand
+from simulator.driver.step import play
+from simulator.lower.blueprint import _blueprint, blueprint
+from simulator.lower.expansion import expand
+from simulator.lower.pipeline import rank_times
+from simulator.lower.shared_nics import nic_graph
 from simulator.play import array
 from simulator.play.loops import compiled
-from simulator.play.pipeline import rank_times
-from simulator.shared_nics import nic_graph
+from simulator.tell.trace import StepTrace
 
 pytestmark = pytest.mark.bench
 
@@ -65,11 +67,10 @@ def anew(given):
 
 def count(result):
     """Tasks of a step, how often all of them were played, and how many that is."""
-    explicit = result.training_run().explicit
-    if explicit is None:
+    if result.ranks is None:
         return result.play.tasks, 1, result.play.tasks
-    pipelines = explicit.finish_s.shape[1]
-    return len(explicit.player.expansion.graph), pipelines, result.play.tasks
+    tasks = len(expand(blueprint(result.resolved())).graph)
+    return tasks, len(result.ranks.compute_s) // RANKS, result.play.tasks
 
 
 def test_from_experiment_to_result_folded(table, folded):
@@ -78,7 +79,7 @@ def test_from_experiment_to_result_folded(table, folded):
     first = table.timed("2,048 GPUs folded, plan new", anew(given), count, repeats=3)
     again = table.timed("2,048 GPUs folded, plan kept", lambda: run(given), count, repeats=5)
     assert first.metrics == again.metrics == folded.metrics
-    training = again.training_run()
+    training = play(given)
     chunks = sum(len(chunk.graph.program) for chunk in training.chunks.values())
     assert len(training.chunks) == 14
     assert again.play.tasks == chunks * 64 * 8 + len(training.pipeline.graph)
@@ -86,16 +87,16 @@ def test_from_experiment_to_result_folded(table, folded):
 
 def test_the_pipeline_with_other_seconds_only(table, folded):
     """What is left of a step once its chunks are known: their seconds put in, played, summed up."""
-    training = folded.training_run()
+    training = play(folded.resolved())
     pipeline, chunk_s = training.pipeline, training.folded.chunk_s
     graph, tasks = training.folded_timeline.graph, len(pipeline.graph)
     own = pipeline.phase == 5
     message_s, optimizer_s = float(graph.duration_s[pipeline.steps]), graph.duration_s[own]
 
-    def play():
+    def replay():
         return rank_times(pipeline, array.play(pipeline.timed(chunk_s, message_s, optimizer_s)))
 
-    times = table.timed("pipeline of chunks", play, lambda _: (tasks, 1, tasks), repeats=50)
+    times = table.timed("pipeline of chunks", replay, lambda _: (tasks, 1, tasks), repeats=50)
     assert times.step_s == folded.metrics.step_time_s
     # Every micro-batch crosses every boundary between ranks once each way.
     assert tasks == pipeline.steps + 2 * (RANKS - 1) * 120 + RANKS
@@ -108,7 +109,7 @@ def test_a_pipeline_whose_nics_are_shared(table, folded):
     again = table.timed("2,048 GPUs, NICs shared, plan kept", lambda: run(given), count, repeats=3)
     assert first.metrics == again.metrics
     assert again.nics.separate_step_s == folded.metrics.step_time_s < again.metrics.step_time_s
-    tasks = len(expand(again.training_run().blueprint).graph) + 5 * RANKS
+    tasks = len(expand(blueprint(given)).graph) + 5 * RANKS
     assert again.play.tasks == folded.play.tasks + tasks
 
 
@@ -116,7 +117,7 @@ def test_faults_that_every_rank_has_to_feel(table, folded):
     """One NIC of 2,048 down: a seventh more on those beside it, in one group of 32."""
     given = experiment(**{"cluster.faults": ["nic:17.2"]})
     found = table.timed("2,048 GPUs explicit, a NIC down", lambda: run(given), count, repeats=2)
-    assert (found.training_run().fabric.exchange > 1).sum() == 1
+    assert (play(given).fabric.exchange > 1).sum() == 1
     assert found.metrics.step_time_s < 8 / 7 * folded.metrics.step_time_s
 
 
@@ -127,8 +128,8 @@ def test_every_one_of_2048_ranks(table, folded):
     again = table.timed("2,048 GPUs explicit, plan kept", lambda: run(given), count, repeats=2)
     assert first.metrics == again.metrics
     assert first.ranks == again.ranks
-    explicit, plain = again.training_run().explicit, folded.metrics.step_time_s
-    tasks = len(explicit.player.expansion.graph)
+    explicit, plain = play(given).explicit, folded.metrics.step_time_s
+    tasks = len(expand(blueprint(given)).graph)
     assert explicit.finish_s.shape == (RANKS, PIPELINES)
     assert explicit.tasks == tasks * PIPELINES > 10_000_000
     assert again.play.tasks == explicit.tasks + folded.play.tasks
@@ -159,28 +160,26 @@ def test_102400_gpus_folded_and_rank_by_rank(table, folded):
     each = table.timed("102,400 GPUs explicit, plan new", anew(given), count)
     assert (alike.play.ranks, each.play.ranks) == (102_400, 102_400)
     assert alike.metrics.step_time_s == pytest.approx(folded.metrics.step_time_s, rel=0.01)
-    explicit = each.training_run().explicit
-    assert explicit.finish_s.shape == (RANKS, 50 * PIPELINES)
-    assert explicit.tasks == len(explicit.player.expansion.graph) * 50 * PIPELINES
+    tasks = len(expand(blueprint(given)).graph) * 50 * PIPELINES
+    assert each.play.tasks == tasks + alike.play.tasks
     assert len(each.ranks.compute_s) == 102_400
     assert each.metrics.step_time_s == pytest.approx(alike.metrics.step_time_s, rel=0.01)
     assert each.ranks.folded_step_s == alike.metrics.step_time_s
 
 
-@pytest.mark.parametrize("play", ["folded", "explicit"])
-def test_a_trace_of_many_spans(table, folded, play, tmp_path):
+@pytest.mark.parametrize("ranks", ["folded", "explicit"])
+def test_a_trace_of_many_spans(table, ranks, tmp_path):
     """Every kernel of some pipeline ranks; the file holds as many spans as told."""
-    result = folded if play == "folded" else run(experiment(**UNLIKE))
+    step = play(experiment() if ranks == "folded" else experiment(**UNLIKE))
     path = tmp_path / "trace.json"
-    assert (result.training_run().record is None) == (play == "folded")  # played before it is timed
     told = table.timed(
-        f"trace of {RANKS} ranks, kernels, {play}",
-        lambda: result.timeline().to_chrome_trace(path, "kernels"),
+        f"trace of {RANKS} ranks, kernels, {ranks}",
+        lambda: StepTrace(step).to_chrome_trace(path, "kernels"),
         lambda spans: (spans, 1, spans),
     )
     assert told >= SPANS_LEAST
     with path.open(encoding="utf-8") as file:
         spans = [event for event in json.load(file)["traceEvents"] if event["ph"] == "X"]
     assert len(spans) == told
-    step_us = result.metrics.step_time_s * 1e6
+    step_us = step.times.step_s * 1e6
     assert max(event["ts"] + event["dur"] for event in spans) == pytest.approx(step_us, abs=2e-3)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import Experiment
+from simulator.driver.step import play
+from simulator.lower.expansion import expand
 from simulator.price.collectives import message_s
-from simulator.training import train
 from tests.placements import job, jobs
 from tests.program_replay import replay_group
 
@@ -41,11 +42,15 @@ def small(**changes):
     return Experiment.load("deepseek-v3-pretrain").with_overrides(values)
 
 
+def play_all(experiment):
+    """Play a step and keep the timelines of all its groups."""
+    return play(experiment, pipelines=range(experiment.pipelines))
+
+
 def replayed(run, group, pipelines=8):
     """The replay of one group with the durations that the engine was given."""
-    player = run.explicit.player
-    blueprint, expansion = player.blueprint, player.expansion
-    played, duration_s = player.play(range(group, group + 1), keep=None)
+    blueprint, expansion = run.blueprint, expand(run.blueprint)
+    _, played, duration_s = run.explicit.groups[group]
     first = blueprint.pipeline.links.first
     numbers = {id(step): number for number, step in enumerate(blueprint.steps)}
 
@@ -68,9 +73,9 @@ def replayed(run, group, pipelines=8):
 @pytest.mark.parametrize("schedule", ["dualpipe", "1f1b", "zb1p"])
 @pytest.mark.parametrize("group", [0, 1])
 def test_every_step_of_every_rank_begins_and_ends_as_in_the_replay(schedule, group):
-    run = train(small(**SKEWED, **{"plan.schedule": schedule}))
+    run = play_all(small(**SKEWED, **{"plan.schedule": schedule}))
     expected, played = replayed(run, group)
-    expansion, first = run.explicit.player.expansion, run.pipeline.links.first
+    expansion, first = expand(run.blueprint), run.pipeline.links.first
     for (rank, place), begin_s in expected.begin_s.items():
         number = first[rank] + place
         assert played.end_s[expansion.begin[number]] == pytest.approx(begin_s, rel=1e-12)
@@ -80,7 +85,7 @@ def test_every_step_of_every_rank_begins_and_ends_as_in_the_replay(schedule, gro
 
 
 def test_waits_are_those_of_the_replay():
-    run = train(small(**SKEWED))
+    run = play_all(small(**SKEWED))
     for group in (0, 1):
         expected, _ = replayed(run, group)
         own = slice(8 * group, 8 * group + 8)
@@ -104,10 +109,10 @@ def test_random_steps_are_those_of_the_replay(seed):
         "ranks.stragglers": [{"gpu": rng.randrange(64), "slowdown": 1 + rng.random()}],
         "ranks.seed": seed,
     }
-    run = train(small(**given))
+    run = play_all(small(**given))
     group = rng.randrange(2)
     expected, played = replayed(run, group)
-    ends = played.end_s[run.explicit.player.expansion.end]
+    ends = played.end_s[expand(run.blueprint).end]
     first, own = run.pipeline.links.first, slice(8 * group, 8 * group + 8)
     for (rank, place), end_s in expected.end_s.items():
         assert ends[first[rank] + place] == pytest.approx(end_s, rel=1e-12)
@@ -125,7 +130,7 @@ def test_the_reference_engine_plays_the_same_step():
         "batch.sequences": 8 * 4,
     }
     compiled, defined = (
-        train(small(**SKEWED | {"ranks.stragglers": []}, **changes, **{"ranks.engine": engine}))
+        play_all(small(**SKEWED | {"ranks.stragglers": []}, **changes, **{"ranks.engine": engine}))
         for engine in ("array", "reference")
     )
     assert compiled.explicit.phase_s == pytest.approx(defined.explicit.phase_s, rel=1e-9, abs=1e-9)
@@ -135,13 +140,13 @@ def test_the_reference_engine_plays_the_same_step():
 
 def test_balanced_ranks_played_one_by_one_are_the_folded_ones():
     """Alike ranks end every chunk together, so folding is exact."""
-    run = train(small(**{"ranks.expert_load.kind": "balanced"}))
+    run = play_all(small(**{"ranks.expert_load.kind": "balanced"}))
     assert run.explicit.step_s == pytest.approx(run.folded_timeline.makespan_s, rel=1e-9)
     assert not run.explicit.wait_s.any()
 
 
 def test_the_phases_of_every_rank_sum_to_the_step():
-    run = train(small(**SKEWED))
+    run = play_all(small(**SKEWED))
     assert (run.explicit.phase_s >= 0).all()
     assert run.explicit.phase_s.sum(axis=0) == pytest.approx(
         np.full((4, 16), run.explicit.step_s), rel=1e-12
@@ -160,20 +165,20 @@ def test_steps_of_ranks_placed_anyhow_are_those_of_the_replay(changes, seed):
         "ranks.seed": seed,
         "ranks.stragglers": [{"gpu": 0, "part": "nic", "slowdown": 3.0}],
     }
-    run = train(job(changes | unlike))
+    run = play_all(job(changes | unlike))
     mesh, placement = run.workload.placement.mesh, run.workload.placement
-    for group in range(mesh.edp):
-        expected, played = replayed(run, group, mesh.ep)
-        expansion, first = run.explicit.player.expansion, run.pipeline.links.first
+    for group in range(mesh.size("edp")):
+        expected, played = replayed(run, group, mesh.size("ep"))
+        expansion, first = expand(run.blueprint), run.pipeline.links.first
         for (rank, place), end_s in expected.end_s.items():
             ends = played.end_s[expansion.end[first[rank] + place]]
             assert ends == pytest.approx(end_s, rel=1e-12)
     rates, size = run.pricer.exchanges.rates, run.workload.message_bytes
-    _, duration_s = run.explicit.player.play(range(mesh.edp), keep=None)
-    links, message = run.pipeline.links, run.explicit.player.expansion.message
+    duration_s = np.concatenate([each.seconds for each in run.explicit.groups.values()], axis=1)
+    links, message = run.pipeline.links, expand(run.blueprint).message
     for number, task in enumerate(message.tolist()):
         sender, receiver = links.rank[links.sender[number]], links.receiver[number]
-        for pipeline in range(mesh.dp):
+        for pipeline in range(mesh.size("dp")):
             crosses = placement.crosses[sender, receiver, pipeline]
             slow = 3.0 if crosses and pipeline == 0 and 0 in (sender, receiver) else 1.0
             expected_s = slow * message_s(rates, size, crosses)

@@ -26,12 +26,13 @@ import numpy as np
 import pytest
 
 from simulator import Experiment
-from simulator.expansion import expand
-from simulator.explicit import play_explicit
+from simulator.driver.explicit import play_explicit
+from simulator.driver.step import play as play_step
+from simulator.lower.expansion import expand
+from simulator.lower.pipeline import PHASES
+from simulator.lower.rank_seconds import RankSeconds
 from simulator.play import array, reference
-from simulator.play.pipeline import PHASES
-from simulator.tell.critical_path import critical_path_s
-from simulator.training import train
+from simulator.tell.facts.critical_path import critical_path_s
 
 MESSAGE_S, OPTIMIZER_S = 1.0, [4.0, 1.0]
 SECONDS = {
@@ -68,7 +69,7 @@ def folded():
     """DeepSeek-V3 cut down to two MoE layers, on the two nodes of two GPUs that it takes."""
     base = Experiment.load("deepseek-v3-pretrain")
     cut = {"layers": 2, "dense_layers": 0, "dense_ffn_width": 0, "mtp_layers": 0}
-    return train(
+    return play_step(
         base.with_overrides(
             {
                 "model": base.model.model_dump(mode="json") | cut,
@@ -100,15 +101,11 @@ def play(request, folded, monkeypatch):
         assert seconds.shape == (len(work.row), column.shape[1])
         return seconds
 
-    monkeypatch.setattr("simulator.explicit.fill_durations", by_hand)
-    return play_explicit(
-        folded.experiment,
-        folded.folded,
-        folded.pricer,
-        request.param,
-        np.full((2, 2, 2), MESSAGE_S),
-        Optimizer(),
+    monkeypatch.setattr("simulator.lower.rank_seconds.fill_durations", by_hand)
+    ranks = RankSeconds.of(
+        folded.experiment, folded.folded, folded.pricer, np.full((2, 2, 2), MESSAGE_S)
     )
+    return play_explicit(ranks, request.param, Optimizer(), pipelines=[1], critical=True)
 
 
 def test_the_case_is_the_one_worked_out(folded):
@@ -151,9 +148,9 @@ def test_waits_are_blamed_on_the_one_that_came_last(play):
     assert play.blame_s.tolist() == [[3 + 3, 2 + 2], [3, 0]]
 
 
-def test_a_pipeline_is_looked_at_closer_step_by_step(play):
+def test_a_pipeline_is_looked_at_closer_step_by_step(play, folded):
     """Pipeline 1, steps and messages in the order of each rank, then optimizers."""
-    record = play.record(1)
+    record = play.record(folded.blueprint, 1)
     chunks = record.chunks
     assert chunks.end_s.tolist() == [7, 14, 31, 46, 13, 20, 28, 35, 8, 15, 21, 36, 50, 39]
     assert chunks.start_s.tolist() == [0, 7, 21, 36, 8, 13, 20, 28, 7, 14, 20, 35, 46, 38]
@@ -162,7 +159,7 @@ def test_a_pipeline_is_looked_at_closer_step_by_step(play):
         (segments.graph.name(task).split(" of ")[0].strip("'"), rank): seconds
         for task, rank, seconds in zip(
             range(len(segments.graph)),
-            play.player.expansion.rank.tolist(),
+            expand(folded.blueprint).rank.tolist(),
             segments.wait_s.tolist(),
             strict=True,
         )
@@ -171,13 +168,13 @@ def test_a_pipeline_is_looked_at_closer_step_by_step(play):
     assert waits == {("combine(B) 0", 0): 3, ("dispatch(F) 0", 1): 3}
 
 
-def test_the_critical_path_is_the_one_through_the_slow_gpus(play):
+def test_the_critical_path_is_the_one_through_the_slow_gpus(play, folded):
     """Back from the optimizer of rank 0: B1, a message, then B1, F1, B0 and F0 of rank 1 without a
     gap, all of pipeline 0, a message, and F0 of rank 0, where the slow attention of pipeline 1
     comes first: 4 + 7 + 1 + (10 + 5 + 10 + 5) + 1 + 7 = 50. Six exchanges are on dispatch kernels,
     six on those of combine; what is left are kernels.
     """
-    path = critical_path_s(play)
+    path = critical_path_s(folded.blueprint, folded.folded.prices, play)
     named = {name: path.pop(name) for name in ("optimizer", "pipeline messages")}
     assert named == {"optimizer": 4, "pipeline messages": 2}
     assert (path.pop("dispatch"), path.pop("combine")) == (6, 6)

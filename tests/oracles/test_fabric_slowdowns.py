@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import InfeasibleError, SpecError
-from simulator.blueprint import blueprint
-from simulator.fabric_slowdowns import fabric_slowdowns, played_slowdowns
-from simulator.tell.result import run
-from simulator.training import train
+from simulator.driver.run import run
+from simulator.driver.step import play
+from simulator.lower.blueprint import blueprint
+from simulator.price.fabric_slowdowns import fabric_slowdowns, played_slowdowns
 from tests.clusters import cluster
 from tests.refusals import MPFT, refusal
 
@@ -43,8 +43,14 @@ def on_leaves(small_experiment):
     return make
 
 
+def of_step(experiment):
+    """Return an experiment, its step, and the pipeline ranks that send each other messages."""
+    plan = blueprint(experiment)
+    return experiment, plan.workload, plan.pipeline.links.rank_pairs
+
+
 def found(experiment):
-    return fabric_slowdowns(experiment, blueprint(experiment))
+    return fabric_slowdowns(*of_step(experiment))
 
 
 def by_node(message):
@@ -129,7 +135,7 @@ def test_full_fabrics_slow_nothing(fabric, routing):
     """Exactly 1, as is taken for granted of adaptive routing: nothing is played there."""
     changes = {"cluster": f"h800-2048-{fabric}", ROUTING: routing}
     experiment = MPFT.with_overrides(changes)
-    slowdowns = played_slowdowns(experiment, blueprint(experiment))
+    slowdowns = played_slowdowns(*of_step(experiment))
     for each in (slowdowns.exchange, slowdowns.message, slowdowns.ring, slowdowns.nvlink):
         assert (each == 1).all()
     assert (found(experiment) is None) == (routing == "adaptive")
@@ -140,7 +146,7 @@ def test_under_one_leaf_there_is_nothing_to_choose(on_leaves, routing):
     experiment = on_leaves(radix=16, routing=routing)
     assert experiment.unlike_links == ()
     assert found(experiment) is None
-    slowdowns = played_slowdowns(experiment, blueprint(experiment))
+    slowdowns = played_slowdowns(*of_step(experiment))
     assert all((each == 1).all() for each in (slowdowns.exchange, slowdowns.message))
 
 
@@ -158,7 +164,7 @@ def test_fast_links_between_switches_make_up_for_few_of_them(on_leaves):
 def test_oversubscription_never_makes_a_step_shorter(on_leaves, radix):
     changes = (EXPLICIT, *SLOW_NICS)
     full, tapered = (
-        train(on_leaves(radix, ratio, nodes=4, changes=changes)).times.step_s
+        play(on_leaves(radix, ratio, nodes=4, changes=changes)).times.step_s
         for ratio in (1.0, radix - 1.0)
     )
     assert tapered > full
@@ -169,7 +175,7 @@ def test_oversubscription_never_makes_a_step_shorter(on_leaves, radix):
 def test_hashed_paths_are_never_better_than_all_of_them(fabric, ratio):
     changes = {"cluster": f"h800-2048-{fabric}", OVERSUBSCRIPTION: ratio}
     spread = MPFT.with_overrides(changes)
-    spread = played_slowdowns(spread, blueprint(spread))
+    spread = played_slowdowns(*of_step(spread))
     for seed in range(2):
         hashed = found(MPFT.with_overrides(changes | {ROUTING: "ecmp", "ranks.seed": seed}))
         assert (hashed.exchange.max(axis=1) >= spread.exchange.max(axis=1) * (1 - 1e-9)).all()
@@ -190,15 +196,15 @@ def test_a_seed_decides_which_hashed_paths_collide():
 def test_hashed_paths_lengthen_a_step(on_leaves):
     """Beside static routes, which do not collide on leaves of 4 nodes with 4 uplinks."""
     static, hashed = (
-        train(on_leaves(8, nodes=4, routing=routing, changes=SLOW_NICS)).times.step_s
+        play(on_leaves(8, nodes=4, routing=routing, changes=SLOW_NICS)).times.step_s
         for routing in ("static", "ecmp")
     )
     assert hashed > static
 
 
 def test_folded_and_explicit_ranks_agree_where_nothing_binds(on_leaves):
-    folded = train(on_leaves(8, changes=SLOW_NICS))
-    explicit = train(on_leaves(8, routing="static", changes=SLOW_NICS))
+    folded = play(on_leaves(8, changes=SLOW_NICS))
+    explicit = play(on_leaves(8, routing="static", changes=SLOW_NICS))
     assert folded.explicit is None
     assert explicit.explicit is not None
     assert explicit.times.step_s == pytest.approx(folded.times.step_s, rel=1e-9)

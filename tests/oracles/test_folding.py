@@ -8,7 +8,7 @@ the wider the loads, the more it matters that pipelines differ, as the last one 
 import random
 
 from simulator import Experiment
-from simulator.training import train
+from simulator.driver.step import play
 
 LAYOUTS = {
     2: "3d+28m, 30m+mtp+2heads",
@@ -47,7 +47,7 @@ def test_folding_is_exact_for_balanced_loads_and_close_for_loads_drawn_anew(caps
     rows, errors = [], []
     for number in range(20):
         given = experiment(number)
-        run = train(given)
+        run = play(given)
         plan, sigma = given.plan, given.ranks.expert_load.sigma
         errors.append((sigma, run.folded_timeline.makespan_s / run.explicit.step_s - 1))
         rows.append(

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from simulator import Experiment
+from simulator.driver.step import play
 from simulator.price.collectives import message_s
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import optimizer_seconds
-from simulator.training import train
 
 CUT = {
     "model.layers": 4,
@@ -21,7 +21,7 @@ IN_NODE_S = 3.33e-6
 
 def trained(**changes):
     values = CUT | {path.replace("__", "."): value for path, value in changes.items()}
-    return train(Experiment.load("deepseek-v3-pretrain").with_overrides(values))
+    return play(Experiment.load("deepseek-v3-pretrain").with_overrides(values))
 
 
 def ends_of(run):
@@ -58,7 +58,9 @@ def test_one_node_hands_chunks_over_nvlink(one_node):
     size = one_node.workload.message_bytes
     assert size == 4096 * 7168 * 2
     assert not one_node.workload.placement.crosses.any()
-    lasted_s = (one_node.timeline.end_s - one_node.timeline.start_s)[one_node.pipeline.phase == -1]
+    lasted_s = (one_node.timeline().end_s - one_node.timeline().start_s)[
+        one_node.pipeline.phase == -1
+    ]
     assert lasted_s == pytest.approx(size / NVLINK + IN_NODE_S, rel=1e-6)
     assert message_s(one_node.pricer.exchanges.rates, size, crosses=False) == pytest.approx(
         0.370e-3, abs=1e-6
@@ -72,7 +74,7 @@ def test_hops_take_the_link_that_lies_between_their_ranks():
     """Four pipeline ranks of four GPUs on nodes of eight: ranks 0 and 1, 2 and 3 share one."""
     run = trained(cluster__nodes=2, plan__pp=4, plan__ep=4, plan__schedule="1f1b")
     links = run.pipeline.links
-    lasted_s = (run.timeline.end_s - run.timeline.start_s)[run.pipeline.phase == -1]
+    lasted_s = (run.timeline().end_s - run.timeline().start_s)[run.pipeline.phase == -1]
     rates, size = run.pricer.exchanges.rates, run.workload.message_bytes
     hops = np.sort([links.rank[links.sender], links.receiver], axis=0).T.tolist()
     expected = [float(message_s(rates, size, crosses=hop == [1, 2])) for hop in hops]
@@ -104,7 +106,7 @@ def test_a_table_of_two_stages_costs_an_all_reduce_of_it_all(schedule, tied):
     by_hand = 128000 * 2048 * 4 / NIC + 2 * run.pricer.exchanges.rates.latency_s
     assert reduced.seconds[between].sum(axis=0) == pytest.approx([by_hand] * 2, rel=1e-9)
     assert by_hand == pytest.approx(0.0238, abs=1e-4)
-    starts_s = run.timeline.start_s[-2:]
+    starts_s = run.timeline().start_s[-2:]
     assert starts_s[0] == starts_s[1]
     assert run.folded_timeline.makespan_s == pytest.approx(
         starts_s[0] + ends_of(run).seconds().max(), rel=1e-12

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import InfeasibleError, SpecError
-from simulator.blueprint import blueprint
-from simulator.fabric_slowdowns import fabric_slowdowns
+from simulator.driver.run import run
+from simulator.driver.step import play
+from simulator.lower.blueprint import blueprint
+from simulator.price.fabric_slowdowns import fabric_slowdowns
 from simulator.price.optimizer import RingSeconds
-from simulator.tell.result import run
-from simulator.training import train
 from tests.refusals import MPFT, refusal
 
 SMALL = (
@@ -30,18 +30,24 @@ def faulty(small_experiment):
     return make
 
 
+def of_step(experiment):
+    """Return an experiment, its step, and the pipeline ranks that send each other messages."""
+    plan = blueprint(experiment)
+    return experiment, plan.workload, plan.pipeline.links.rank_pairs
+
+
 @pytest.fixture(scope="module")
 def slowdowns(faulty):
     def make(*faults):
         experiment = faulty(*faults)
-        return fabric_slowdowns(experiment, blueprint(experiment))
+        return fabric_slowdowns(*of_step(experiment))
 
     return make
 
 
 def v3(*faults):
     experiment = MPFT.with_overrides({"cluster.faults": list(faults)})
-    return fabric_slowdowns(experiment, blueprint(experiment))
+    return fabric_slowdowns(*of_step(experiment))
 
 
 # Ratios
@@ -49,7 +55,7 @@ def v3(*faults):
 
 def test_without_faults_there_is_nothing_to_slow_down(slowdowns, faulty):
     assert slowdowns() is None
-    assert train(faulty()).fabric is None
+    assert play(faulty()).fabric is None
 
 
 @pytest.mark.parametrize("planes", [1, 2, 4])
@@ -93,7 +99,7 @@ def test_a_slow_node_slows_its_nvlink_too(slowdowns):
 
 def test_exchanges_inside_a_node_do_not_feel_nics(faulty):
     experiment = faulty("nic:3.1", changes=(("plan.ep", 8),))
-    found = fabric_slowdowns(experiment, blueprint(experiment))
+    found = fabric_slowdowns(*of_step(experiment))
     assert (found.exchange == 1).all()
     assert found.message.max() > 1
 
@@ -111,7 +117,7 @@ def test_a_ring_bound_by_nvlink_feels_a_slow_nic_late():
 
 
 def test_a_plane_that_is_down_is_folded_and_slows_what_nics_bind(faulty):
-    whole, broken = train(faulty()), train(faulty("plane:3"))
+    whole, broken = play(faulty()), play(faulty("plane:3"))
     assert broken.explicit is None
     rates, slow = whole.pricer.exchanges.rates, broken.pricer.exchanges.rates
     for name in ("dispatch_nic", "combine_nic", "message_nic"):
@@ -123,28 +129,28 @@ def test_a_plane_that_is_down_is_folded_and_slows_what_nics_bind(faulty):
 def test_slower_nics_are_those_of_which_a_plane_is_down(faulty):
     """7 of 8 planes at 400 Gb/s carry what 8 carry at 350."""
     link = ("cluster.node.nic.link_bytes_per_s", "87.5 Gb/s")
-    broken, slow = train(faulty("plane:0")), train(faulty(changes=(link,)))
+    broken, slow = play(faulty("plane:0")), play(faulty(changes=(link,)))
     assert broken.times.step_s == pytest.approx(slow.times.step_s, rel=1e-9)
 
 
 def test_explicit_and_folded_ranks_feel_a_plane_alike(faulty):
-    both = [faulty("plane:3", changes=(("ranks.play", play),)) for play in ("auto", "explicit")]
-    folded, explicit = map(train, both)
+    both = [faulty("plane:3", changes=(("ranks.play", ranks),)) for ranks in ("auto", "explicit")]
+    folded, explicit = map(play, both)
     assert explicit.times.step_s == pytest.approx(folded.times.step_s, rel=1e-9)
 
 
 def test_a_plane_that_is_down_goes_with_shared_nics(faulty):
-    shared = train(faulty("plane:3", changes=(("communication.nics", "shared"),)))
-    assert shared.times.step_s > train(faulty("plane:3")).times.step_s
+    shared = play(faulty("plane:3", changes=(("communication.nics", "shared"),)))
+    assert shared.times.step_s > play(faulty("plane:3")).times.step_s
 
 
 def test_a_slow_nic_is_a_straggling_one(faulty):
     """Two descriptions of one thing, until the rings: those see that NVLink binds."""
     straggler = {"gpu": 26, "part": "nic", "slowdown": 2.0}
-    fault = train(faulty("nic:3.2=0.5"))
-    twin = train(faulty(changes=(("ranks.stragglers", [straggler]),)))
+    fault = play(faulty("nic:3.2=0.5"))
+    twin = play(faulty(changes=(("ranks.stragglers", [straggler]),)))
     assert fault.explicit.finish_s == pytest.approx(twin.explicit.finish_s, rel=1e-9)
-    whole = train(faulty(changes=(("ranks.play", "explicit"),))).explicit
+    whole = play(faulty(changes=(("ranks.play", "explicit"),))).explicit
     assert fault.explicit.step_s > whole.step_s
     later_s = fault.explicit.optimizer_s - whole.optimizer_s
     assert (later_s[[1, 2]] > 0).all()  # two pipeline ranks of DualPipe hold the same stages
@@ -159,8 +165,8 @@ def test_a_slow_node_is_eight_gpus_with_slow_links(faulty):
         for gpu in range(24, 32)
         for part in ("nic", "nvlink")
     ]
-    fault = train(faulty("node:3=0.5", changes=(fast,)))
-    twin = train(faulty(changes=(fast, ("ranks.stragglers", stragglers))))
+    fault = play(faulty("node:3=0.5", changes=(fast,)))
+    twin = play(faulty(changes=(fast, ("ranks.stragglers", stragglers))))
     assert fault.explicit.finish_s == pytest.approx(twin.explicit.finish_s, rel=1e-9)
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwmodels.errors import DeadlockError
+from simulator.lower.pipeline import PHASES, build_pipeline, rank_times, step_label, step_links
 from simulator.play.order import order_of
-from simulator.play.pipeline import PHASES, build_pipeline, rank_times, step_label, step_links
 from simulator.play.reference import play
 from workloads.schedules import SCHEDULES
 from workloads.schedules.replay import ChunkTimes, replay

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import DeadlockError, InputError
-from simulator.blueprint import blueprint
-from simulator.expansion import expand
+from simulator.lower.blueprint import blueprint
+from simulator.lower.expansion import expand
 from simulator.play import array, reference
 from simulator.play.graph import GraphBuilder, graph_of
 

@@ -5,21 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simulator.play import array, reference
-from simulator.play.pipeline import rank_times
-from simulator.price.collectives import message_s
-from simulator.price.kernels import KernelPricer
-from simulator.price.optimizer import OptimizerSeconds, RingSeconds, optimizer_seconds
-from simulator.shared_nics import (
+from simulator.driver.step import play
+from simulator.lower.pipeline import rank_times
+from simulator.lower.shared_nics import (
     EXCHANGE,
     MESSAGE,
     RING,
     TRAFFIC,
     nic_graph,
-    play_shared_nics,
+    on_shared_nics,
     slowest_ranks,
 )
-from simulator.training import train
+from simulator.play import array, reference
+from simulator.price.collectives import message_s
+from simulator.price.kernels import KernelPricer
+from simulator.price.optimizer import OptimizerSeconds, RingSeconds, optimizer_seconds
 from workloads.placement import Replicas
 from workloads.schedules import SCHEDULES
 
@@ -40,10 +40,10 @@ CHAIN = (
 
 @pytest.fixture(scope="module")
 def played(small_experiment):
-    """The parts of a folded run: what `play_shared_nics` takes after the message's bytes."""
+    """The parts of a folded run: what `on_shared_nics` takes after the message's bytes."""
 
     def make(*changes):
-        run = train(small_experiment(ROOM, TWO_NODES, SLOW_NICS, *changes))
+        run = play(small_experiment(ROOM, TWO_NODES, SLOW_NICS, *changes))
         chip = run.experiment.cluster.node.chip
         optimizer = optimizer_seconds(
             run.workload.optimizer,
@@ -59,11 +59,13 @@ def played(small_experiment):
 def separate(run, optimizer, message_bytes, engine=array):
     """The same pipeline with a NIC for each kind of traffic."""
     message = message_s(run.pricer.exchanges.rates, message_bytes, crosses=True)
-    return run.folded.play(engine, message, optimizer.seconds())
+    timed = run.folded.timed(message, optimizer.seconds())
+    return run.folded.of_mean_rank(engine.play(timed))
 
 
 def shared(run, optimizer, message_bytes, engine=array):
-    return play_shared_nics(run.folded, run.pricer, engine, message_bytes, optimizer)
+    nics = on_shared_nics(run.folded, run.pricer, message_bytes, optimizer)
+    return nics.played(run.folded, engine.play(nics.graph))
 
 
 def flat_optimizer(run, ring_s, nic_s, kernels_s=0.0):

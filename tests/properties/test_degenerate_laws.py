@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.tell.critical_path import critical_path_s
-from simulator.tell.result import run
-from simulator.training import train
+from simulator.driver.step import play
+from simulator.tell.facts.critical_path import critical_path_s
+from simulator.tell.trace import StepTrace
 from tests.placements import job, jobs
 
 UNLIKE = st.fixed_dictionaries(
@@ -44,11 +44,11 @@ def troubled(draw, changes):
 def test_a_step_without_messages_works_whatever_ails_the_network(changes, unlike, data):
     """One pipeline rank, in every way to play it: no message is sent, and nothing is waited for."""
     single = changes | {"plan.pp": 1, "plan.schedule": data.draw(st.sampled_from(["1f1b", "zb1p"]))}
-    played = train(job(single | unlike | data.draw(troubled(single))))
+    played = play(job(single | unlike | data.draw(troubled(single))))
     assert len(played.pipeline.links.sender) == 0
     assert (played.times.phases["bubble"] >= -1e-12).all()
     assert np.isfinite(played.times.step_s)
-    shared = train(job(single | {"communication.nics": "shared"}))
+    shared = play(job(single | {"communication.nics": "shared"}))
     assert shared.times.step_s > 0
 
 
@@ -57,8 +57,9 @@ def test_a_step_without_messages_works_whatever_ails_the_network(changes, unlike
 def test_segments_of_no_time_have_no_share_of_the_critical_path(changes, unlike, data):
     """On a roofline launches take none. What is left sums to the step."""
     roofline = {"profile": "none", "ranks.play": "explicit"}
-    played = train(job(changes | roofline | unlike | data.draw(troubled(changes))))
-    path = critical_path_s(played.explicit)
+    given = job(changes | roofline | unlike | data.draw(troubled(changes)))
+    played = play(given, critical=True)
+    path = critical_path_s(played.blueprint, played.folded.prices, played.explicit)
     assert sum(path.values()) == pytest.approx(played.explicit.step_s, rel=1e-9)
     assert min(path.values()) >= 0
 
@@ -67,10 +68,10 @@ def test_kernels_of_no_time_are_written_as_spans_of_none(tmp_path):
     """Without a warning of numpy's, and at finite times."""
     for changes in ({}, {"ranks.jitter": 0.05}):
         experiment = {"plan.pp": 2, "plan.ep": 2, "plan.dp": 2, "cluster.nodes": 1}
-        result = run(job(experiment | {"batch.sequences": 8, "profile": "none"} | changes))
+        step = play(job(experiment | {"batch.sequences": 8, "profile": "none"} | changes))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            result.timeline().to_chrome_trace(tmp_path / "trace.json", detail="kernels")
+            StepTrace(step).to_chrome_trace(tmp_path / "trace.json", detail="kernels")
         events = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))["traceEvents"]
         lengths = [event["dur"] for event in events if event["ph"] == "X"]
         assert min(lengths) == 0
@@ -82,10 +83,10 @@ def test_kernels_of_no_time_are_written_as_spans_of_none(tmp_path):
 def test_a_group_of_one_gpu_exchanges_nothing_and_computes_on_all_sms(changes):
     """No exchange takes time, and no SM is kept for one."""
     alone = changes | {"plan.ep": 1}
-    played = train(job(alone | {"communication.sms": 20}))
+    played = play(job(alone | {"communication.sms": 20}))
     for chunk in played.chunks.values():
         exchanges = [segment.is_exchange for segment in chunk.graph.program]
         assert not chunk.seconds[exchanges].any()
     assert played.experiment.compute_sms == played.experiment.cluster.node.chip.sms
-    more = train(job(alone | {"communication.sms": 60}))
+    more = play(job(alone | {"communication.sms": 60}))
     assert more.times.step_s == played.times.step_s

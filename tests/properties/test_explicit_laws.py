@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import Experiment
-from simulator.tell.critical_path import critical_path_s
-from simulator.training import train
+from simulator.driver.step import play
+from simulator.tell.facts.critical_path import critical_path_s
 
 PP, PIPELINES = 4, 8
 BASE = Experiment.load("deepseek-v3-pretrain").with_overrides(
@@ -24,8 +24,9 @@ BASE = Experiment.load("deepseek-v3-pretrain").with_overrides(
 )
 
 
-def step(**ranks):
-    return train(BASE.with_overrides({f"ranks.{name}": value for name, value in ranks.items()}))
+def step(critical=False, **ranks):
+    values = {f"ranks.{name}": value for name, value in ranks.items()}
+    return play(BASE.with_overrides(values), critical=critical)
 
 
 spreads = st.fixed_dictionaries(
@@ -42,11 +43,12 @@ gpus = st.integers(0, PP * PIPELINES - 1)
 @given(spreads)
 @settings(max_examples=10)
 def test_the_step_is_its_critical_path_and_no_stream_works_longer(ranks):
-    play = step(**ranks).explicit
-    path = critical_path_s(play)
-    assert sum(path.values()) == pytest.approx(play.step_s, rel=1e-9)
+    played = step(critical=True, **ranks)
+    explicit = played.explicit
+    path = critical_path_s(played.blueprint, played.folded.prices, explicit)
+    assert sum(path.values()) == pytest.approx(explicit.step_s, rel=1e-9)
     assert min(path.values()) >= 0
-    assert max(play.compute_s.max(), play.communication_s.max()) <= play.step_s
+    assert max(explicit.compute_s.max(), explicit.communication_s.max()) <= explicit.step_s
 
 
 @given(spreads, gpus, parts, st.floats(1, 3), st.floats(1, 3))

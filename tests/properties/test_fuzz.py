@@ -17,7 +17,9 @@ from hwmodels.errors import MoesimError, SpecError
 from hwmodels.fields import bounds_of
 from hwmodels.library import LIBRARIES
 from simulator import Experiment, cli, run
-from simulator.experiment import EXPERIMENTS, parse_override
+from simulator.cli.overrides import parse_override
+from simulator.driver.run import simulate
+from simulator.experiment import EXPERIMENTS
 from workloads.model import MODELS
 
 LONGEST = 300
@@ -154,7 +156,7 @@ def test_any_argument_of_set_is_read_or_refused_in_one_line(text: str) -> None:
 @pytest.fixture
 def exits(monkeypatch, capfd):
     """Run a command in this process; check what it ends with and return its exit code."""
-    monkeypatch.setattr("simulator.tell.result.run", lambda experiment, **_: run(SMALL))
+    monkeypatch.setattr("simulator.driver.run.simulate", lambda *_, **__: simulate(SMALL))
 
     def call(*arguments: str) -> int:
         # The system takes no argument with a null byte.

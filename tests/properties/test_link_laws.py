@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.driver.run import run
+from simulator.driver.step import play
+from simulator.lower.shared_nics import EXCHANGE, MESSAGE, RING
 from simulator.price.collectives import ExchangePricer, LinkRates, message_s, ring_parts
 from simulator.price.group_ports import GroupPorts
-from simulator.shared_nics import EXCHANGE, MESSAGE, RING
-from simulator.tell.result import run
-from simulator.training import train
 from tests.placements import job, jobs
 from tests.prices import RATES
 from workloads.model import MoESpec
@@ -117,8 +117,8 @@ def test_where_nothing_leaves_a_node_a_slow_nic_slows_nobody(changes, data):
     gpu = data.draw(st.integers(0, changes["plan.pp"] * changes["plan.dp"] - 1))
     explicit = job(changes | {"ranks.play": "explicit"})
     straggler = [{"gpu": gpu, "part": "nic", "slowdown": 50.0}]
-    slow = train(explicit.with_overrides({"ranks.stragglers": straggler}))
-    assert slow.times.step_s == train(explicit).times.step_s
+    slow = play(explicit.with_overrides({"ranks.stragglers": straggler}))
+    assert slow.times.step_s == play(explicit).times.step_s
 
 
 @given(jobs(nodes=1), st.data())
@@ -129,7 +129,7 @@ def test_where_nothing_leaves_a_node_a_broken_nic_breaks_nothing(changes, data):
     fault = data.draw(st.sampled_from([f"nic:0.{port}", f"nic:0.{port}=0.5"]))
     explicit = job(changes | {"ranks.play": "explicit"})
     broken = {"cluster.faults": fault, "communication.routing": "ecmp"}
-    assert train(explicit.with_overrides(broken)).times.step_s == train(explicit).times.step_s
+    assert play(explicit.with_overrides(broken)).times.step_s == play(explicit).times.step_s
 
 
 @given(jobs())
@@ -137,7 +137,7 @@ def test_where_nothing_leaves_a_node_a_broken_nic_breaks_nothing(changes, data):
 def test_folded_ranks_are_as_slow_as_the_slowest_way_to_lie_over_nodes(changes):
     """As slow as every rank played on its own links, loads alike; equal where all lie alike."""
     balanced = {"ranks.expert_load.kind": "balanced", "ranks.play": "explicit"}
-    played = train(job(changes | balanced))
+    played = play(job(changes | balanced))
     folded_s, explicit_s = played.folded_timeline.makespan_s, played.explicit.step_s
     placement = played.workload.placement
     alike = len(placement.layouts) == 1 and (
@@ -152,7 +152,7 @@ def test_folded_ranks_are_as_slow_as_the_slowest_way_to_lie_over_nodes(changes):
 @settings(max_examples=15)
 def test_on_shared_nics_only_what_crosses_nodes_moves(changes):
     """And what takes NVLink takes what it takes folded."""
-    played = train(job(changes | {"communication.nics": "shared"}))
+    played = play(job(changes | {"communication.nics": "shared"}))
     found, placement = played.shared, played.workload.placement
     hops = placement.crosses.any(axis=2)
     moves = found.record.segments.graph.transfers.moves
@@ -176,7 +176,7 @@ def test_on_shared_nics_only_what_crosses_nodes_moves(changes):
 @settings(max_examples=10)
 def test_faster_nics_never_lengthen_a_step(changes):
     slow, fast = (
-        train(
+        play(
             job(
                 changes
                 | {

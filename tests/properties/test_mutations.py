@@ -5,7 +5,8 @@ A model that could leave out a quarter of its kernels unnoticed would not be che
 
 import pytest
 
-from simulator import Experiment, blueprint, run
+from simulator import Experiment, run
+from simulator.lower import blueprint
 from simulator.price import kernels
 from workloads.layers import PhaseOps
 from workloads.ops import Exchange, Gemm, MemoryOp

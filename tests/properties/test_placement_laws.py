@@ -11,24 +11,30 @@ from simulator.network.slowest_port import normal_ports
 from simulator.price.group_ports import GroupPorts
 from workloads.homes import homes_of, shared_tables
 from workloads.layers import Layer
+from workloads.mesh import Mesh
 from workloads.model import MoESpec
-from workloads.parallel import ParallelPlan, RankMesh
+from workloads.parallel import ParallelPlan
 from workloads.placement import ALONE, Placement, Replicas, members_by_node
 from workloads.routing import copies_on
 from workloads.routing_matrix import expected_matrix
 
 
+def mesh_of(pp, edp, ep):
+    """Ranks that are data-parallel, `ep` in a row an expert group."""
+    return Mesh.of(dense={"pp": pp, "dp": edp * ep}, expert={"pp": pp, "edp": edp, "ep": ep})
+
+
 @st.composite
 def placements(draw):
     pp, ep, edp = draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(1, 4))
-    return Placement(RankMesh(pp=pp, dp=ep * edp, ep=ep), draw(st.integers(1, 20)))
+    return Placement(mesh_of(pp, edp, ep), draw(st.integers(1, 20)))
 
 
 @st.composite
 def chosen(draw):
     """A placement and some of its pipeline ranks."""
     placement = draw(placements())
-    ranks = st.integers(0, placement.mesh.pp - 1)
+    ranks = st.integers(0, placement.mesh.size("pp") - 1)
     return placement, draw(st.lists(ranks, min_size=1, unique=True))
 
 
@@ -54,26 +60,27 @@ def test_groups_are_those_of_the_mesh(given_placement):
     """Replicas of dense weights, of each expert, and holders of one table; expert groups."""
     placement, held = given_placement
     mesh, size = placement.mesh, placement.gpus_per_node
-    dense = [mesh.rank(pp, dp) for pp in held for dp in range(mesh.dp)]
+    edps, eps, dps = (range(mesh.size(axis)) for axis in ("edp", "ep", "dp"))
+    dense = [pp * len(dps) + dp for pp in held for dp in dps]
     assert placement.dense_replicas(held) == replicas(dense, size)
     experts = [
-        [mesh.expert_rank(pp, edp, ep) for pp in held for edp in range(mesh.edp)]
-        for ep in range(mesh.ep)
+        [(pp * len(edps) + edp) * len(eps) + ep for pp in held for edp in edps] for ep in eps
     ]
     assert set(placement.expert_replicas(held)) == {replicas(own, size) for own in experts}
-    joint = [[mesh.rank(pp, dp) for pp in held] for dp in range(mesh.dp)]
+    joint = [[pp * len(dps) + dp for pp in held] for dp in dps]
     assert set(placement.joint_replicas(held)) == {replicas(own, size) for own in joint}
-    for pp in range(mesh.pp):
-        for edp in range(mesh.edp):
-            group = mesh.expert_group(mesh.expert_rank(pp, edp, 0))
+    for pp in range(mesh.size("pp")):
+        for edp in edps:
+            first = (pp * len(edps) + edp) * len(eps)
+            group = range(first, first + len(eps))
             assert placement.layouts[placement.layout_of_group[pp, edp]] == counted(group, size)
 
 
 @given(placements())
 def test_a_message_crosses_where_its_ends_are_on_two_nodes(placement):
-    mesh, size = placement.mesh, placement.gpus_per_node
+    dp_size, size = placement.mesh.size("dp"), placement.gpus_per_node
     for sender, receiver, dp in np.ndindex(placement.crosses.shape):
-        ends = mesh.rank(sender, dp) // size, mesh.rank(receiver, dp) // size
+        ends = (sender * dp_size + dp) // size, (receiver * dp_size + dp) // size
         assert placement.crosses[sender, receiver, dp] == (ends[0] != ends[1])
 
 
@@ -128,7 +135,7 @@ def stages_with_tables(draw):
 def test_tables_are_reduced_between_the_ranks_that_hold_them(given_stages, dp, gpus_per_node):
     """Not where one home holds all uses of it; else each pipeline joins one rank of each home."""
     plan, stages = given_stages
-    placement = Placement(RankMesh(pp=plan.pp, dp=dp, ep=1), gpus_per_node)
+    placement = Placement(mesh_of(plan.pp, dp, 1), gpus_per_node)
     names = [{name for layer in stage for name, _ in layer.tables} for stage in stages]
     holds = [
         set().union(*(names[stage] for stage in plan.stages_of_rank(rank)))

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import Experiment
-from simulator.blueprint import blueprint
 from simulator.experiment import EXPERIMENTS
+from simulator.lower.blueprint import blueprint
 from simulator.network.moe_exchange import ExpertTraffic
 from workloads.model import MoESpec
 

@@ -14,7 +14,7 @@ from calibration.deepep_table import SYSTEMS, LibraryFit, fit_libraries, library
 from hwmodels.cluster import CLUSTERS
 from hwmodels.library import LIBRARIES, LibrarySpec
 from simulator.network.moe_exchange import BENCHMARK_EXPERTS, ExpertTraffic, moe_exchange
-from simulator.tell.published import PublishedFigure, figures
+from simulator.published.reproduce import PublishedFigure, figures
 
 FIGURES = {figure.id: figure for figure in figures()}
 FIG7 = [name for name in FIGURES if name.startswith("isca25.fig7.")]

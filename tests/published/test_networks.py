@@ -8,8 +8,8 @@ import pytest
 
 from hwmodels.errors import SpecError
 from hwmodels.library import LIBRARIES
-from simulator.tell.network_quantities import collective_bytes_per_s, message_latency_s
-from simulator.tell.published import figures, reproduce
+from simulator.published.network_quantities import collective_bytes_per_s, message_latency_s
+from simulator.published.reproduce import figures, reproduce
 
 PLATEAUS = {32: 59e9, 64: 51e9, 128: 47e9}  # read off the chart
 

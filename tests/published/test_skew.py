@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from simulator import Experiment
-from simulator.training import train
+from simulator.driver.step import play
+from simulator.lower.expansion import expand
 from workloads.routing import lognormal_load
 
 PAIR = ("FB", 1, 1)  # four MoE layers beside four, as in the trace
@@ -18,7 +19,7 @@ PAIR = ("FB", 1, 1)  # four MoE layers beside four, as in the trace
 def step(**ranks):
     """The pre-training step with `ranks.*` as given; dots as double underscores."""
     values = {f"ranks.{name.replace('__', '.')}": value for name, value in ranks.items()}
-    return train(Experiment.load("deepseek-v3-pretrain").with_overrides(values))
+    return play(Experiment.load("deepseek-v3-pretrain").with_overrides(values), pipelines=[64])
 
 
 def test_a_pair_takes_what_a_prototype_on_measured_blocks_took():
@@ -98,11 +99,11 @@ def test_a_slow_link_is_named_and_slows_the_rings_at_the_end(part):
 
 def test_a_message_is_as_slow_as_the_slower_of_its_two_nics():
     """GPU 500 sends to and hears from its neighbours, pipeline ranks 2 and 4 of pipeline 116."""
-    slow = step(stragglers=[{"gpu": 500, "part": "nic", "slowdown": 7.0}]).explicit.player
-    _, slow_s = slow.play(range(1, 2), keep=None)
-    _, alike_s = step(play="explicit").explicit.player.play(range(1, 2), keep=None)
-    messages, links = slow.expansion.message, slow.blueprint.pipeline.links
-    slower = slow_s[messages] / alike_s[messages]
+    slow = step(stragglers=[{"gpu": 500, "part": "nic", "slowdown": 7.0}])
+    alike = step(play="explicit")
+    messages, links = expand(slow.blueprint).message, slow.blueprint.pipeline.links
+    slow_s, alike_s = (each.explicit.groups[1].seconds[messages] for each in (slow, alike))
+    slower = slow_s / alike_s
     near = (links.rank[links.sender] == 3) | (links.receiver == 3)
     assert slower[near, 116 - 64] == pytest.approx(np.full(near.sum(), 7.0), rel=1e-12)
     assert np.delete(slower, 116 - 64, axis=1).max() == slower[~near].max() == 1

@@ -10,8 +10,9 @@ it shows, and rank 0 was looked at after the table. Bars: table4_chain.md, "Reco
 import numpy as np
 import pytest
 
+from simulator.driver.step import play
+from simulator.lower.pipeline import build_pipeline, rank_times
 from simulator.play import array
-from simulator.play.pipeline import build_pipeline, rank_times
 from workloads.schedules import schedule
 
 PUBLISHED = {
@@ -161,7 +162,7 @@ def test_the_step_fits_into_80_gb_with_17_chunks_in_flight(published_run):
     """PP + 1 on every rank, counted along the program (DualPipe; arXiv 2412.19437v2 Table 2)."""
     result = published_run("deepseek-v3-pretrain")
     assert max(result.metrics.memory_by_rank_bytes) < 80e9
-    for own in result.training_run().pipeline.program:
+    for own in play(result.resolved()).pipeline.program:
         held = peak = 0
         for step in own:
             held += step.forward is not None

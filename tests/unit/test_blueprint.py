@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import InfeasibleError
-from simulator.blueprint import blueprint
+from simulator.lower.blueprint import blueprint
 from workloads.chunks import COMPUTE, chunk_program, segment_ops
 from workloads.schedules import SCHEDULES
 

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from simulator.lower.parts import ChunkPlay, chunk_graph
 from simulator.play import array, reference
-from simulator.play.chunk import chunk_graph, play_chunk
+from simulator.play.settle import settle
 from workloads.chunks import chunk_program
 from workloads.layers import Layer, PhaseOps
 from workloads.ops import Exchange, MemoryOp
@@ -51,7 +52,9 @@ def played(kind, forward, backward, groups=1, engine=reference):
     columns = max(map(len, rows))
     alone = np.array([np.broadcast_to(row, columns) for row in rows], float)
     factor = np.array([own.factor.get(name, 1.0) for own, name in zip(owner, names, strict=True)])
-    return play_chunk(chunk_graph(kind, program), alone, factor, columns // groups, engine)
+    graph, ranks = chunk_graph(kind, program), columns // groups
+    settled = settle(engine, graph.graph, graph.pairs, alone, factor, ranks)
+    return ChunkPlay.of(graph, ranks, alone, settled)
 
 
 def dense():
@@ -60,14 +63,11 @@ def dense():
 
 def spans(chunk, rank=0, draw=0):
     """Start and end of each task of one rank, by label."""
-    timeline = chunk.timeline(draw)
-    graph, tasks = timeline.graph, len(timeline.graph) // chunk.ranks
+    timeline = chunk.timeline(draw, rank)
+    graph, columns = timeline.graph, (timeline.start_s.tolist(), timeline.end_s.tolist())
     return {
-        graph.labels[graph.label[task]]: (
-            float(timeline.start_s[task]),
-            float(timeline.end_s[task]),
-        )
-        for task in range(rank * tasks, (rank + 1) * tasks)
+        graph.labels[graph.label[task]]: times
+        for task, times in enumerate(zip(*columns, strict=True))
     }
 
 
@@ -76,8 +76,8 @@ def order(chunk, stream):
     graph = chunk.timeline(0).graph
     return [
         graph.labels[graph.label[task]]
-        for task in range(len(graph) // chunk.ranks)
-        if graph.streams[graph.stream[task]] == f"rank 0/{stream}"
+        for task in range(len(graph))
+        if graph.streams[graph.stream[task]] == stream
     ]
 
 
@@ -245,7 +245,7 @@ def test_a_chunk_without_exchanges_holds_nobody():
 def test_a_chunk_without_exchanges_is_drawn_as_its_mean_rank():
     alone = played("W", (), [layer(attn=(1, 1, [1, 3]), mlp=(1, 1, [2, 6]))])
     timeline = alone.timeline(draw=0)
-    assert timeline.end_s.tolist() == [4, 6, 4, 6]
+    assert timeline.end_s.tolist() == [4, 6]
 
 
 def test_factors_of_one_leave_durations_alone_and_settle_at_once():
@@ -345,18 +345,18 @@ def test_both_engines_play_a_chunk_alike():
 
 
 def test_means_of_a_chunk_are_over_all_ranks_of_all_its_groups():
-    """Against the timelines of its groups, one by one."""
+    """Against the timelines of its ranks, one by one."""
     chunk = played("FB", *random_pair(2, groups=2), groups=2)
+    ranks = [[chunk.timeline(draw, rank) for rank in range(3)] for draw in range(2)]
+    timelines = [*ranks[0], *ranks[1]]
     for stream in ("compute", "comm"):
-        busy_s = 0.0
-        for draw in range(2):
-            timeline = chunk.timeline(draw)
-            own = [name.endswith(stream) for name in timeline.graph.streams]
-            busy_s += timeline.busy_s()[own].sum()
-        assert chunk.busy_s(stream) == pytest.approx(busy_s / 6, rel=1e-12)
-    wait_s = np.mean([t.wait_s[t.graph.collective >= 0] for t in map(chunk.timeline, range(2))])
+        own = timelines[0].graph.streams.index(stream)
+        busy_s = np.mean([timeline.busy_s()[own] for timeline in timelines])
+        assert chunk.busy_s(stream) == pytest.approx(busy_s, rel=1e-12)
+    wait_s = np.mean([t.wait_s[t.graph.collective >= 0] for t in timelines])
     assert chunk.mean_wait_s == pytest.approx(wait_s, rel=1e-12)
-    assert chunk.duration_s.tolist() == [chunk.timeline(draw).makespan_s for draw in range(2)]
+    slowest = [max(timeline.makespan_s for timeline in own) for own in ranks]
+    assert chunk.duration_s.tolist() == slowest
 
 
 def test_tasks_that_may_run_side_by_side_are_those_that_do_not_wait_for_each_other():
@@ -364,7 +364,7 @@ def test_tasks_that_may_run_side_by_side_are_those_that_do_not_wait_for_each_oth
     graph = played("FB", [layer()], [layer()]).graph
     names = [segment.label for segment in graph.program]
     beside = {}
-    for comm, compute in zip(graph.comm.tolist(), graph.compute.tolist(), strict=True):
+    for comm, compute in zip(*map(np.ndarray.tolist, graph.pairs), strict=True):
         beside.setdefault(names[comm], set()).add(names[compute])
     assert beside == {
         "combine(B) 0": {"attn(F) 0"},

@@ -11,6 +11,7 @@ import pytest
 from hwmodels.errors import DeadlockError, InfeasibleError
 from simulator import cli
 from simulator.cli.output import track_draws
+from simulator.driver.run import Simulated
 from simulator.tell.result import Result
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -33,15 +34,15 @@ def main(monkeypatch, capsys):
 
 
 @pytest.fixture
-def played(monkeypatch, short_run):
+def played(monkeypatch, short_simulated):
     """Let `run` take a result that is already there; collects the experiments it was asked for."""
     asked = []
 
-    def take(experiment, **_):
+    def take(experiment, *_, **__):
         asked.append(experiment)
-        return short_run()
+        return short_simulated()
 
-    monkeypatch.setattr("simulator.tell.result.run", take)
+    monkeypatch.setattr("simulator.driver.run.simulate", take)
     return asked
 
 
@@ -160,18 +161,18 @@ def test_bad_arguments_exit_2_with_one_line(main, arguments, message):
 
 
 def test_our_own_errors_exit_1(main, monkeypatch):
-    def stuck(experiment, **_):
+    def stuck(experiment, *_, **__):
         raise DeadlockError("'a' on s waits for 'b' on t")
 
-    monkeypatch.setattr("simulator.tell.result.run", stuck)
+    monkeypatch.setattr("simulator.driver.run.simulate", stuck)
     assert main("run", "deepseek-v3-pretrain") == (1, "", "moesim: 'a' on s waits for 'b' on t\n")
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    def broken(experiment, **_):
+    def broken(experiment, *_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("simulator.tell.result.run", broken)
+    monkeypatch.setattr("simulator.driver.run.simulate", broken)
     monkeypatch.setattr(sys, "argv", ["moesim", "run", "deepseek-v3-pretrain"])
     with pytest.raises(ZeroDivisionError):
         cli.main()
@@ -223,23 +224,27 @@ def test_a_summary_names_step_phases_memory_and_basis(invoke, played, short_run)
     assert f"{metrics.memory_bytes['total'] / 1e9:.1f} of 85.5 GB" in text
 
 
-def test_out_writes_result_trace_and_figures(invoke, played, short_run, drawn, tmp_path):
+def test_out_writes_result_trace_and_figures(
+    invoke, played, short_run, drawn, tmp_path, short_played
+):
     folder = tmp_path / "a" / "b"
     done = invoke("run", "deepseek-v3-pretrain", "--out", folder, "--trace-rank", 2)
     assert done.stderr.splitlines() == [
         f"wrote {folder / name}" for name in ("result.json", "trace.json", "pipeline.png")
     ]
     assert "wrote" not in done.stdout
-    assert drawn == [(short_run().training_run(), folder)]
+    assert drawn == [(short_played(), folder)]
     assert Result.load(folder).metrics == short_run().metrics
     events = json.loads((folder / "trace.json").read_text(encoding="utf-8"))["traceEvents"]
     assert {event["pid"] for event in events} == {2}
 
 
-def test_json_with_out_still_prints_one_document(invoke, played, short_run, drawn, tmp_path):
+def test_json_with_out_still_prints_one_document(
+    invoke, played, short_run, drawn, tmp_path, short_played
+):
     done = invoke("run", "deepseek-v3-pretrain", "--out", tmp_path, "--json")
     assert json.loads(done.stdout) == json.loads(short_run().to_json())
-    assert drawn == [(short_run().training_run(), tmp_path)]
+    assert drawn == [(short_played(), tmp_path)]
 
 
 def test_all_schedules_run_and_what_cannot_is_a_row_with_its_reason(invoke, monkeypatch, short_run):
@@ -251,7 +256,7 @@ def test_all_schedules_run_and_what_cannot_is_a_row_with_its_reason(invoke, monk
             raise InfeasibleError("memory of pipeline rank 0: too much")
         return short_run()
 
-    monkeypatch.setattr("simulator.tell.result.run", take)
+    monkeypatch.setattr("simulator.driver.run.run", take)
     command = ["run", "deepseek-v3-pretrain", "--schedule", "all"]
     document = json.loads(invoke(*command, "--json").stdout)
     assert sorted(asked) == sorted(document) == ["1f1b", "dualpipe", "zb1p"]
@@ -265,10 +270,19 @@ def test_all_schedules_run_and_what_cannot_is_a_row_with_its_reason(invoke, monk
 # Draws
 
 
-def test_a_drawn_step_is_summed_up_with_its_spread_and_what_makes_it(
-    invoke, monkeypatch, drawn_run
-):
-    monkeypatch.setattr("simulator.tell.result.run", lambda experiment, **_: drawn_run())
+@pytest.fixture
+def of_result(monkeypatch):
+    """Let `run` take a result; its step is not looked at."""
+
+    def take(result):
+        simulated = Simulated(result, None)
+        monkeypatch.setattr("simulator.driver.run.simulate", lambda *_, **__: simulated)
+
+    return take
+
+
+def test_a_drawn_step_is_summed_up_with_its_spread_and_what_makes_it(invoke, of_result, drawn_run):
+    of_result(drawn_run())
     text = invoke("run", "deepseek-v3-pretrain").stdout
     result = drawn_run()
     step = result.intervals["step_time_s"]
@@ -281,15 +295,15 @@ def test_a_drawn_step_is_summed_up_with_its_spread_and_what_makes_it(
     assert f"{bubble.p10:.4g}-{bubble.p90:.4g} s" in row
 
 
-def test_too_few_draws_are_told_and_no_shares_printed(invoke, monkeypatch, drawn_run):
+def test_too_few_draws_are_told_and_no_shares_printed(invoke, of_result, drawn_run):
     few = drawn_run(("uncertainty.draws", 12))
-    monkeypatch.setattr("simulator.tell.result.run", lambda experiment, **_: few)
+    of_result(few)
     text = invoke("run", "deepseek-v3-pretrain").stdout
     assert "2 uncertain inputs; it takes 16 draws to tell which of them" in text
     assert "chance and interactions" not in text
 
 
-def test_small_shares_are_summed_up_in_one_line(invoke, monkeypatch, drawn_run):
+def test_small_shares_are_summed_up_in_one_line(invoke, of_result, drawn_run):
     """Ten inputs of which eight are shown: 3 % and 2 % are left."""
     result = drawn_run()
     percent = [30, 20, 10, 9, 8, 7, 6, 4, 3, 2]
@@ -305,7 +319,7 @@ def test_small_shares_are_summed_up_in_one_line(invoke, monkeypatch, drawn_run):
             "intervals": result.intervals | {"step_time_s": step},
         }
     )
-    monkeypatch.setattr("simulator.tell.result.run", lambda experiment, **_: many)
+    of_result(many)
     text = invoke("run", "deepseek-v3-pretrain").stdout
     assert re.search(r"input 7 .* 4%\n2 more inputs +5%\nchance and interactions +1%", text)
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from simulator.tell.published import Row
+from simulator.published.reproduce import Row
 
 # Results
 
@@ -55,12 +55,12 @@ def test_compare_prints_the_spread_of_the_difference(invoke, drawn_run, tmp_path
 
 
 def test_plot_draws_the_figures_of_a_result_again(
-    invoke, monkeypatch, two_results, short_run, drawn
+    invoke, monkeypatch, two_results, short_played, drawn
 ):
     """The result is read and its experiment played again; figures go beside it."""
-    run = short_run().training_run()
+    run = short_played()
     replayed = []
-    monkeypatch.setattr("simulator.tell.result.train", lambda e: replayed.append(e) or run)
+    monkeypatch.setattr("simulator.driver.step.play", lambda e: replayed.append(e) or run)
     done = invoke("plot", two_results[0])
     assert done.stdout == ""
     assert done.stderr == f"wrote {two_results[0] / 'pipeline.png'}\n"
@@ -94,7 +94,7 @@ def test_a_published_figure_with_draws_shows_its_interval(invoke, monkeypatch):
     sure = Row("a.sure", "source", 1.0, 1.0, "s", 0.0, "predicted", "")
     unsure = Row("a.unsure", "source", 1.0, 2.0, "s", 1.0, "predicted", "", "", 1.5, 2.1, 2.5)
     rows = {"sure": (sure,), "both": (sure, unsure)}
-    monkeypatch.setattr("simulator.tell.published.reproduce", lambda names, _: rows[names[0]])
+    monkeypatch.setattr("simulator.published.reproduce.reproduce", lambda names, _: rows[names[0]])
     assert "1.5 s to 2.5 s" in invoke("reproduce", "both").stdout
     assert "P10-P90" not in invoke("reproduce", "sure").stdout
     told = json.loads(invoke("reproduce", "both", "--json").stdout)["rows"][1]

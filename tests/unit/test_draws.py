@@ -1,6 +1,7 @@
 """Played draws: the numbers read off them, and which of those a result keeps."""
 
-from simulator.tell.draws import Draw, kept, numbers, played_draws, samples
+from simulator.driver.draws import Draw, kept, numbers, played_draws, samples
+from simulator.driver.step import play
 
 
 def test_numbers_are_named_by_path_and_those_by_rank_or_chunk_left_out(short_run):
@@ -39,4 +40,4 @@ def test_an_experiment_that_asks_for_no_draws_has_none(short_run):
 
 def test_a_draw_can_be_played_again(drawn_run):
     (draw,) = played_draws(drawn_run().resolved().with_overrides({"uncertainty.draws": 1}))
-    assert draw.training_run().times.step_s == draw.metrics.step_time_s
+    assert play(draw.resolved()).times.step_s == draw.metrics.step_time_s

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hwmodels.costs.interference import slowdown, work_share
-from simulator.play import durations
-from simulator.play.durations import Slowness, Work, fill_durations
+from simulator.lower import durations
+from simulator.lower.durations import Slowness, Work, fill_durations
 from simulator.play.loops import PLAIN, compiled
 
 # Kernels that meet load 0 and kernels that meet none, an exchange, a message, and a begin.

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from simulator.blueprint import blueprint
-from simulator.expansion import STREAMS, expand
+from simulator.lower.blueprint import blueprint
+from simulator.lower.expansion import STREAMS, expand
 from simulator.play import array
 from workloads.schedules import SCHEDULES
 

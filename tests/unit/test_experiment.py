@@ -5,7 +5,7 @@ import pytest
 from hwmodels.chip import CHIPS
 from hwmodels.errors import InfeasibleError, SpecError, UnknownPresetError
 from simulator import Experiment
-from simulator.experiment import parse_override
+from simulator.cli.overrides import parse_override
 from tests.refusals import MPFT, refusal
 
 # Presets

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import InfeasibleError
-from simulator.blueprint import blueprint
-from simulator.extent import extent_of
-from simulator.training import train
+from simulator.driver.extent import extent_of
+from simulator.driver.step import play
+from simulator.lower.blueprint import blueprint
 from workloads.model import MoESpec
 from workloads.routing import draw_experts
 from workloads.scenarios import training_step
@@ -24,10 +24,10 @@ from workloads.scenarios import training_step
     ],
 )
 def test_as_many_tasks_are_told_as_are_played(small_experiment, monkeypatch, changes):
-    monkeypatch.setattr("simulator.training.check_memory", lambda *_: None)
+    monkeypatch.setattr("simulator.driver.step.check_memory", lambda *_: None)
     experiment = small_experiment(*changes.items())
     extent = extent_of(experiment, blueprint(experiment))
-    assert extent.tasks == train(experiment).tasks
+    assert extent.tasks == play(experiment).tasks
     drawn = experiment.with_overrides({"uncertainty.draws": 7})
     assert extent_of(drawn, blueprint(drawn)).tasks == 8 * extent.tasks
 
@@ -46,11 +46,11 @@ def test_as_many_tasks_are_told_as_are_played(small_experiment, monkeypatch, cha
 def test_what_cannot_be_played_is_refused_before_it_is(
     small_experiment, monkeypatch, changes, message
 ):
-    monkeypatch.setattr("simulator.training.check_memory", lambda *_: None)
-    monkeypatch.setattr("simulator.training.play_folded", None)
-    monkeypatch.setattr("simulator.extent.TASKS_MAX", 2 * 10**7)
+    monkeypatch.setattr("simulator.driver.step.check_memory", lambda *_: None)
+    monkeypatch.setattr("simulator.driver.step.play_folded", None)
+    monkeypatch.setattr("simulator.driver.extent.TASKS_MAX", 2 * 10**7)
     with pytest.raises(InfeasibleError, match=message):
-        train(small_experiment(*changes.items()))
+        play(small_experiment(*changes.items()))
 
 
 def test_micro_batches_times_stages_are_limited(v3_step, monkeypatch):

@@ -108,8 +108,10 @@ def test_a_command_warns_in_one_line_on_stderr(invoke, arguments) -> None:
     assert invoke(*arguments[: arguments.index("--set")]).stderr == ""
 
 
-def test_several_far_values_are_one_line_with_their_number(invoke, monkeypatch, short_run) -> None:
-    monkeypatch.setattr("simulator.tell.result.run", lambda *_, **__: short_run())
+def test_several_far_values_are_one_line_with_their_number(
+    invoke, monkeypatch, short_simulated
+) -> None:
+    monkeypatch.setattr("simulator.driver.run.simulate", lambda *_, **__: short_simulated())
     far = ("--set", f"{HBM}='3.35 GB/s'", "--set", "cluster.node.pcie_bytes_per_s='1 MB/s'")
     done = invoke("run", "deepseek-v3-pretrain", *far)
     assert done.stderr.count("\n") == 1

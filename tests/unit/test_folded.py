@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
+from simulator.driver.step import play
+from simulator.lower.pipeline import rank_times
 from simulator.play import array
 from simulator.play.order import ready_s
-from simulator.play.pipeline import rank_times
-from simulator.training import train
 from workloads.schedules import SCHEDULES
 
 
 @pytest.fixture(scope="module", params=SCHEDULES)
 def run(request, small_experiment):
     changes = ("plan.schedule", request.param), ("ranks.expert_load.sigma", 0.3)
-    return train(small_experiment(("cluster.node.chip.hbm_capacity_bytes", "2 TB"), *changes))
+    return play(small_experiment(("cluster.node.chip.hbm_capacity_bytes", "2 TB"), *changes))
 
 
 def runs_of_steps(run):
@@ -83,7 +83,7 @@ def test_weight_gradients_alone_take_what_they_take_with_every_rank_played(small
             ("ranks.play", "explicit"),
             ("ranks.draws", 64),
         )
-        played = train(experiment)
+        played = play(experiment)
         folded_s = weight_s(played.pipeline, played.folded_timeline)
         explicit_s = played.explicit.times.phases["weight"]
         assert folded_s == pytest.approx(explicit_s, rel=0.01)

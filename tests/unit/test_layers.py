@@ -333,7 +333,7 @@ def test_the_kind_of_each_op_is_the_class_of_its_row(measured_rows, priced_ops):
 def test_mla_without_a_query_latent_is_refused_by_the_field_that_is_missing():
     """DeepSeek-V2-Lite has none (its `q_lora_rank` is null)."""
     from simulator import Experiment
-    from simulator.blueprint import blueprint
+    from simulator.lower.blueprint import blueprint
 
     lite = Experiment.load("deepseek-v3-pretrain").with_overrides(
         {"model.attention.q_lora_rank": "none"}

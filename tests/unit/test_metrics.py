@@ -45,8 +45,8 @@ def test_flops_follow_the_published_convention(short_run):
         assert mfu == pytest.approx(tflops / 989.4, rel=1e-9)
 
 
-def test_memory_is_that_of_the_fullest_rank(short_run):
-    metrics, workload = short_run().metrics, short_run().training_run().workload
+def test_memory_is_that_of_the_fullest_rank(short_run, short_played):
+    metrics, workload = short_run().metrics, short_played().workload
     terms = dict(metrics.memory_bytes)
     total = terms.pop("total")
     assert total == sum(terms.values()) == max(metrics.memory_by_rank_bytes)
@@ -54,23 +54,24 @@ def test_memory_is_that_of_the_fullest_rank(short_run):
     assert terms in workload.memory_bytes
 
 
-def test_chunks_are_reported_by_kind_and_stages(short_run):
-    result = short_run()
+def test_chunks_are_reported_by_kind_and_stages(short_simulated):
+    result, step = short_simulated()
     chunks = {chunk.name: chunk for chunk in result.metrics.chunks}
     assert len(chunks) == len(result.metrics.chunks)
     assert {"F 0", "F 1", "F 15", "Bi 1", "W 1", "FB 1|1", "FB 0|15", "FB 15|0"} <= set(chunks)
-    played = result.training_run().chunks["FB", 1, 1]
+    played = step.chunks["FB", 1, 1]
     pair = chunks["FB 1|1"]
-    draws = [played.timeline(draw) for draw in range(played.draws)]
-    assert len({timeline.makespan_s for timeline in draws}) == len(draws) == 8
-    assert pair.duration_s == pytest.approx(fmean(t.makespan_s for t in draws), rel=1e-12)
+    ranks = [[played.timeline(draw, rank) for rank in range(64)] for draw in range(played.draws)]
+    slowest = [max(timeline.makespan_s for timeline in own) for own in ranks]
+    assert len(set(slowest)) == len(slowest) == 8
+    assert pair.duration_s == pytest.approx(fmean(slowest), rel=1e-12)
+    timelines = [timeline for own in ranks for timeline in own]
     for seconds, stream in ((pair.compute_s, "compute"), (pair.communication_s, "comm")):
-        own = [name.endswith(f"/{stream}") for name in draws[0].graph.streams]
-        assert sum(own) == 64
-        busy_s = fmean(timeline.busy_s()[own].mean() for timeline in draws)
+        own = timelines[0].graph.streams.index(stream)
+        busy_s = fmean(timeline.busy_s()[own] for timeline in timelines)
         assert seconds == pytest.approx(busy_s, rel=1e-12)
-    joined = draws[0].graph.collective >= 0
-    wait_s = fmean(timeline.wait_s[joined].mean() for timeline in draws)
+    joined = timelines[0].graph.collective >= 0
+    wait_s = fmean(timeline.wait_s[joined].mean() for timeline in timelines)
     assert pair.mean_wait_s == pytest.approx(wait_s, rel=1e-9)
     assert pair.mean_wait_s > 0
     assert 0 < pair.communication_s < pair.compute_s <= pair.duration_s

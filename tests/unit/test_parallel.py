@@ -1,14 +1,13 @@
 """Parallel plans: group sizes, places of ranks, and plans that cannot be."""
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hwmodels.errors import InfeasibleError, SpecError
 from hwmodels.spec import validate
 from workloads.batch import BatchSpec
 from workloads.model import MODELS
-from workloads.parallel import Coordinates, ParallelPlan, RankMesh
+from workloads.parallel import ParallelPlan
 
 V3 = MODELS.load("deepseek-v3")
 LLAMA = MODELS.load("llama3.1-405b")
@@ -19,7 +18,7 @@ def test_v3_plan_has_128_pipelines_and_two_homes_for_every_stage():
     """2,048 GPUs, PP 16, EP 64 (arXiv 2412.19437v2 §3.2)."""
     PLAN.check(V3, 2048)
     mesh = PLAN.mesh(2048)
-    assert (mesh.dp, mesh.edp, mesh.ranks) == (128, 2, 2048)
+    assert (mesh.size("dp"), mesh.size("edp"), mesh.ranks) == (128, 2, 2048)
     assert PLAN.stages_of_rank(3) == (3, 12)
     assert PLAN.homes_of_stage(12) == (3, 12)
     assert PLAN.microbatches(BatchSpec(sequences=15360, sequence_length=4096), 2048) == 120
@@ -30,39 +29,11 @@ def test_1f1b_has_one_home_for_every_stage():
 
 
 def test_nodes_hold_data_parallel_ranks_of_one_pipeline_rank():
-    mesh = PLAN.mesh(2048)
-    node = [mesh.coordinates(rank) for rank in range(8, 16)]
-    assert {(at.pp, at.edp) for at in node} == {(0, 0)}
-    assert [at.dp for at in node] == [at.ep for at in node] == list(range(8, 16))
-    assert mesh.coordinates(200) == Coordinates(pp=1, dp=72, cp=0, tp=0, edp=1, ep=8)
-
-
-def test_groups_are_those_of_the_coordinates():
-    mesh = PLAN.mesh(2048)
-    assert mesh.expert_group(200) == range(192, 256)
-    assert list(mesh.pipeline(200))[:3] == [72, 200, 328]
-
-
-MESHES = st.builds(
-    lambda pp, edp, ep, cp, tp: RankMesh(pp=pp, dp=edp * ep, ep=ep, cp=cp, tp=tp),
-    pp=st.integers(1, 8),
-    edp=st.integers(1, 4),
-    ep=st.integers(1, 8),
-    cp=st.sampled_from([1, 2]),
-    tp=st.sampled_from([1, 2, 4]),
-)
-
-
-@given(MESHES, st.data())
-def test_coordinates_and_ranks_are_inverse_in_both_meshes(mesh, data):
-    rank = data.draw(st.integers(0, mesh.ranks - 1))
-    at = mesh.coordinates(rank)
-    assert mesh.rank(at.pp, at.dp, at.cp, at.tp) == rank
-    assert mesh.expert_rank(at.pp, at.edp, at.ep) == rank
-    assert rank in mesh.expert_group(rank)
-    assert rank in mesh.pipeline(rank)
-    assert len(mesh.expert_group(rank)) == mesh.ep
-    assert len(mesh.pipeline(rank)) == mesh.pp
+    mesh, node = PLAN.mesh(2048), np.arange(8, 16)
+    assert mesh.at("pp", node).tolist() == mesh.at("edp", node).tolist() == [0] * 8
+    assert mesh.at("dp", node).tolist() == mesh.at("ep", node).tolist() == list(range(8, 16))
+    axes = ("pp", "dp", "cp", "tp", "edp", "ep")
+    assert [int(mesh.at(axis, 200)) for axis in axes] == [1, 72, 0, 0, 1, 8]
 
 
 @pytest.mark.parametrize(

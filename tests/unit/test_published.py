@@ -8,10 +8,10 @@ import pytest
 
 from hwmodels.errors import SpecError
 from simulator import Experiment, run
+from simulator.driver.draws import played_draws
 from simulator.experiment import EXPERIMENTS
-from simulator.tell import published
-from simulator.tell.draws import played_draws
-from simulator.tell.published import PublishedFigure, Row, figures, headline, reproduce
+from simulator.published import reproduce as published
+from simulator.published.reproduce import PublishedFigure, Row, figures, headline, reproduce
 
 TABLE4_PHASES = (
     "forward_s",
@@ -365,7 +365,7 @@ def test_the_point_of_a_figure_is_not_drawn_even_if_its_experiment_asks_for_draw
     bench, monkeypatch
 ):
     write, row = bench
-    monkeypatch.setattr("simulator.tell.result.sample", None)
+    monkeypatch.setattr("simulator.driver.run.sample", None)
     found = row("step_metric", {"experiment": write("a", 5), "metric": "step_time_s"}, {})
     assert (found.p10, found.median, found.p90) == (None, None, None)
     assert found.simulated == run(Experiment.load(write("b", 0))).metrics.step_time_s

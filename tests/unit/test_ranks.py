@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from simulator.blueprint import blueprint
-from simulator.expansion import expand
-from simulator.ranks import chunk_loads, draw_group, highest_load
-from simulator.training import train
+from simulator.driver.step import play
+from simulator.lower.blueprint import blueprint
+from simulator.lower.expansion import expand
+from simulator.lower.spread import chunk_loads, draw_group, highest_load
 
 PP, EP, GROUPS = 4, 8, 2
 LAYERS = 59  # with experts, of 61 and one for MTP
@@ -347,7 +347,7 @@ def test_given_loads_of_one_stage_slow_that_stage(small_experiment):
     """
     rows = np.ones((59, EP))
     rows[29:45, 0] = 4
-    run = train(
+    run = play(
         small_experiment(
             ("ranks.expert_load", {"kind": "matrix", "loads": rows.tolist()}),
             ("plan.schedule", "1f1b"),
@@ -358,13 +358,13 @@ def test_given_loads_of_one_stage_slow_that_stage(small_experiment):
     assert forward_s[2] > 1.2 * forward_s[1]
 
 
-@pytest.mark.parametrize("play", ["folded", "explicit"])
-def test_sms_lent_to_chunks_alone_shorten_those_and_no_others(small_experiment, play):
+@pytest.mark.parametrize("ranks", ["folded", "explicit"])
+def test_sms_lent_to_chunks_alone_shorten_those_and_no_others(small_experiment, ranks):
     """However ranks are played; pairs take what they took."""
     roomy = ("cluster.node.chip.hbm_capacity_bytes", "2 TB")
-    played = ("ranks.play", play)
+    played = ("ranks.play", ranks)
     few, many = (
-        train(small_experiment(roomy, played, BALANCED, ("communication.lent_sms", lent)))
+        play(small_experiment(roomy, played, BALANCED, ("communication.lent_sms", lent)))
         for lent in (0.0, 1.0)
     )
     for key, chunk in few.chunks.items():
@@ -384,7 +384,7 @@ def test_sms_lent_to_chunks_alone_shorten_those_and_no_others(small_experiment, 
 def test_a_model_without_experts_can_be_played_rank_by_rank(dense_experiment):
     """Jitter lengthens its step: a chunk waits for the slowest of what it needs."""
     roomy = ("cluster.node.chip.hbm_capacity_bytes", "8 TB")
-    alike, jittery = (train(dense_experiment(roomy, ("ranks.jitter", j))) for j in (0, 0.1))
+    alike, jittery = (play(dense_experiment(roomy, ("ranks.jitter", j))) for j in (0, 0.1))
     assert jittery.explicit is not None
     assert (jittery.explicit.wait_s == 0).all()
     assert jittery.times.step_s > alike.times.step_s

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from hwmodels.errors import InfeasibleError, SpecError
 from simulator import Experiment, run
+from simulator.driver.step import play
 from simulator.tell.result import SCHEMA, Result
 from simulator.tell.summary import show_result
 from simulator.uncertainty import sample
@@ -52,7 +53,7 @@ def test_a_result_is_read_from_its_file_or_its_folder(short_run, tmp_path):
 def test_a_result_read_from_a_file_plays_its_run_again(short_run):
     result = short_run(FEW_CHUNKS)
     again = Result.from_json(result.to_json())
-    assert again.training_run().times.step_s == result.metrics.step_time_s
+    assert play(again.resolved()).times.step_s == result.metrics.step_time_s
 
 
 def test_an_override_of_the_models_routing_is_named(short_run):
@@ -287,12 +288,11 @@ def test_every_source_of_the_experiment_is_kept(short_run):
     assert again.provenance.sources == sources
 
 
-def test_a_result_says_what_was_folded_and_how_much_was_played(short_run):
+def test_a_result_says_what_was_folded_and_how_much_was_played(short_simulated):
     """128 pipelines as one; ranks 0 and 15 hold stages 0 and 15, all others alike, so there are the
     14 chunks that `metrics.chunks` lists, each on 64 ranks.
     """
-    result = short_run()
-    training = result.training_run()
+    result, training = short_simulated()
     assert (result.play.mode, result.play.engine, result.play.ranks) == (
         "folded",
         "array",
@@ -303,15 +303,13 @@ def test_a_result_says_what_was_folded_and_how_much_was_played(short_run):
         "played on 64 ranks in lock-step, with 8 draws of the expert load each"
     )
     tasks = sum(
-        len(chunk.timeline(draw).graph)
-        for chunk in training.chunks.values()
-        for draw in range(chunk.draws)
+        len(chunk.graph.program) * chunk.ranks * chunk.draws for chunk in training.chunks.values()
     )
     assert result.play.tasks == tasks + len(training.pipeline.graph)
 
 
-def test_every_distinct_chunk_of_the_program_is_played_on_the_whole_expert_group(short_run):
-    training = short_run().training_run()
+def test_every_distinct_chunk_of_the_program_is_played_on_the_whole_expert_group(short_played):
+    training = short_played()
     kinds = {(s.kind, s.forward, s.backward) for own in training.pipeline.program for s in own}
     stages_of = {0: 0, 15: 15} | dict.fromkeys(range(1, 15), 1)
     keys = {
@@ -324,14 +322,14 @@ def test_every_distinct_chunk_of_the_program_is_played_on_the_whole_expert_group
     assert {training.chunks[key].draws for key in unlike} == {8}
 
 
-def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_run):
+def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_played):
     """As long as that draw, in the timeline, and what it first waits for ranks behind; most draws
     of pairs are dealt to one.
     """
-    training = short_run().training_run()
+    training = short_played()
     blueprint, folded = training.blueprint, training.folded
     steps = [step for own in training.pipeline.program for step in own]
-    lasted_s = (training.timeline.end_s - training.timeline.start_s)[: len(steps)]
+    lasted_s = (training.timeline().end_s - training.timeline().start_s)[: len(steps)]
     assert len(folded.draw_of_step) == len(blueprint.key_of_step) == len(steps)
     dealt = set()
     for number, step in enumerate(steps):
@@ -348,9 +346,9 @@ def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_run):
     assert len(dealt) > pairs / 2
 
 
-def test_a_balanced_load_needs_one_draw_of_one_rank(short_run):
+def test_a_balanced_load_needs_one_draw_of_one_rank(short_played):
     """Which stands for the group."""
-    training = short_run(FEW_CHUNKS, ("ranks.expert_load.kind", "balanced")).training_run()
+    training = short_played(FEW_CHUNKS, ("ranks.expert_load.kind", "balanced"))
     assert {chunk.draws for chunk in training.chunks.values()} == {1}
     assert {chunk.ranks for chunk in training.chunks.values()} == {1}
 

@@ -6,7 +6,9 @@ import pytest
 from rich.console import Console
 
 from hwmodels.errors import SpecError
-from simulator.tell.result import Result, run
+from simulator.driver.run import run
+from simulator.driver.step import play
+from simulator.tell.result import Result
 from simulator.tell.summary import show_result
 from simulator.uncertainty import sample
 from tests.refusals import MPFT, refusal
@@ -30,7 +32,7 @@ def test_nics_are_separate_unless_asked_for(results):
     separate, shared = results
     assert MPFT.communication.nics == "separate"
     assert separate.nics is None
-    assert separate.training_run().shared is None
+    assert play(separate.resolved()).shared is None
     assert shared.nics is not None
     assert "meeting on NICs" not in printed(separate)
 
@@ -51,17 +53,17 @@ def test_a_result_tells_how_far_shared_and_separate_nics_are_apart(results):
 
 def test_the_step_and_its_phases_are_those_of_the_shared_play(results):
     _, shared = results
-    training, told = shared.training_run(), shared.metrics
+    training, told = play(shared.resolved()), shared.metrics
     assert told.step_time_s == training.shared.record.chunks.makespan_s
     assert sum(told.breakdown_s.values()) == pytest.approx(told.step_time_s, rel=1e-12)
-    assert training.timeline is training.shared.record.chunks
-    assert training.record is training.shared.record
+    assert training.timeline() is training.shared.record.chunks
+    assert training.record() is training.shared.record
 
 
 def test_every_kind_of_traffic_is_told_of(results):
     """Messages: one out of each chunk but the last of a pipeline, so as many seconds as bytes."""
     _, shared = results
-    training = shared.training_run()
+    training = play(shared.resolved())
     assert list(shared.nics.busy_s) == ["expert exchanges", "pipeline messages", "gradient rings"]
     assert list(shared.nics.delay_s) == list(shared.nics.busy_s)
     assert min(shared.nics.delay_s.values()) >= 0
@@ -130,4 +132,4 @@ def test_the_command_line_prints_and_writes_the_shared_play(invoke, tmp_path, dr
     [(training, _)] = drawn
     result = Result.load(tmp_path)
     assert result.nics is not None
-    assert training.timeline.makespan_s == result.metrics.step_time_s
+    assert training.timeline().makespan_s == result.metrics.step_time_s

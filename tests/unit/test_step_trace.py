@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from hwmodels.errors import InputError
-from simulator.expansion import expand
+from simulator.lower.expansion import expand
+from simulator.tell.trace import StepTrace
 
 RANK = 3
 
@@ -29,15 +30,15 @@ PLAYS = {
     params=[(play, detail) for play in PLAYS for detail in ("chunks", "segments", "kernels")],
     ids=" ".join,
 )
-def traced(request, short_run, tmp_path_factory):
+def traced(request, short_simulated, tmp_path_factory):
     """Detail, the run, number of spans as told, and events of the file, for one rank."""
     play, detail = request.param
-    result = short_run(*PLAYS[play])
+    result, played = short_simulated(*PLAYS[play])
     path = tmp_path_factory.mktemp("trace") / "trace.json"
-    count = result.timeline().to_chrome_trace(path, detail, [RANK])
+    count = StepTrace(played).to_chrome_trace(path, detail, [RANK])
     document = json.loads(path.read_text(encoding="utf-8"))
     assert result.play.mode == ("explicit" if play == "explicit" else "folded")
-    return detail, result.training_run(), count, document["traceEvents"]
+    return detail, played, count, document["traceEvents"]
 
 
 def expected_spans(run, detail):
@@ -63,11 +64,11 @@ def expected_spans(run, detail):
 def opened(run, number):
     """Name, stream and wait of every task in the chunk of a step."""
     key = run.blueprint.keys[run.blueprint.key_of_step[number]]
-    if run.record is None:
+    if run.record() is None:
         timeline = run.chunks[key].timeline(run.folded.draw_of_step[number])
-        tasks = range(len(timeline.graph) // run.chunks[key].ranks)
+        tasks = range(len(timeline.graph))
     else:
-        expansion, timeline = expand(run.blueprint), run.record.segments
+        expansion, timeline = expand(run.blueprint), run.record().segments
         tasks = range(expansion.begin[number] + 1, expansion.end[number])
     graph = timeline.graph
     for task in tasks:
@@ -122,20 +123,19 @@ def test_the_trace_ends_with_the_step(traced):
     _, run, _, events = traced
     ends = {event["name"]: event["ts"] + event["dur"] for event in spans_of(events)}
     optimizer = max(
-        run.timeline.end_s[task] for task, rank in enumerate(run.pipeline.rank) if rank == RANK
+        run.timeline().end_s[task] for task, rank in enumerate(run.pipeline.rank) if rank == RANK
     )
     assert max(ends.values()) == pytest.approx(optimizer * 1e6, abs=1e-3)
     assert ends["optimizer"] == max(ends.values())
     assert max(ends.values()) <= run.times.step_s * 1e6 + 1e-3
 
 
-def test_spans_of_ranks_that_were_all_played_are_those_of_the_first_pipeline(short_run):
+def test_spans_of_ranks_that_were_all_played_are_those_of_the_first_pipeline(short_played):
     """Chunks, messages and optimizer at the first detail, every segment at the second, each where
     and as long as it is in the record; waits are what lies between ready and start.
     """
-    result = short_run(*PLAYS["explicit"])
-    run, trace = result.training_run(), result.timeline()
-    record, expansion = run.record, run.explicit.player.expansion
+    run = short_played(*PLAYS["explicit"])
+    record, expansion, trace = run.record(), expand(run.blueprint), StepTrace(run)
     own = expansion.rank == RANK
 
     def rows(timeline, tasks):
@@ -168,9 +168,9 @@ def test_spans_of_ranks_that_were_all_played_are_those_of_the_first_pipeline(sho
     assert run.explicit.wait_s[RANK, 0] == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_kernels_of_a_segment_fill_it(short_run):
+def test_the_kernels_of_a_segment_fill_it(short_played):
     """In launch order, end to end, from the segment's start to its end."""
-    trace = short_run().timeline()
+    trace = StepTrace(short_played())
     segments = [e for e in trace.events("segments", [RANK]) if e["tid"] == 0]
     opened = [
         e for e in trace.events("kernels", [RANK]) if e["tid"] == 0 and "segment" in e["args"]
@@ -191,15 +191,15 @@ def test_the_kernels_of_a_segment_fill_it(short_run):
     assert filled > 500
 
 
-def test_a_whole_trace_holds_every_rank(short_run, tmp_path):
+def test_a_whole_trace_holds_every_rank(short_played, tmp_path):
     path = tmp_path / "trace.json"
-    run = short_run().training_run()
-    assert short_run().timeline().to_chrome_trace(path) == len(run.pipeline.graph)
+    run = short_played()
+    assert StepTrace(short_played()).to_chrome_trace(path) == len(run.pipeline.graph)
     events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     assert {event["pid"] for event in spans_of(events)} == set(range(16))
 
 
 @pytest.mark.parametrize("rank", [-1, 16])
-def test_a_rank_that_is_not_there_is_refused(short_run, tmp_path, rank):
+def test_a_rank_that_is_not_there_is_refused(short_played, tmp_path, rank):
     with pytest.raises(InputError, match=f"rank must be from 0 to 15, got {rank}"):
-        short_run().timeline().to_chrome_trace(tmp_path / "trace.json", ranks=[0, rank])
+        StepTrace(short_played()).to_chrome_trace(tmp_path / "trace.json", ranks=[0, rank])

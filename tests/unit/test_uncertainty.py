@@ -7,7 +7,7 @@ import pytest
 
 from hwmodels.errors import InputError, SpecError
 from simulator import Experiment
-from simulator.experiment import parse_override
+from simulator.cli.overrides import parse_override
 from simulator.uncertainty import Z90, sample, sampled_inputs, standard_normals
 
 MPFT = Experiment.load("deepseek-v3-pretrain")

@@ -14,11 +14,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.errors import InfeasibleError
 from simulator.network.collectives.plan import Plan
 from simulator.network.collectives.rails import held
-from simulator.network.flows import Floats, Ints
-from simulator.network.links import Mask, Network
+from simulator.network.links import Network
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic
 

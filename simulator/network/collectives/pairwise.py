@@ -8,9 +8,9 @@ Broadcast sends the whole from the root to each, send_recv from each rank to the
 
 import numpy as np
 
+from hwmodels.arrays import Ints
 from simulator.network.collectives.plan import PLANS, Plan
 from simulator.network.collectives.rails import in_node_pairs
-from simulator.network.flows import Ints
 from simulator.network.links import Network
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic

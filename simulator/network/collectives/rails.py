@@ -7,9 +7,8 @@ in the hands of its member `c`, modulo how many it has, so that all NICs of memb
 import numpy as np
 import numpy.typing as npt
 
-from simulator.network.flows import Floats, Ints
+from hwmodels.arrays import Floats, Ints, Mask
 from simulator.network.lanes import Forward
-from simulator.network.links import Mask
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic
 

@@ -10,9 +10,9 @@ JPDC 69, 2009).
 
 import numpy as np
 
+from hwmodels.arrays import Ints
 from simulator.network.collectives.plan import Plan
 from simulator.network.collectives.rails import add_hops
-from simulator.network.flows import Ints
 from simulator.network.links import Network
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic

@@ -9,9 +9,9 @@ broadcast down, from the root that holds both trees. On one node the trees join 
 
 import numpy as np
 
+from hwmodels.arrays import Ints
 from simulator.network.collectives.plan import Plan
 from simulator.network.collectives.rails import add_hops, held, in_node_pairs
-from simulator.network.flows import Ints
 from simulator.network.links import Network
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic

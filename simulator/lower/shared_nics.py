@@ -20,22 +20,26 @@ the folded chunk.
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-from simulator.blueprint import Blueprint
-from simulator.expansion import STREAMS, Expansion, expand
-from simulator.folded import FoldedPlay, exchange_seconds
-from simulator.play.chunk import ChunkPlay, Engine
-from simulator.play.graph import Floats, Ints, Mask, TaskGraph
+from hwmodels.arrays import Floats, Ints, Mask
+from simulator.lower.blueprint import Blueprint
+from simulator.lower.durations import exchange_seconds
+from simulator.lower.expansion import STREAMS, Expansion, expand
+from simulator.lower.folded import FoldedPlay
+from simulator.lower.parts import ChunkPlay
+from simulator.lower.pipeline import COMPUTE
+from simulator.lower.record import PipelineRecord
+from simulator.play.graph import TaskGraph
 from simulator.play.order import ready_s
-from simulator.play.pipeline import COMPUTE
+from simulator.play.timeline import Timeline
 from simulator.play.transfers import Transfers
 from simulator.price.collectives import LinkRates, message_s
 from simulator.price.optimizer import OptimizerSeconds
 from simulator.price.rate_parts import only_latency, only_nics
 from simulator.price.segments import SegmentPricer
-from simulator.record import PipelineRecord
 
 TRAFFIC = ("expert exchanges", "pipeline messages", "gradient rings")
 EXCHANGE, MESSAGE, RING = range(len(TRAFFIC))
@@ -108,14 +112,36 @@ class SharedNics:
         return np.asarray(sums.reshape(len(TRAFFIC), pp))
 
 
-def play_shared_nics(
-    folded: FoldedPlay,
-    pricer: SegmentPricer,
-    engine: Engine,
-    message_bytes: float,
-    optimizer: OptimizerSeconds,
-) -> SharedNics:
-    """Play one pipeline of folded chunks with its NICs shared.
+class NicPlay(NamedTuple):
+    """One pipeline whose NICs are shared, ready to be played.
+
+    Attributes:
+        graph: its tasks with what they move; alone: of every task, if it meets nobody.
+    """
+
+    nics: NicGraph
+    graph: TaskGraph
+    alone: TaskSeconds
+
+    def played(self, folded: FoldedPlay, timeline: Timeline) -> SharedNics:
+        """Return what happened, given the timeline of `graph`."""
+        nics = self.nics
+        segments = replace(timeline, start_s=timeline.start_s + self.alone.wait_s)
+        record = PipelineRecord.of(
+            folded.blueprint.pipeline,
+            nics.expansion,
+            segments,
+            segments.start_s[nics.optimizer[0]],
+            segments.end_s[nics.optimizer[-1]],
+        )
+        record = replace(record, chunks=folded.of_mean_rank(record.chunks))
+        return SharedNics(nics, self.alone, record)
+
+
+def on_shared_nics(
+    folded: FoldedPlay, pricer: SegmentPricer, message_bytes: float, optimizer: OptimizerSeconds
+) -> NicPlay:
+    """Return one pipeline of folded chunks with its NICs shared.
 
     Args:
         folded: the same experiment played folded.
@@ -127,16 +153,7 @@ def play_shared_nics(
     transfers = _transfers(nics, alone, pricer.exchanges.rates.message_nic)
     moving_s = np.where(alone.nic_s > 0, alone.moving_s, 0.0)  # over NVLink alone it meets nobody
     first_s = np.maximum(alone.seconds - moving_s, 0.0)
-    played = engine.play(nics.graph.with_durations(first_s, transfers))
-    segments = replace(played, start_s=played.start_s + alone.wait_s)
-    record = PipelineRecord.of(
-        folded.blueprint.pipeline,
-        nics.expansion,
-        segments,
-        segments.start_s[nics.optimizer[0]],
-        segments.end_s[nics.optimizer[-1]],
-    )
-    return SharedNics(nics, alone, replace(record, chunks=folded.of_mean_rank(record.chunks)))
+    return NicPlay(nics, nics.graph.with_durations(first_s, transfers), alone)
 
 
 def _transfers(nics: NicGraph, alone: TaskSeconds, nic_bytes_per_s: float) -> Transfers:

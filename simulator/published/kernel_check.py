@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hwmodels.costs import slowdown, work_share
-from simulator.training import TrainingRun
+from simulator.experiment import Experiment
+from simulator.lower.blueprint import blueprint
+from simulator.price.kernels import KernelPricer
 from workloads.layers import Layer
 from workloads.ops import Gemm, MemoryOp, Op
 
@@ -48,14 +50,16 @@ def measured_kernels() -> tuple[MeasuredKernel, ...]:
     return tuple(MeasuredKernel(*row) for row in rows)
 
 
-def kernel_check(run: TrainingRun) -> KernelCheck:
-    """Compare the kernels of the trace with their prices on the SMs and profile of `run`."""
-    layer = next(each for stage in run.workload.stages for each in stage if each.kind == "moe")
+def kernel_check(experiment: Experiment) -> KernelCheck:
+    """Compare the kernels of the trace with their prices on the SMs and profile of `experiment`."""
+    chip, stages = experiment.cluster.node.chip, blueprint(experiment).workload.stages
+    kernels = KernelPricer(chip, experiment.profile, experiment.compute_sms)
+    layer = next(each for stage in stages for each in stage if each.kind == "moe")
     ops = _ops(layer)
     missed_s = gemm_s = glue_s = 0.0
     for kernel in measured_kernels():
         op = ops[kernel.block, kernel.op]
-        costs = run.pricer.kernels.price([op], kernel.load)
+        costs = kernels.price([op], kernel.load)
         factor = costs.beside_factor[0]
         slower = slowdown(factor, work_share(factor, kernel.beside))
         price_s = float(costs.duration_s[0, 0] * slower)

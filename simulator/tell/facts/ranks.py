@@ -1,11 +1,13 @@
-"""What single ranks did, where every rank was played; pure functions of a run."""
+"""What single ranks did, where every rank was played; pure functions of a played step."""
 
 import numpy as np
 
 from hwmodels.spec import Spec
-from simulator.explicit import ExplicitPlay
-from simulator.play.pipeline import PHASES
-from simulator.tell.critical_path import critical_path_s
+from simulator.lower.explicit import ExplicitPlay
+from simulator.lower.pipeline import PHASES
+from simulator.lower.played import Played
+from simulator.tell.facts.critical_path import critical_path_s
+from workloads.mesh import Mesh
 
 WAITED_FOR_SHOWN = 10
 
@@ -50,8 +52,15 @@ class RankFacts(Spec):
     folded_step_s: float
 
 
-def rank_facts(play: ExplicitPlay, folded_step_s: float) -> RankFacts:
-    """Return what every rank did."""
+def rank_facts(played: Played) -> RankFacts | None:
+    """Return what every rank did; None where they were folded.
+
+    Raises:
+        KeyError: the timeline of the group that ended the step was not kept.
+    """
+    play = played.explicit
+    if play is None:
+        return None
     by_gpu = {
         "compute_s": play.compute_s,
         "communication_s": play.communication_s,
@@ -61,20 +70,19 @@ def rank_facts(play: ExplicitPlay, folded_step_s: float) -> RankFacts:
     }
     return RankFacts(
         **{name: tuple(seconds.ravel().tolist()) for name, seconds in by_gpu.items()},
-        waited_for=tuple(_waited_for(play)),
-        critical_path_s=critical_path_s(play),
-        folded_step_s=folded_step_s,
+        waited_for=tuple(_waited_for(play, played.workload.placement.mesh)),
+        critical_path_s=critical_path_s(played.blueprint, played.folded.prices, play),
+        folded_step_s=played.folded_timeline.makespan_s,
     )
 
 
-def _waited_for(play: ExplicitPlay) -> list[WaitedFor]:
-    """Return the GPUs that held the others up most, the worst first."""
-    caused_s, ep = play.blame_s.ravel(), play.player.experiment.plan.ep
+def _waited_for(play: ExplicitPlay, mesh: Mesh) -> list[WaitedFor]:
+    """Return the GPUs that held the others of their expert group up most, the worst first."""
+    caused_s = play.blame_s.ravel()
+    groups = mesh.groups("ep")
     worst = np.argsort(-caused_s, kind="stable")[:WAITED_FOR_SHOWN]
     return [
-        WaitedFor(
-            gpu=gpu, caused_s=caused_s[gpu], waiting=(gpu // ep * ep, gpu // ep * ep + ep - 1)
-        )
-        for gpu in worst.tolist()
+        WaitedFor(gpu=gpu, caused_s=caused_s[gpu], waiting=(int(group[0]), int(group[-1])))
+        for gpu, group in zip(worst.tolist(), groups[mesh.group_at(["ep"], worst)], strict=True)
         if caused_s[gpu] > 0
     ]

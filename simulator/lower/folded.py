@@ -11,19 +11,20 @@ lie over nodes in several ways, they are as slow as the slowest; explicit ranks 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from simulator.blueprint import Blueprint, ChunkKey
+from hwmodels.arrays import Floats, Ints, Mask
 from simulator.experiment import Experiment
-from simulator.play.chunk import ChunkPlay, Engine, play_chunk
-from simulator.play.durations import Work, fill_durations
-from simulator.play.graph import Floats, Ints, Mask
+from simulator.lower.blueprint import Blueprint, ChunkKey
+from simulator.lower.durations import Work, exchange_seconds, fill_durations
+from simulator.lower.parts import ChunkPlay
+from simulator.lower.spread import chunk_loads, highest_load
+from simulator.play.graph import TaskGraph
 from simulator.play.order import ready_s
 from simulator.play.timeline import Timeline
-from simulator.price.finite import check_finite
 from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
-from simulator.ranks import chunk_loads, highest_load
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +69,10 @@ class FoldedPlay:
         lag_s[ends] = behind_s.max(axis=1)
         return lag_s
 
-    def play(self, engine: Engine, message_s: Floats | float, optimizer_s: Floats) -> Timeline:
-        """Play the pipeline of chunks; arguments as of `Pipeline.timed`."""
+    def timed(self, message_s: Floats | float, optimizer_s: Floats) -> TaskGraph:
+        """Return the pipeline of chunks with seconds; arguments as of `Pipeline.timed`."""
         pipeline = self.blueprint.pipeline
-        timed = pipeline.timed(self.chunk_s + self.lag_s, message_s, optimizer_s)
-        return self.of_mean_rank(engine.play(timed))
+        return pipeline.timed(self.chunk_s + self.lag_s, message_s, optimizer_s)
 
     def of_mean_rank(self, timeline: Timeline) -> Timeline:
         """Return a timeline of the pipeline's graph, in which steps last until the slowest rank is
@@ -102,14 +102,40 @@ def _last_of_run(joined: Mask, first: Sequence[int]) -> Ints:
     return np.where(joined, -1, following - 1)
 
 
-def play_folded(
+class ChunkSeconds(NamedTuple):
+    """What a distinct chunk takes before anything runs beside anything.
+
+    Attributes:
+        alone_s: (tasks, draws * ranks) seconds of each task.
+        factor: (tasks,) slowdown of one that runs wholly beside the other stream's work.
+    """
+
+    alone_s: Floats
+    factor: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedSeconds:
+    """Every distinct chunk on one expert group, with each draw of its loads, before it is played.
+
+    Attributes:
+        loads: (draws, slots, ranks) expert loads of all chunks, one after another.
+        ranks: played ones: one stands for the group where all are alike.
+    """
+
+    prices: SegmentPrices
+    chunks: dict[ChunkKey, ChunkSeconds]
+    loads: Floats
+    ranks: int
+
+
+def folded_seconds(
     experiment: Experiment,
     blueprint: Blueprint,
     pricer: SegmentPricer,
-    engine: Engine,
     rng: np.random.Generator,
-) -> FoldedPlay:
-    """Play each distinct chunk on one expert group, once for every draw of its loads."""
+) -> FoldedSeconds:
+    """Return what each distinct chunk takes on one expert group, for every draw of its loads."""
     ranks = experiment.ranks
     draws = ranks.draws if ranks.expert_load.is_drawn else 1
     loads = chunk_loads(experiment, blueprint, draws, rng)
@@ -117,7 +143,6 @@ def play_folded(
     prices = pricer.prices(blueprint.segments, highest)
     group_loads = loads.swapaxes(0, 1)  # (slots, draws, ranks)
     exchange_s = exchange_seconds(blueprint, pricer, group_loads)
-    # Where all ranks are alike one of them stands for the group.
     played = loads.shape[2] if (loads != loads[..., :1]).any() else 1
     column = load_index(group_loads[..., :played]).reshape(len(group_loads), draws * played)
     chunks, first = {}, 0
@@ -125,43 +150,14 @@ def play_folded(
         chunk, own = blueprint.chunks[key], slice(first, first + slots)
         first += slots
         exposed = experiment.communication.exchange_slowdown(key[0])
-        factor = prices.factors_of(chunk.graph.program, chunk.row)
-        alone = fill_durations(
-            Work(
-                prices.table_rows(key[0], chunk.row),
-                blueprint.exchange_of[key],
-                np.where(chunk.slot < 0, slots, chunk.slot),
-                np.where(chunk.is_exchange, exposed, 1.0),
-            ),
-            prices.seconds,
-            column[own],
-            exchange_s[:, own],
+        work = Work(
+            prices.table_rows(key[0], chunk.row),
+            blueprint.exchange_of[key],
+            np.where(chunk.slot < 0, slots, chunk.slot),
+            np.where(chunk.is_exchange, exposed, 1.0),
         )
-        chunks[key] = play_chunk(chunk.graph, alone, factor, played, engine)
-    draw_of_step = rng.integers(draws, size=len(blueprint.steps))
-    return FoldedPlay(blueprint, prices, chunks, draw_of_step, loads)
-
-
-def exchange_seconds(
-    blueprint: Blueprint,
-    pricer: SegmentPricer,
-    loads: Floats,
-    nic_slowdown: Floats | float = 1.0,
-    nvlink_slowdown: Floats | float = 1.0,
-    layout: Ints | None = None,
-) -> Floats:
-    """Return (exchanges, slots, groups) seconds of every distinct exchange at every load.
-
-    Args:
-        loads: (slots, groups, ranks); slowdowns of links broadcast with it.
-        layout: (slots, groups) as of `ExchangePricer.exchange_s`; the slowest if left out.
-    """
-    seconds = np.zeros((len(blueprint.exchanges), *loads.shape[:-1]))
-    for number, (kind, carrier) in enumerate(blueprint.exchanges):
-        exchange = blueprint.layers[kind].exchange
-        assert exchange is not None, "only layers with one exchange tokens"
-        seconds[number] = pricer.exchanges.exchange_s(
-            exchange, carrier, loads, nic_slowdown, nvlink_slowdown, layout
+        chunks[key] = ChunkSeconds(
+            fill_durations(work, prices.seconds, column[own], exchange_s[:, own]),
+            prices.factors_of(chunk.graph.program, chunk.row),
         )
-    check_finite(seconds, lambda number: f"seconds of {blueprint.exchanges[number][1]}")
-    return seconds
+    return FoldedSeconds(prices, chunks, loads, played)

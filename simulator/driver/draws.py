@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hwmodels.errors import InfeasibleError, InputError, listed
+from simulator.driver.step import play
 from simulator.experiment import Experiment
 from simulator.tell.metrics import Metrics, metrics
-from simulator.training import TrainingRun, train
 from simulator.uncertainty import Draws, sample
 
 Track = Callable[[Sequence[int]], Iterable[int]]
@@ -16,27 +16,27 @@ Track = Callable[[Sequence[int]], Iterable[int]]
 KEPT_TERMS = ("breakdown_s.", "memory_bytes.total")
 
 
-class Played(Protocol):
+class Told(Protocol):
     """A played step to read numbers off: a whole `Result`, or one `Draw`."""
 
     @property
     def metrics(self) -> Metrics:
         """What the step achieved."""
 
-    def training_run(self) -> TrainingRun:
-        """The run behind the metrics."""
+    def resolved(self) -> Experiment:
+        """Return the experiment that was played."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One played draw; its run is played again when asked for, not kept."""
+    """One played draw."""
 
     experiment: Experiment
     metrics: Metrics
 
-    def training_run(self) -> TrainingRun:
-        """Play the draw again."""
-        return train(self.experiment)
+    def resolved(self) -> Experiment:
+        """Return the experiment that was played."""
+        return self.experiment
 
 
 def play_draws(draws: Draws, track: Track = iter) -> Iterator[Draw]:
@@ -57,7 +57,7 @@ def played_draws(experiment: Experiment, track: Track = iter) -> tuple[Draw, ...
 def _play(draws: Draws, draw: int) -> Draw:
     try:
         experiment = draws.drawn(draw)
-        return Draw(experiment, metrics(train(experiment)))
+        return Draw(experiment, metrics(play(experiment, pipelines=())))
     except InputError as error:
         numbers_of = draws.numbers(draw).items()
         values = listed(f"{path} = {value:.6g}" for path, value in numbers_of)

@@ -1,39 +1,21 @@
-"""One chunk of one pipeline stage, played on every rank of its expert group in lock-step.
+"""One chunk of one pipeline stage: its tasks, and what happened in it on every rank of its group.
 
 Compute slows down while an exchange runs beside it and the exchange while compute does (measured
-factors), so durations and overlap are played in turn until they agree. Many groups, draws of the
-expert load say, are played at once; each settles by itself.
+factors); `simulator.play.settle` finds the durations that go with what runs beside what.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from hwmodels.errors import MoesimError
-from simulator.play.graph import Floats, GraphBuilder, Ints, Mask, TaskGraph, tile
-from simulator.play.loops import loops_for
+from hwmodels.arrays import Floats, Mask
+from simulator.play.graph import GraphBuilder, TaskGraph
+from simulator.play.order import ready_s
+from simulator.play.settle import Pairs, Settled
 from simulator.play.timeline import ReplicaTimeline, Timeline
 from workloads.chunks import COMM, Segment
 from workloads.schedules.step import StepKind
-
-SETTLED = 1e-5  # relative change of the makespan at which overlap and durations agree
-UNDAMPED_ROUNDS, ROUNDS_MAX = 6, 40  # then every round goes half the way only
-
-
-class Engine(Protocol):
-    """What plays task graphs; `simulator.play.array` and `simulator.play.reference` do."""
-
-    def play(self, graph: TaskGraph) -> Timeline:
-        """Run one graph."""
-
-    def play_replicas(
-        self, graph: TaskGraph, duration_s: Floats, group: int = 1, keep: Ints | None = None
-    ) -> ReplicaTimeline:
-        """Run (tasks, replicas) durations of one graph, collectives joining each group; record the
-        ends of some tasks, or of all.
-        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,15 +25,14 @@ class ChunkGraph:
     Attributes:
         program: the segment behind each task.
         on_comm: (tasks,) the task is on the communication stream.
-        comm, compute: (pairs,) tasks that may run at the same time.
+        pairs: tasks of the communication and of the compute stream that may run together.
     """
 
     kind: StepKind
     program: tuple[Segment, ...]
     graph: TaskGraph
     on_comm: Mask
-    comm: Ints
-    compute: Ints
+    pairs: Pairs
 
 
 def chunk_graph(kind: StepKind, program: Sequence[Segment]) -> ChunkGraph:
@@ -64,8 +45,8 @@ def chunk_graph(kind: StepKind, program: Sequence[Segment]) -> ChunkGraph:
     on_comm = np.array([segment.stream == COMM for segment in program], np.bool_)
     related = _related(program)
     pairs = np.argwhere(~related & on_comm[:, None] & ~on_comm[None, :])
-    comm, compute = (np.ascontiguousarray(side) for side in pairs.T)
-    return ChunkGraph(kind, tuple(program), graph, on_comm, comm, compute)
+    sides = (np.ascontiguousarray(side) for side in pairs.T)
+    return ChunkGraph(kind, tuple(program), graph, on_comm, Pairs(*sides))
 
 
 def _related(program: Sequence[Segment]) -> Mask:
@@ -97,7 +78,12 @@ class ChunkPlay:
     slowdown: Floats
     played: ReplicaTimeline
     rounds: int
-    engine: Engine
+
+    @classmethod
+    def of(cls, graph: ChunkGraph, ranks: int, alone_s: Floats, settled: Settled) -> "ChunkPlay":
+        """Return a chunk as it was played; `alone_s` as `simulator.play.settle` takes it."""
+        mean = _ratio(settled.seconds.sum(axis=1), alone_s.sum(axis=1))
+        return cls(graph, ranks, settled.seconds, mean, settled.played, settled.rounds)
 
     @property
     def draws(self) -> int:
@@ -136,58 +122,17 @@ class ChunkPlay:
             return 0.0
         return float(self.played.busy_s[streams.index(stream)].mean())
 
-    def timeline(self, draw: int) -> Timeline:
-        """Return what happened in one group: `ranks` copies of the tasks, rank-major.
-
-        Where no exchange joins them, each as the mean of them.
+    def timeline(self, draw: int, rank: int = 0) -> Timeline:
+        """Return what happened on one rank of one group, or where no exchange holds its ranks
+        together on the mean of them.
         """
-        own = self.seconds[:, draw * self.ranks : (draw + 1) * self.ranks]
-        if not self.is_joined:
-            own = np.repeat(own.mean(axis=1, keepdims=True), self.ranks, axis=1)
-        return self.engine.play(tile(self.graph.graph, own.T))
-
-
-def play_chunk(
-    graph: ChunkGraph, alone: Floats, factor: Floats, ranks: int, engine: Engine
-) -> ChunkPlay:
-    """Play a chunk on expert groups of `ranks` until overlap and durations agree.
-
-    Args:
-        alone: (tasks, groups * ranks) seconds of each task with the machine to itself.
-        factor: (tasks,) slowdown of a task that runs wholly beside the other stream's work.
-    """
-    played = engine.play_replicas(graph.graph, alone, ranks)
-    slowed = alone
-    weight = np.ones(alone.shape[1])  # of what a round finds; 0 once a group has settled
-    for rounds in range(1, ROUNDS_MAX):
-        if rounds == UNDAMPED_ROUNDS + 1:
-            weight /= 2
-        before, slowed = played.makespan_s, _slowed(graph, played, alone, factor, slowed, weight)
-        played = engine.play_replicas(graph.graph, slowed, ranks)
-        moved = np.abs(played.makespan_s - before) > SETTLED * before
-        weight[~np.repeat(moved.reshape(-1, ranks).any(axis=1), ranks)] = 0.0
-        if not weight.any():
-            mean = _ratio(slowed.sum(axis=1), alone.sum(axis=1))
-            return ChunkPlay(graph, ranks, slowed, mean, played, rounds + 1, engine)
-    raise MoesimError(
-        f"chunk {graph.kind}: overlap and durations do not agree in {ROUNDS_MAX} rounds"
-    )
-
-
-def _slowed(
-    graph: ChunkGraph,
-    played: ReplicaTimeline,
-    alone: Floats,
-    factor: Floats,
-    seconds: Floats,
-    weight: Floats,
-) -> Floats:
-    """Return (tasks, replicas) durations that go with what ran beside what in `played`."""
-    slowed = np.empty_like(seconds)
-    loops_for(len(graph.comm) * seconds.shape[1]).slow_beside(
-        graph.comm, graph.compute, alone, factor, played.end_s, seconds, weight, slowed
-    )
-    return slowed
+        first = draw * self.ranks
+        own = slice(first, first + self.ranks)
+        if self.is_joined:
+            own = slice(first + rank, first + rank + 1)
+        end_s, seconds = (each[:, own].mean(axis=1) for each in (self.played.end_s, self.seconds))
+        graph = self.graph.graph.with_durations(seconds)
+        return Timeline(graph, ready_s(graph, end_s), end_s - seconds, end_s)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:

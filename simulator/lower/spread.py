@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.blueprint import Blueprint
+from hwmodels.arrays import Floats, Ints
 from simulator.experiment import Experiment
-from simulator.play.graph import Floats, Ints
+from simulator.lower.blueprint import Blueprint
 from workloads.routing import correlated, lognormal_load, zipf_load
 
 EVERY_GROUP = 1 << 40
@@ -88,11 +88,11 @@ def draw_group(
         sigma = np.sqrt(np.log1p(ranks.jitter**2))
         jitter = np.exp(sigma * noise.standard_normal(jitter.shape) - sigma**2 / 2)
     parts = {"gpu": slowness, "nic": np.ones((plan.pp, ep)), "nvlink": np.ones((plan.pp, ep))}
-    mesh = plan.mesh(experiment.cluster.gpus)
+    mesh = blueprint.workload.placement.mesh
     for straggler in ranks.stragglers:
-        place = mesh.coordinates(straggler.gpu)
-        if place.edp == group:
-            parts[straggler.part][place.pp, place.ep] *= straggler.slowdown
+        pp, edp, member = (mesh.at(axis, straggler.gpu) for axis in ("pp", "edp", "ep"))
+        if edp == group:
+            parts[straggler.part][pp, member] *= straggler.slowdown
     return GroupDraw(
         group,
         _loads(experiment, blueprint, fresh, slot_layer),

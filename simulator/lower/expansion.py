@@ -10,10 +10,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from simulator.blueprint import Blueprint
-from simulator.play.chunk import ChunkGraph
-from simulator.play.graph import Ints, TaskGraph, graph_of
-from simulator.play.pipeline import COMPUTE, SEND
+from hwmodels.arrays import Ints
+from simulator.lower.blueprint import Blueprint
+from simulator.lower.parts import ChunkGraph
+from simulator.lower.pipeline import COMPUTE, SEND
+from simulator.play.graph import TaskGraph, graph_of
 from workloads.chunks import COMM
 
 STREAMS = (COMPUTE, COMM, SEND)

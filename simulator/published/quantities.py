@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hwmodels.errors import SpecError, suggestion
+from simulator.driver.draws import Draw, Told, Track, played_draws
+from simulator.driver.run import run
 from simulator.experiment import Experiment
-from simulator.tell.draws import Draw, Played, Track, played_draws
-from simulator.tell.kernel_check import kernel_check
-from simulator.tell.network_quantities import NETWORK_QUANTITIES
-from simulator.tell.result import Result, run
+from simulator.published.kernel_check import kernel_check
+from simulator.published.network_quantities import NETWORK_QUANTITIES
+from simulator.tell.result import Result
 from workloads.model import MODELS
 from workloads.schedules import schedule
 from workloads.schedules.replay import peak_in_flight
@@ -26,7 +27,7 @@ SECONDS_PER_DAY, SECONDS_PER_HOUR = 86400.0, 3600.0
 class Bench(Protocol):
     """Where quantities find the experiments they are read off."""
 
-    def result(self, experiment: str) -> Played:
+    def result(self, experiment: str) -> Told:
         """Return the played experiment of that name."""
 
 
@@ -177,12 +178,12 @@ def chunk_metric(bench: Bench, *, experiment: str, chunk: str, metric: str) -> f
 
 def trace_gemm_error(bench: Bench, *, experiment: str) -> float:
     """Share of the measured FP8 GEMM time of the H800 trace that prices miss, op by op."""
-    return kernel_check(bench.result(experiment).training_run()).gemm_error
+    return kernel_check(bench.result(experiment).resolved()).gemm_error
 
 
 def trace_glue_s(bench: Bench, *, experiment: str) -> float:
     """Price of all memory-bound kernels of one layer pair of the H800 trace."""
-    return kernel_check(bench.result(experiment).training_run()).glue_s
+    return kernel_check(bench.result(experiment).resolved()).glue_s
 
 
 _FUNCTIONS: tuple[Callable[..., float], ...] = (

@@ -15,8 +15,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import DeadlockError
-from simulator.play.graph import Floats, Ints, TaskGraph, graph_of
+from simulator.play.graph import TaskGraph, graph_of
 from simulator.play.timeline import Timeline
 from workloads.schedules.step import Program, Step
 
@@ -54,6 +55,12 @@ class StepLinks:
     labels: tuple[str, ...]
     local: Ints
     remote: Ints
+
+    @property
+    def rank_pairs(self) -> Ints:
+        """(pairs, 2) ranks that send a message, and those that get it, each pair once."""
+        ends = np.stack([self.rank[self.sender], self.receiver], axis=1)
+        return np.unique(ends, axis=0)
 
     def of_messages(self, hops: NDArray[T]) -> NDArray[T]:
         """Return (messages,) the values of (ranks, ranks) from sending to receiving rank."""

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.blueprint import Blueprint
-from simulator.expansion import Expansion
-from simulator.explicit import ExplicitPlay
-from simulator.play.graph import Floats
+from hwmodels.arrays import Floats
+from simulator.lower.blueprint import Blueprint
+from simulator.lower.expansion import Expansion, expand
+from simulator.lower.explicit import ExplicitPlay, last_rank
 from simulator.play.order import Order, order_of
 from simulator.price.segments import SegmentPrices
 
@@ -28,24 +28,23 @@ class Link(NamedTuple):
     replica: int
 
 
-def critical_path_s(play: ExplicitPlay) -> dict[str, float]:
+def critical_path_s(
+    blueprint: Blueprint, prices: SegmentPrices, play: ExplicitPlay
+) -> dict[str, float]:
     """Return the seconds of the critical path, the largest first.
 
     By kernel family, `dispatch` and `combine` among them, messages and optimizer; sums to the step.
+
+    Raises:
+        KeyError: the timeline of the group that ends the step was not kept.
     """
-    player = play.player
-    blueprint, expansion = player.blueprint, player.expansion
-    ends_s = play.optimizer_start_s + play.optimizer_s
-    last = int(np.argmax(ends_s))
-    groups = blueprint.pipeline.joined
-    together = groups == groups[last]
-    finish_s = np.where(together[:, None], play.finish_s, -1.0)
-    rank, pipeline = np.unravel_index(int(np.argmax(finish_s)), finish_s.shape)
-    group, replica = divmod(int(pipeline), player.experiment.plan.ep)
-    played, duration_s = player.play(range(group, group + 1), keep=None)
-    final = expansion.end[blueprint.pipeline.links.first[int(rank) + 1] - 1]
-    seconds = defaultdict(float, {OPTIMIZER: float(play.optimizer_s[last])})
-    shares = _family_shares(blueprint, player.prices)
+    expansion = expand(blueprint)
+    rank, pipeline = last_rank(blueprint, play)
+    group, replica = blueprint.workload.placement.group_of_pipeline(pipeline)
+    _, played, duration_s = play.groups[group]
+    final = expansion.end[blueprint.pipeline.links.first[rank + 1] - 1]
+    seconds = defaultdict(float, {OPTIMIZER: play.step_s - float(play.finish_s[rank, pipeline])})
+    shares = _family_shares(blueprint, prices)
     for link in _walk(order_of(expansion.graph), played.end_s, Link(int(final), replica)):
         own_s = float(duration_s[link])
         for name, share in _names(blueprint, expansion, shares, link.task).items():

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from hwmodels.errors import InfeasibleError
 from hwmodels.units import format_quantity
-from simulator.blueprint import Blueprint
+from simulator.driver.explicit import TILE_RANKS
 from simulator.experiment import Experiment
-from simulator.explicit import TILE_RANKS
+from simulator.lower.blueprint import Blueprint
 
 TASKS_MAX = 10**12
 """Some hours on two cores."""
@@ -43,7 +43,7 @@ class Extent:
 def extent_of(experiment: Experiment, blueprint: Blueprint) -> Extent:
     """Return what a run of an experiment plays."""
     ranks, plan, load = experiment.ranks, experiment.plan, experiment.ranks.expert_load
-    mesh = plan.mesh(experiment.cluster.gpus)
+    mesh = experiment.mesh
     chunks = [blueprint.chunks[key] for key in blueprint.keys]
     sizes = [len(chunk.graph.program) for chunk in chunks]
     steps = blueprint.steps_by_key.tolist()
@@ -57,7 +57,7 @@ def extent_of(experiment: Experiment, blueprint: Blueprint) -> Extent:
     held = chunk_tasks + draws * sum(blueprint.slots) * units
     tasks = chunk_tasks + len(blueprint.pipeline.graph)
     if experiment.is_explicit:
-        tasks += pipeline_tasks * mesh.ranks_per_stage
+        tasks += pipeline_tasks * experiment.pipelines
         slots = sum(count * chunk.slots for count, chunk in zip(steps, chunks, strict=True))
         held += pipeline_tasks * max(plan.ep, TILE_RANKS) + slots * units + 4 * mesh.ranks
     elif experiment.communication.nics == "shared":
@@ -81,9 +81,8 @@ def check_extent(experiment: Experiment, blueprint: Blueprint) -> None:
         InfeasibleError: it would; the message says what it is made of.
     """
     extent = extent_of(experiment, blueprint)
-    mesh = experiment.plan.mesh(experiment.cluster.gpus)
     made_of = (
-        f"{extent.pipeline_tasks:,} tasks a pipeline, {mesh.ranks_per_stage:,} pipelines, "
+        f"{extent.pipeline_tasks:,} tasks a pipeline, {experiment.pipelines:,} pipelines, "
         f"{extent.chunk_tasks:,} tasks of chunks, {experiment.uncertainty.draws:,} draws"
     )
     if extent.tasks > TASKS_MAX:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.expansion import Expansion
-from simulator.play.graph import Floats
-from simulator.play.pipeline import Pipeline
+from hwmodels.arrays import Floats
+from simulator.lower.expansion import Expansion
+from simulator.lower.pipeline import Pipeline
 from simulator.play.timeline import Timeline
 
 

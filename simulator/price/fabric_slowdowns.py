@@ -27,16 +27,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulator.blueprint import Blueprint
+from hwmodels.arrays import Floats, Ints
 from simulator.experiment import Experiment
 from simulator.network.fair import finish
 from simulator.network.flows import Flows
 from simulator.network.lanes import lanes
 from simulator.network.links import Network, check_alive
 from simulator.network.routing import Routes, port_paths
-from simulator.play.graph import Floats, Ints
 from simulator.price.collectives import LinkRates
-from workloads.parallel import RankMesh
 from workloads.placement import Placement, group_layout
 from workloads.scenarios.training_step import TrainingStep
 
@@ -86,15 +84,20 @@ class FabricSlowdowns:
         )
 
 
-def fabric_slowdowns(experiment: Experiment, blueprint: Blueprint) -> FabricSlowdowns | None:
+def fabric_slowdowns(
+    experiment: Experiment, workload: TrainingStep, pairs: Ints
+) -> FabricSlowdowns | None:
     """Return what the network slows down; None where it cannot.
+
+    Args:
+        pairs: (pairs, 2) pipeline ranks that send a message, and those that get it.
 
     Raises:
         InfeasibleError: ranks are down, or cut off from others; the message names them. Or the
             fabric is not routed yet.
     """
     causes = _causes(experiment)
-    return played_slowdowns(experiment, blueprint, causes) if causes else None
+    return played_slowdowns(experiment, workload, pairs, causes) if causes else None
 
 
 def _causes(experiment: Experiment) -> tuple[str, ...]:
@@ -109,35 +112,34 @@ def _causes(experiment: Experiment) -> tuple[str, ...]:
 
 
 def played_slowdowns(
-    experiment: Experiment, blueprint: Blueprint, causes: tuple[str, ...] = ()
+    experiment: Experiment, workload: TrainingStep, pairs: Ints, causes: tuple[str, ...] = ()
 ) -> FabricSlowdowns:
-    """Return the slowdowns, also where they are known to be 1.
+    """Return the slowdowns, also where they are known to be 1; arguments as `fabric_slowdowns`.
 
     Raises:
         InfeasibleError: as `fabric_slowdowns`.
     """
-    cluster, workload = experiment.cluster, blueprint.workload
+    cluster = experiment.cluster
     mesh = workload.placement.mesh
     whole = Network.of(cluster.model_copy(update={"faults": ()}), routing="adaptive")
     seed = experiment.ranks.seed % 2**64  # hashes are of 64 bits
     given = Network.of(cluster, experiment.communication.routing, seed)
     check_alive(given, np.arange(-(-mesh.ranks // cluster.node.gpus)))
-    links, gpus = blueprint.pipeline.links, np.arange(mesh.ranks)
-    pairs = np.unique(np.stack([links.rank[links.sender], links.receiver], axis=1), axis=0)
+    gpus = np.arange(mesh.ranks)
     nvlink = whole.bytes_per_s[gpus] / given.bytes_per_s[gpus]
     return FabricSlowdowns(
         causes,
         _exchanges(whole, given, workload.placement),
-        _messages(whole, given, mesh, pairs),
+        _messages(whole, given, workload.placement, pairs),
         _rings(whole, given, workload),
-        nvlink.reshape(mesh.pp, -1),
+        nvlink[workload.placement.pipelines.T],
     )
 
 
 def _exchanges(whole: Network, given: Network, placement: Placement) -> Floats:
     """Return (pp, groups) slowdowns of the exchanges of all expert groups, all at once."""
     mesh, layouts = placement.mesh, placement.layout_of_group.ravel()
-    first = np.arange(layouts.size) * mesh.ep
+    first = mesh.groups("ep")[:, 0]
     source, target = [], []
     for number, members in enumerate(placement.layouts):
         own = first[layouts == number, None]
@@ -149,20 +151,20 @@ def _exchanges(whole: Network, given: Network, placement: Placement) -> Floats:
     groups = np.ones(layouts.size)
     if ends[0].size:
         last_s, needed_s = np.zeros((2, layouts.size))
-        np.maximum.at(last_s, ends[0] // mesh.ep, _ends_s(given, *ends))
-        np.maximum.at(needed_s, ends[0] // mesh.ep, _ports_alone_s(whole, *ends))
+        group = mesh.group_at(["ep"], ends[0])
+        np.maximum.at(last_s, group, _ends_s(given, *ends))
+        np.maximum.at(needed_s, group, _ports_alone_s(whole, *ends))
         sends = needed_s > 0
         groups[sends] = np.maximum(last_s[sends] / needed_s[sends], 1.0)
     return groups.reshape(placement.layout_of_group.shape)
 
 
-def _messages(whole: Network, given: Network, mesh: RankMesh, pairs: Ints) -> Floats:
+def _messages(whole: Network, given: Network, placement: Placement, pairs: Ints) -> Floats:
     """Return (pp, pp, pipelines) slowdowns between `pairs` of pipeline ranks, pair by pair."""
-    width = mesh.ranks_per_stage
-    message = np.ones((mesh.pp, mesh.pp, width))
+    gpus = placement.pipelines.T
+    message = np.ones((len(gpus), *gpus.shape))
     for first, second in pairs.tolist():
-        own = first * width + np.arange(width)
-        message[first, second] = _slowdown(whole, given, own, own + (second - first) * width)
+        message[first, second] = _slowdown(whole, given, gpus[first], gpus[second])
     return message
 
 
@@ -170,9 +172,8 @@ def _rings(whole: Network, given: Network, workload: TrainingStep) -> Floats:
     """Return (pp,) slowdowns of the rings that ranks with the same stages, or with a table in
     common, are in; the worst of each rank's.
     """
-    mesh, in_node = workload.placement.mesh, workload.placement.gpus_per_node
-    gpus = np.arange(mesh.ranks).reshape(mesh.pp, -1)
-    ring = np.ones(mesh.pp)
+    gpus, in_node = workload.placement.pipelines.T, workload.placement.gpus_per_node
+    ring = np.ones(len(gpus))
     for home in workload.homes:
         held = list(home.ranks)
         members = np.sort(gpus[held].ravel())

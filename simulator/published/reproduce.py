@@ -26,9 +26,9 @@ from pydantic import Field, model_validator
 
 from hwmodels.errors import SpecError, suggestion
 from hwmodels.spec import Spec, validate
-from simulator.tell.draws import Track
+from simulator.driver.draws import Track
+from simulator.published.quantities import QUANTITIES, Laboratory, UncertainBench
 from simulator.tell.intervals import quantiles
-from simulator.tell.quantities import QUANTITIES, Laboratory, UncertainBench
 
 FOLDER = Path(__file__).parents[1] / "presets" / "published"
 Kind = Literal["closed-form", "predicted", "fitted"]

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.play.graph import Floats, Ints
+from hwmodels.arrays import Floats, Ints
+from simulator.lower.blueprint import Blueprint
 from simulator.play.loops import loops_for
-from simulator.price.segments import BALANCED_COLUMN
+from simulator.price.finite import check_finite
+from simulator.price.segments import BALANCED_COLUMN, SegmentPricer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,4 +85,29 @@ def fill_durations(
         replicas // exchange_s.shape[2],
         seconds,
     )
+    return seconds
+
+
+def exchange_seconds(
+    blueprint: Blueprint,
+    pricer: SegmentPricer,
+    loads: Floats,
+    nic_slowdown: Floats | float = 1.0,
+    nvlink_slowdown: Floats | float = 1.0,
+    layout: Ints | None = None,
+) -> Floats:
+    """Return (exchanges, slots, groups) seconds of every distinct exchange at every load.
+
+    Args:
+        loads: (slots, groups, ranks); slowdowns of links broadcast with it.
+        layout: (slots, groups) as of `ExchangePricer.exchange_s`; the slowest if left out.
+    """
+    seconds = np.zeros((len(blueprint.exchanges), *loads.shape[:-1]))
+    for number, (kind, carrier) in enumerate(blueprint.exchanges):
+        exchange = blueprint.layers[kind].exchange
+        assert exchange is not None, "only layers with one exchange tokens"
+        seconds[number] = pricer.exchanges.exchange_s(
+            exchange, carrier, loads, nic_slowdown, nvlink_slowdown, layout
+        )
+    check_finite(seconds, lambda number: f"seconds of {blueprint.exchanges[number][1]}")
     return seconds

@@ -1,8 +1,9 @@
-"""What met on NICs, where a run shares them; pure functions of a run."""
+"""What met on NICs, where a run shares them; pure functions of a played step."""
 
+from hwmodels.arrays import Floats
 from hwmodels.spec import Spec
-from simulator.play.graph import Floats
-from simulator.shared_nics import TRAFFIC, SharedNics
+from simulator.lower.played import Played
+from simulator.lower.shared_nics import TRAFFIC
 
 
 class NicFacts(Spec):
@@ -20,15 +21,18 @@ class NicFacts(Spec):
     delay_s: dict[str, float]
 
 
-def nic_facts(play: SharedNics, separate_step_s: float) -> NicFacts:
-    """Return what met on the NICs of a pipeline."""
+def nic_facts(played: Played) -> NicFacts | None:
+    """Return what met on the NICs of a pipeline; None where they are not shared."""
+    shared = played.shared
+    if shared is None:
+        return None
 
     def means(seconds: Floats) -> dict[str, float]:
-        by_kind = play.by_traffic(seconds).mean(axis=1).clip(min=0.0)  # rounding may fall below
+        by_kind = shared.by_traffic(seconds).mean(axis=1).clip(min=0.0)  # rounding may fall below
         return dict(zip(TRAFFIC, by_kind.tolist(), strict=True))
 
     return NicFacts(
-        separate_step_s=separate_step_s,
-        busy_s=means(play.alone.nic_s),
-        delay_s=means(play.delay_s),
+        separate_step_s=played.folded_timeline.makespan_s,
+        busy_s=means(shared.alone.nic_s),
+        delay_s=means(shared.delay_s),
     )

@@ -10,10 +10,10 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from hwmodels.arrays import Floats, Ints, Mask
 from simulator.experiment import Experiment
-from simulator.play.chunk import ChunkGraph, chunk_graph
-from simulator.play.graph import Floats, Ints, Mask
-from simulator.play.pipeline import Pipeline, build_pipeline
+from simulator.lower.parts import ChunkGraph, chunk_graph
+from simulator.lower.pipeline import Pipeline, build_pipeline
 from simulator.price.segments import SegmentOps, collect_ops
 from workloads.chunks import Carrier, chunk_program
 from workloads.layers import Layer

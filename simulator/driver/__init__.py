@@ -1,0 +1,1 @@
+"""Driver: from an experiment to a result, through all rooms in turn."""

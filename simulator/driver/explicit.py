@@ -1,0 +1,171 @@
+"""Play every rank of every pipeline, segment by segment.
+
+Groups of pipelines are played one by one, so memory does not grow with their number.
+"""
+
+import os
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from hwmodels.arrays import Floats, Ints
+from simulator.lower.expansion import STREAMS
+from simulator.lower.explicit import (
+    ExplicitPlay,
+    GroupTimeline,
+    largest_among,
+    last_rank,
+    optimizer_start_s,
+)
+from simulator.lower.pipeline import COMPUTE, PHASES
+from simulator.lower.rank_seconds import RankSeconds
+from simulator.lower.spread import GroupDraw
+from simulator.play.engine import Engine
+from simulator.play.order import order_of
+from simulator.play.timeline import ReplicaTimeline
+from simulator.price.optimizer import OptimizerSeconds
+from workloads.chunks import COMM
+
+TILES_BYTES = 1.5e9  # of durations that are in memory at once
+TILE_RANKS = 64  # pipelines played side by side, if their expert groups are no larger
+
+
+class _Summary(NamedTuple):
+    """What is kept of one tile: arrays as in `ExplicitPlay`, for its pipelines.
+
+    Attributes:
+        streams: compute, communication, wait and blame.
+        slowest: (3, pp) largest slowdown of a GPU's kernels, of its NIC, and of its NVLink.
+    """
+
+    phase_s: Floats
+    streams: tuple[Floats, Floats, Floats, Floats]
+    finish_s: Floats
+    slowest: Floats
+
+
+def play_explicit(
+    ranks: RankSeconds,
+    engine: Engine,
+    optimizer: OptimizerSeconds,
+    *,
+    pipelines: Collection[int] = (),
+    critical: bool = False,
+) -> ExplicitPlay:
+    """Play every rank.
+
+    Args:
+        optimizer: of the end of the step; as slow as the slowest of the ranks that hold a stage.
+        pipelines: whose groups' timelines are kept, to look closer.
+        critical: keep that of the group that ends the step, too.
+    """
+    blueprint, fabric = ranks.blueprint, ranks.fabric
+    homes, joined = blueprint.pipeline.homes, blueprint.pipeline.joined
+    if fabric is not None:
+        nvlink = largest_among(joined, fabric.nvlink.max(axis=1))
+        optimizer = optimizer.slowed(fabric.ring, nvlink)
+    player = _Player(ranks, engine)
+    tiles = player.tiles()
+    order_of(ranks.expansion.graph)  # before threads work it out side by side
+    with ThreadPoolExecutor(player.threads(len(tiles))) as threads:
+        played = list(threads.map(player.summary, tiles))
+    finish_s = np.concatenate([each.finish_s for each in played], axis=1)
+    kernels, *links = np.max([each.slowest for each in played], axis=0)
+    seconds = optimizer.seconds(
+        largest_among(homes, kernels), *(largest_among(joined, link) for link in links)
+    )
+    start_s = optimizer_start_s(blueprint, finish_s)
+    step_s = float((start_s + seconds).max())
+    phase_s = np.concatenate([each.phase_s for each in played], axis=2)
+    phase_s[PHASES.index("optimizer")] = seconds[:, None]
+    phase_s[PHASES.index("bubble")] = step_s - phase_s.sum(axis=0)
+    compute_s, communication_s, wait_s, blame_s = (
+        np.concatenate(columns, axis=1)
+        for columns in zip(*(each.streams for each in played), strict=True)
+    )
+    tasks = len(ranks.expansion.graph) * finish_s.shape[1]
+    whole = ExplicitPlay(
+        phase_s,
+        compute_s,
+        communication_s,
+        wait_s,
+        blame_s,
+        finish_s,
+        start_s,
+        seconds,
+        step_s,
+        tasks,
+        {},
+    )
+    looked_at = {*pipelines, *([last_rank(blueprint, whole)[1]] if critical else [])}
+    kept = {blueprint.workload.placement.group_of_pipeline(pipeline)[0] for pipeline in looked_at}
+    return replace(whole, groups={group: player.timeline(group) for group in sorted(kept)})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Player:
+    """Plays tiles of whole expert groups of pipelines."""
+
+    ranks: RankSeconds
+    engine: Engine
+
+    def tiles(self) -> list[range]:
+        """Return the numbers of all groups, in tiles."""
+        mesh = self.ranks.blueprint.workload.placement.mesh
+        groups, width = mesh.size("edp"), max(1, TILE_RANKS // mesh.size("ep"))
+        return [range(first, min(first + width, groups)) for first in range(0, groups, width)]
+
+    def threads(self, tiles: int) -> int:
+        """Return how many tiles may be played side by side, for memory's sake."""
+        width = max(TILE_RANKS, self.ranks.blueprint.workload.placement.mesh.size("ep"))
+        tile_bytes = 8 * len(self.ranks.expansion.graph) * width
+        return max(1, min(tiles, os.cpu_count() or 1, int(TILES_BYTES / tile_bytes)))
+
+    def timeline(self, group: int) -> GroupTimeline:
+        """Play one group and keep all of it."""
+        return GroupTimeline(group, *self._play(self.ranks.draws(range(group, group + 1)), None))
+
+    def summary(self, groups: range) -> _Summary:
+        """Play some groups and reduce what happened to each of their ranks."""
+        expansion, draws = self.ranks.expansion, self.ranks.draws(groups)
+        played, _ = self._play(draws, keep=np.concatenate([expansion.begin, expansion.end]))
+        begin_s, end_s = np.split(played.end_s, 2)
+        last = np.array(self.ranks.blueprint.pipeline.links.first[1:]) - 1
+        busy_s, wait_s, blame_s = (
+            each.reshape(len(last), len(STREAMS), -1)
+            for each in (played.busy_s, played.wait_s, played.blame_s)
+        )
+        compute, comm = STREAMS.index(COMPUTE), STREAMS.index(COMM)
+        slowest = [
+            [each.max(axis=1) for each in (draw.slowness, draw.nic, draw.nvlink)] for draw in draws
+        ]
+        by_links_s = np.concatenate([self.ranks.link_blame_s(draw) for draw in draws], axis=1)
+        return _Summary(
+            self._phase_s(end_s - begin_s),
+            (busy_s[:, compute], busy_s[:, comm], wait_s[:, comm], blame_s[:, comm] + by_links_s),
+            end_s[last],
+            np.max(slowest, axis=0),
+        )
+
+    def _play(self, draws: list[GroupDraw], keep: Ints | None) -> tuple[ReplicaTimeline, Floats]:
+        """Return the timeline of some groups and their (tasks, replicas) durations."""
+        duration_s = self.ranks.seconds(draws)
+        graph, ep = (
+            self.ranks.expansion.graph,
+            self.ranks.blueprint.workload.placement.mesh.size("ep"),
+        )
+        return self.engine.play_replicas(graph, duration_s, ep, keep), duration_s
+
+    def _phase_s(self, chunk_s: Floats) -> Floats:
+        """Return (phases, pp, replicas) sums of (steps, replicas) seconds of chunks."""
+        pipeline, steps = self.ranks.blueprint.pipeline, len(chunk_s)
+        pp = len(pipeline.program)
+        place = pipeline.phase[:steps] * pp + pipeline.rank[:steps]
+        order = np.argsort(place, kind="stable")
+        present, first = np.unique(place[order], return_index=True)
+        phase_s = np.zeros((len(PHASES) * pp, chunk_s.shape[1]))
+        phase_s[present] = np.add.reduceat(chunk_s[order], first, axis=0)
+        return phase_s.reshape(len(PHASES), pp, -1)

@@ -1,0 +1,98 @@
+"""Simulate an experiment: play its step, and every draw of it, and tell of them."""
+
+import time
+from typing import Any, NamedTuple
+
+from simulator.driver.draws import Track, kept, play_draws, samples
+from simulator.driver.step import play
+from simulator.experiment import Experiment
+from simulator.lower.played import Played
+from simulator.tell.facts.nics import nic_facts
+from simulator.tell.facts.ranks import rank_facts
+from simulator.tell.intervals import intervals
+from simulator.tell.metrics import metrics
+from simulator.tell.provenance import provenance
+from simulator.tell.result import PlayFacts, Result, Uncertainty
+from simulator.uncertainty import Draws, sample
+
+
+class Simulated(NamedTuple):
+    """A result, and the played step that it tells of."""
+
+    result: Result
+    played: Played
+
+
+def run(experiment: Experiment, track: Track = iter, check_folding: bool = False) -> Result:
+    """Simulate an experiment, and every draw of it if it asks for draws.
+
+    Args:
+        check_folding: play every rank as well, to tell how far folding is from that.
+        track: passes on the numbers of the draws, and may show progress.
+
+    Raises:
+        InputError: the experiment cannot run; the message says why.
+    """
+    return simulate(experiment, track, check_folding, pipelines=()).result
+
+
+def simulate(
+    experiment: Experiment,
+    track: Track = iter,
+    check_folding: bool = False,
+    *,
+    pipelines: tuple[int, ...] = (0,),
+) -> Simulated:
+    """Simulate as `run` does, and return the played step too, for traces and figures.
+
+    Args:
+        pipelines: where all ranks are played, those whose timelines are kept.
+    """
+    draws = sample(experiment) if experiment.uncertainty.draws else None
+    started = time.perf_counter()
+    played = play(experiment, pipelines=pipelines, critical=True)
+    told = metrics(played)
+    wall_s = time.perf_counter() - started
+    result = Result(
+        experiment=experiment.model_dump(mode="json"),
+        metrics=told,
+        play=PlayFacts(
+            mode="explicit" if played.explicit else "folded",
+            folding_error=_folding_error(played) if check_folding else None,
+            engine=experiment.ranks.engine,
+            ranks=experiment.gpus,
+            tasks=played.tasks,
+            wall_s=wall_s,
+        ),
+        provenance=provenance(played),
+        ranks=rank_facts(played),
+        nics=nic_facts(played),
+        **(_spread(draws, track) if draws else {}),
+    )
+    return Simulated(result, played)
+
+
+def _folding_error(played: Played) -> float | None:
+    """Return how far folded play of a step is from playing every rank of it.
+
+    Both with a NIC for each kind of traffic: shared ones are played for one pipeline only. Where
+    all ranks were played anyway, `RankFacts.folded_step_s` is beside it.
+    """
+    if played.explicit is not None:
+        return None
+    every_rank = {"ranks.play": "explicit", "communication.nics": "separate"}
+    unfolded = played.experiment.with_overrides(every_rank, "check of folding")
+    explicit = play(unfolded, pipelines=()).explicit
+    assert explicit is not None, "asked for by the override"
+    return played.folded_timeline.makespan_s / explicit.step_s - 1
+
+
+def _spread(draws: Draws, track: Track) -> dict[str, Any]:
+    """Play every draw and return the fields of a result that tell of them."""
+    sampled = samples(play_draws(draws, track))
+    asked = draws.experiment.uncertainty
+    return {
+        "uncertainty": Uncertainty(draws=len(draws), seed=asked.seed, inputs=draws.inputs),
+        "intervals": intervals(sampled, draws.paths, draws.deviations),
+        "samples": kept(sampled),
+    }

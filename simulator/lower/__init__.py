@@ -1,0 +1,1 @@
+"""Lower: programs and prices as task graphs and seconds. Nothing here plays them."""

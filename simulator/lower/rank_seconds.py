@@ -1,0 +1,172 @@
+"""Seconds of every task on every rank of whole expert groups of pipelines, before they are played.
+
+How much a segment is slowed beside the other stream is taken from folded play of its chunk, the
+mean over ranks: the one thing that is not played rank by rank.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwmodels.arrays import Floats, Ints
+from simulator.experiment import Experiment
+from simulator.lower.blueprint import Blueprint
+from simulator.lower.durations import Slowness, Work, exchange_seconds, fill_durations
+from simulator.lower.expansion import Expansion, expand
+from simulator.lower.folded import FoldedPlay
+from simulator.lower.spread import GroupDraw, draw_group
+from simulator.price.fabric_slowdowns import FabricSlowdowns
+from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankSeconds:
+    """What the ranks of any expert groups take for their tasks.
+
+    Attributes:
+        message_s: (pp, pp, dp) that a message from pipeline rank to pipeline rank holds the sending
+            port, in each pipeline.
+        work: of a whole pipeline; prices: of its kernels.
+        fabric: what the network slows down, beside what is in the prices.
+    """
+
+    experiment: Experiment
+    blueprint: Blueprint
+    expansion: Expansion
+    message_s: Floats
+    work: Work
+    prices: SegmentPrices
+    pricer: SegmentPricer
+    fabric: FabricSlowdowns | None = None
+
+    @classmethod
+    def of(
+        cls,
+        experiment: Experiment,
+        folded: FoldedPlay,
+        pricer: SegmentPricer,
+        message_s: Floats,
+        fabric: FabricSlowdowns | None = None,
+    ) -> "RankSeconds":
+        """Return those of an experiment; `folded` is the same experiment played folded."""
+        expansion, blueprint = expand(folded.blueprint), folded.blueprint
+        work = _work(experiment, folded, expansion)
+        return cls(experiment, blueprint, expansion, message_s, work, folded.prices, pricer, fabric)
+
+    def draws(self, groups: range) -> list[GroupDraw]:
+        """Return what the ranks of some groups meet."""
+        layers = self.expansion.slot_layer
+        return [draw_group(self.experiment, self.blueprint, layers, group) for group in groups]
+
+    def seconds(self, draws: list[GroupDraw]) -> Floats:
+        """Return (tasks, replicas) seconds of every task of some groups."""
+        expansion, blueprint = self.expansion, self.blueprint
+        load = np.stack([draw.load for draw in draws], axis=1)  # (slots, groups, ep)
+        nic, nvlink = (
+            np.stack([getattr(draw, name) for draw in draws], axis=1) for name in ("nic", "nvlink")
+        )
+        column = load_index(load).reshape(len(load), nic[0].size)
+        table = self.prices.seconds
+        if column.max(initial=0) >= table.shape[1]:  # one of millions of draws: price up to it
+            table = self.pricer.prices(blueprint.segments, float(load.max())).seconds
+        slot_rank = expansion.slot_rank
+        slowness = Slowness(
+            expansion.rank,
+            expansion.step,
+            np.concatenate([draw.slowness for draw in draws], axis=1),
+            np.concatenate([draw.jitter for draw in draws], axis=1),
+        )
+        nic_exchange, nvlink = self._on_fabric(draws, nic, nvlink)
+        exchange_s = exchange_seconds(
+            blueprint,
+            self.pricer,
+            load,
+            nic_exchange[slot_rank],
+            nvlink[slot_rank],
+            self._layout(draws),
+        )
+        seconds = fill_durations(self.work, table, column, exchange_s, slowness)
+        seconds[expansion.message] = self._message_s(draws, nic, nvlink)
+        return seconds
+
+    def link_blame_s(self, draw: GroupDraw) -> Floats:
+        """Return (pp, ep) seconds that the slowest links add to the exchanges of the others."""
+        links, work, expansion = draw.links, self.work, self.expansion
+        blame_s = np.zeros_like(links)
+        if (links == 1).all():
+            return blame_s
+        load, rank = draw.load[:, None], expansion.slot_rank
+        layout = self._layout([draw])
+        nic, nvlink = draw.nic[rank, None], draw.nvlink[rank, None]
+        slow_s = exchange_seconds(self.blueprint, self.pricer, load, nic, nvlink, layout)
+        whole_s = exchange_seconds(self.blueprint, self.pricer, load, layout=layout)
+        excess_s = (slow_s - whole_s)[..., 0]
+        tasks = np.flatnonzero(work.exchange >= 0)
+        own_s = excess_s[work.exchange[tasks], work.slot[tasks]] * work.factor[tasks]
+        by_rank = np.bincount(expansion.rank[tasks], own_s, len(links))
+        blame_s[np.arange(len(links)), links.argmax(axis=1)] = by_rank * (links.shape[1] - 1)
+        return blame_s
+
+    def _layout(self, draws: list[GroupDraw]) -> Ints:
+        """Return (slots, groups) how each group that meets a load lies over nodes."""
+        layout = self.blueprint.workload.placement.layout_of_group
+        return np.asarray(layout[self.expansion.slot_rank][:, [draw.group for draw in draws]])
+
+    def _message_s(self, draws: list[GroupDraw], nic: Floats, nvlink: Floats) -> Floats:
+        """Return (messages, replicas) seconds, as slow as the slower of the two ports.
+
+        Args:
+            nic, nvlink: (pp, groups, ep) slowdowns of links.
+        """
+        expansion, placement = self.expansion, self.blueprint.workload.placement
+        sender = expansion.rank[expansion.message]
+        receiver = self.blueprint.pipeline.links.receiver
+        own = placement.pipelines_of_group[[draw.group for draw in draws]].ravel()
+        crosses = placement.crosses[:, :, own][sender, receiver]
+        over_nic, over_nvlink = (
+            np.maximum(ports[sender], ports[receiver])
+            for ports in (each.reshape(len(each), -1) for each in (nic, nvlink))
+        )
+        seconds = self.message_s[:, :, own][sender, receiver]
+        if self.fabric is not None:
+            over_nic = over_nic * self.fabric.message[:, :, own][sender, receiver]
+        return np.asarray(seconds * np.where(crosses, over_nic, over_nvlink))
+
+    def _on_fabric(
+        self, draws: list[GroupDraw], nic: Floats, nvlink: Floats
+    ) -> tuple[Floats, Floats]:
+        """Return (pp, groups, ep) slowdowns of links in exchanges, the network's among them."""
+        if self.fabric is None:
+            return nic, nvlink
+        groups = [draw.group for draw in draws]
+        pipelines = self.blueprint.workload.placement.pipelines_of_group[groups]
+        return (
+            nic * self.fabric.exchange[:, groups, None],
+            nvlink * self.fabric.nvlink[:, pipelines],
+        )
+
+
+def _work(experiment: Experiment, folded: FoldedPlay, expansion: Expansion) -> Work:
+    """Return what the tasks of a whole pipeline are, slowed by what runs beside them."""
+    blueprint, is_part = folded.blueprint, expansion.part >= 0
+    factors = [
+        folded.chunks[key].slowdown
+        * np.where(
+            blueprint.chunks[key].is_exchange,
+            experiment.communication.exchange_slowdown(key[0]),
+            1.0,
+        )
+        for key in blueprint.keys
+    ]
+    # Begin and end take no time, messages theirs from rank to rank.
+    seconds = np.where(is_part, np.concatenate(factors)[expansion.part], 0.0)
+    rows = np.concatenate(
+        [folded.prices.table_rows(key[0], blueprint.chunks[key].row) for key in blueprint.keys]
+    )
+    exchanges = np.concatenate([blueprint.exchange_of[key] for key in blueprint.keys])
+    return Work(
+        np.where(is_part, rows[expansion.part], -1),
+        np.where(is_part, exchanges[expansion.part], -1),
+        expansion.slot,
+        seconds,
+    )

@@ -1,0 +1,21 @@
+"""What plays task graphs; `simulator.play.array` and `simulator.play.reference` do."""
+
+from typing import Protocol
+
+from hwmodels.arrays import Floats, Ints
+from simulator.play.graph import TaskGraph
+from simulator.play.timeline import ReplicaTimeline, Timeline
+
+
+class Engine(Protocol):
+    """One graph, or many replicas of it."""
+
+    def play(self, graph: TaskGraph) -> Timeline:
+        """Run one graph."""
+
+    def play_replicas(
+        self, graph: TaskGraph, duration_s: Floats, group: int = 1, keep: Ints | None = None
+    ) -> ReplicaTimeline:
+        """Run (tasks, replicas) durations of one graph, collectives joining each group; record the
+        ends of some tasks, or of all.
+        """

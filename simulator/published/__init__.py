@@ -1,0 +1,1 @@
+"""Published: what papers and repositories print, beside what we simulate."""
