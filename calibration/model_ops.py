@@ -14,7 +14,7 @@ from workloads.layers import Layer, LayerInputs
 from workloads.layers.build import stage_layers
 from workloads.layout import default_layout
 from workloads.model import ModelSpec
-from workloads.ops import Attention, Gemm, Op
+from workloads.ops import Attention, Comm, Gemm, Op
 from workloads.routing import expected_copies
 
 SEQUENCE_LENGTH = 4096
@@ -107,8 +107,10 @@ def _inputs(model: ModelSpec) -> LayerInputs:
 def _ops(layers: tuple[Layer, ...]) -> Iterator[Op]:
     """Yield the ops of one layer of each kind."""
     for layer in {layer.kind: layer for layer in layers}.values():
-        for half in (layer.attn, layer.mlp):
-            yield from (*half.forward, *half.backward, *half.weight)
+        for _, ops in layer.blocks:
+            for work in (*ops.forward, *ops.backward, *ops.weight):
+                if not isinstance(work, Comm):
+                    yield work
 
 
 def _tensor_shape(op: Gemm | Attention) -> tuple[str, Record]:

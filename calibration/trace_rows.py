@@ -16,7 +16,7 @@ from hwmodels.arrays import Floats
 from hwmodels.errors import CalibrationError
 from workloads.layers import LayerInputs, mla, moe
 from workloads.model import MODELS
-from workloads.ops import Op
+from workloads.ops import Comm, Op
 
 LAYERS = (0, 1, 2, 3)
 LOCAL_EXPERTS, TOKENS = 4, 4096
@@ -81,6 +81,7 @@ def layer_ops() -> dict[tuple[str, str], Op]:
         for half, ops in halves.items()
         for phase, members in (("F", ops.forward), ("B", ops.backward), ("W", ops.weight))
         for op in members
+        if not isinstance(op, Comm)
     }
 
 

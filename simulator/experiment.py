@@ -35,7 +35,6 @@ from workloads.batch import BatchSpec
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.parallel import ParallelPlan
-from workloads.schedules.step import StepKind
 
 
 class PrecisionSpec(Spec):
@@ -79,9 +78,9 @@ class CommunicationSpec(Spec):
     nics: Literal["separate", "shared"] = "separate"
     routing: Routing = "adaptive"
 
-    def exchange_slowdown(self, kind: StepKind) -> float:
-        """Return by how much exchanges of a chunk of this kind are slower than alone."""
-        return 1.0 if kind == "FB" else 1.0 / self.exposed_rate
+    def exchange_slowdown(self, *, overlapped: bool) -> float:
+        """Return by how much exchanges are slower than the rates of the library."""
+        return 1.0 if overlapped else 1.0 / self.exposed_rate
 
     @property
     def dispatch_format(self) -> NumberFormat:

@@ -35,9 +35,9 @@ def v3_step():
     from workloads.batch import BatchSpec
     from workloads.model import MODELS
     from workloads.parallel import ParallelPlan
-    from workloads.scenarios.training_step import training_step
+    from workloads.scenarios.training import training_program
 
-    return training_step(
+    return training_program(
         MODELS.load("deepseek-v3"),
         ParallelPlan(pp=16, ep=64, schedule="dualpipe", layout="3d+1m, 14*4m, 1m+mtp+2heads"),
         BatchSpec(sequences=15360, sequence_length=4096),

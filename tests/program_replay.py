@@ -83,7 +83,7 @@ def _replay_step(found, rank, place, begin_s, segments, seconds):
         ready_s = free[segment.stream]
         for other in segment.after:
             ready_s = np.maximum(ready_s, ends[other])
-        if segment.is_exchange:
+        if segment.comm is not None:
             wait_s = ready_s.max() - ready_s
             found.wait_s[rank] = found.wait_s.get(rank, 0.0) + wait_s
             last = wait_s == 0  # those who come last together share the blame

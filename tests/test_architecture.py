@@ -4,6 +4,7 @@ The sources are read, not run, except where a rule is about what an import loads
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,12 @@ PACKAGES = ("hwmodels", "workloads", "simulator", "kernels", "calibration")
 # The roof may look into every room.
 ROOF = "simulator.cli"
 
-SPECS = ["hwmodels", "workloads", "simulator.experiment"]
+# What a workload is once it has left its room: no model, no layer, no schedule.
+PROGRAM = [
+    f"workloads.{name}"
+    for name in ("layers.optimizer", "mesh", "ops", "phases", "placement", "program", "routing",
+                 "segments", "shapes", "steps")
+]  # fmt: skip
 
 # Room -> what it may import of ours. The longest matching room counts. Data flows one way:
 # experiment -> workloads -> price -> lower -> play -> tell, and the driver takes it through. The
@@ -37,8 +43,16 @@ ARROWS = {
     ],
     "simulator": ["simulator", "hwmodels", "workloads"],
     "simulator.network": ["simulator.network", "hwmodels", "workloads"],
-    "simulator.price": ["simulator.price", "simulator.network", *SPECS],
-    "simulator.lower": ["simulator.lower", "simulator.price", "simulator.play", *SPECS],
+    "simulator.price": ["simulator.price", "simulator.network", "hwmodels", *PROGRAM],
+    "simulator.lower": [
+        "simulator.lower",
+        "simulator.price",
+        "simulator.play",
+        "simulator.experiment",
+        "hwmodels.arrays",
+        "hwmodels.errors",
+        *PROGRAM,
+    ],
     "simulator.play": ["simulator.play", "hwmodels.arrays", "hwmodels.errors"],
     "simulator.tell": [
         "simulator.tell",
@@ -48,7 +62,9 @@ ARROWS = {
         "simulator.play.order",
         "simulator.play.timeline",
         "simulator.uncertainty",
-        *SPECS,
+        "simulator.experiment",
+        "hwmodels",
+        *PROGRAM,
     ],
     "simulator.published": ["simulator", "hwmodels", "workloads"],
     "simulator.driver": ["simulator", "hwmodels", "workloads"],
@@ -67,19 +83,18 @@ CLOSED_DOORS = {
     "simulator.published": ["simulator.cli", "simulator.play"],
 }
 
-# Arrows that the rooms shall come to: a workload leaves its room as a program and a mesh only.
+# Arrows that the rooms shall come to: who is played comes as a scope, not as an experiment.
 TARGETS = {
-    "simulator.price": ["simulator.price", "simulator.network", "hwmodels", "workloads"],
     "simulator.lower": [
-        "simulator.lower",
-        "simulator.price",
-        "simulator.play",
-        "workloads.mesh",
-        "workloads.program",
-        "hwmodels.arrays",
-        "hwmodels.errors",
+        name for name in ARROWS["simulator.lower"] if name != "simulator.experiment"
     ],
 }
+
+# Rooms that know programs only: neither a model, nor a kind of attention, nor a schedule, and of
+# passes no more than that they have names.
+NAMELESS = [f"simulator.{name}" for name in ("price", "network", "lower", "play", "tell", "driver")]
+NAMES = re.compile(r"mla|dual_?pipe|deep_?seek|zero_?bubble|1f1b", re.IGNORECASE)
+PASSES = {"F", "B", "Bi", "W", "FB"}
 
 ROOMS_MAX = 12
 """Files and folders at the top of the simulator that a newcomer is asked to tell apart."""
@@ -253,6 +268,39 @@ def test_arrows_are_those_that_the_rooms_shall_come_to(target: str) -> None:
     assert not breaches, report(breaches)
 
 
+def workload_names(source: Source) -> Iterator[str]:
+    """Names of models, attention, schedules and passes in one module, docstrings left out.
+
+    `"B"` and `"W"` as what a call is given are units.
+    """
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                found = NAMES.search(name)
+            case ast.Compare(left=left, comparators=others):
+                found = any(is_pass(each) for each in (left, *others))
+            case ast.Dict(keys=keys):
+                found = any(is_pass(each) for each in keys)
+            case _:
+                continue
+        if found:
+            yield f"{source.where(node.lineno)} {ast.unparse(node)}"
+
+
+def is_pass(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value in PASSES
+
+
+def test_rooms_of_the_simulator_know_programs_only() -> None:
+    breaches = [
+        breach
+        for source in SOURCES
+        if inside(source.module, NAMELESS)
+        for breach in workload_names(source)
+    ]
+    assert not breaches, report(breaches)
+
+
 def test_the_simulator_has_few_rooms() -> None:
     rooms = {source.module.split(".")[1] for source in SOURCES if "simulator." in source.module}
     assert len(rooms) <= ROOMS_MAX, sorted(rooms)
@@ -309,6 +357,10 @@ def test_assertions_say_what_cannot_happen() -> None:
         ("simulator/x.py", "import calibration.fit", 1),
         ("simulator/price/x.py", "from simulator.play.graph import TaskGraph", 1),
         ("simulator/price/x.py", "from simulator import tell", 1),
+        ("simulator/price/x.py", "from simulator.experiment import Experiment", 1),
+        ("simulator/price/x.py", "from workloads.layers import Layer", 1),
+        ("simulator/lower/x.py", "from workloads.program import Program", 0),
+        ("simulator/lower/x.py", "from workloads.schedules.step import Step", 1),
         ("simulator/lower/x.py", "from simulator.play.graph import TaskGraph", 0),
         ("simulator/lower/x.py", "from simulator.play import array", 1),
         ("simulator/tell/x.py", "from simulator.driver.step import play", 1),
@@ -343,6 +395,21 @@ def test_assertions_say_what_cannot_happen() -> None:
 def test_a_crooked_arrow_is_seen(path: str, text: str, breaches: int) -> None:
     source = parse(CHECKOUT / path, text)
     assert len(list(forbidden_imports(source))) == breaches
+
+
+@pytest.mark.parametrize(
+    ("text", "breaches"),
+    [
+        ('if step.kind == "FB":\n    pass', 1),
+        ('colors = {"F": blue, "W": green}', 1),
+        ("def is_dualpipe(mla_heads): ...\nmla_heads", 2),
+        ('format_quantity(power, "W")', 0),
+        ('"""DualPipe overlaps F and B."""', 0),
+    ],
+)
+def test_a_name_of_a_workload_is_seen(text: str, breaches: int) -> None:
+    source = parse(CHECKOUT / "simulator/price/x.py", text)
+    assert len(list(workload_names(source))) == breaches
 
 
 def test_a_long_function_and_a_silent_assertion_are_seen() -> None:

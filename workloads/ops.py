@@ -1,14 +1,22 @@
 """What a GPU is asked to do: shapes, formats, FLOPs and bytes, and no chip in sight.
 
-An op is one kernel or a fused run of like kernels. `routed=True` marks work on routed tokens:
-its row count is the balanced one here and scales with the expert load of the rank that runs it
-(`m` of a forward or dgrad GEMM, `k` of a wgrad GEMM, the bytes of a memory op).
+An op is one kernel or a fused run of like kernels, or bytes that ranks pass each other.
+`routed=True` marks work on routed tokens: its row count is the balanced one here and scales with
+the expert load of the rank that runs it (`m` of a forward or dgrad GEMM, `k` of a wgrad GEMM, the
+bytes of a memory op).
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from hwmodels.formats import FORMATS, NumberFormat
+from hwmodels.formats import NumberFormat
+
+Stream = Literal["compute", "comm", "copy", "send", "host"]
+"""Queues of a rank that run side by side."""
+
+COMPUTE: Stream = "compute"
+COMM: Stream = "comm"
+SEND: Stream = "send"
 
 GemmRole = Literal["fprop", "dgrad", "wgrad"]
 NARROW = 512
@@ -33,6 +41,7 @@ class Gemm:
     role: GemmRole = "fprop"
     groups: int = 1
     routed: bool = False
+    stream: ClassVar[Stream] = COMPUTE
 
     @property
     def family(self) -> str:
@@ -94,6 +103,7 @@ class Attention:
     causal: bool = True
     backward: bool = False
     routed: bool = False
+    stream: ClassVar[Stream] = COMPUTE
 
     @property
     def family(self) -> str:
@@ -126,7 +136,8 @@ class MemoryOp:
     """A kernel bound by memory or by its launch: casts, norms, copies, permutes, small kernels.
 
     `family` groups kernels with one efficiency in the profile; `bytes` counts reads and writes;
-    `launches` counts kernels, each paying the launch gap and the family's fixed time.
+    `launches` counts kernels, each paying the launch gap and the family's fixed time; those that
+    a communication needs first run on its stream.
     """
 
     name: str
@@ -134,6 +145,7 @@ class MemoryOp:
     bytes: float
     launches: int = 1
     routed: bool = False
+    stream: Stream = COMPUTE
 
     @property
     def flops(self) -> float:
@@ -144,34 +156,40 @@ class MemoryOp:
 Op = Gemm | Attention | MemoryOp
 
 
+CommKind = Literal["dispatch", "combine", "send"]
+
+
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """The all-to-all around an expert layer: dispatch sends tokens out, combine brings them home.
+class Comm:
+    """Bytes that ranks along some axes of the mesh pass each other; an op among the others.
 
     Attributes:
-        tokens: tokens of one rank.
-        hidden: elements of one token.
-        top_k: routed experts a token goes to.
-        dispatch, combine: number formats on the wire, forward pass. Backward mirrors them: the
-            gradient of combine is a dispatch, the gradient of dispatch is a combine.
-        dispatch_glue, combine_backward_glue: kernels the communication stream runs before the
-            dispatch of F and before the combine of B.
+        name: for people; a gradient goes by the name of what it is the gradient of.
+        kind: what carries it. `dispatch` sends each token to the experts it goes to, `combine`
+            brings them home (what is sent and what comes home both wait for all ranks); `send`
+            goes from rank to rank.
+        axes: of the mesh, along which ranks take part.
+        size_bytes: of one copy of one token; of a `send`, of all.
+        tokens: of one rank; those that each gets depend on the load of its experts.
     """
 
-    tokens: int
-    hidden: int
-    top_k: int
-    dispatch: NumberFormat = FORMATS["fp8_1x128"]
-    combine: NumberFormat = FORMATS["bf16"]
-    dispatch_glue: tuple[MemoryOp, ...] = ()
-    combine_backward_glue: tuple[MemoryOp, ...] = ()
+    name: str
+    kind: CommKind
+    axes: tuple[str, ...]
+    size_bytes: float
+    tokens: int = 1
+    stream: Stream = COMM
 
     @property
-    def dispatch_bytes_per_token(self) -> float:
-        """Bytes of one copy of one token on the way out."""
-        return self.dispatch.bytes_of(self.hidden)
+    def token_bytes(self) -> float:
+        """One copy of all tokens of a rank."""
+        return self.tokens * self.size_bytes
 
     @property
-    def combine_bytes_per_token(self) -> float:
-        """Bytes of one copy of one token on the way home."""
-        return self.combine.bytes_of(self.hidden)
+    def routed(self) -> bool:
+        """Whether experts decide how much each rank gets."""
+        return self.kind != "send"
+
+
+Work = Op | Comm
+"""What stands in the list of a block, in the order in which it is launched."""

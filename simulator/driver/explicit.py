@@ -20,14 +20,14 @@ from simulator.lower.explicit import (
     last_rank,
     optimizer_start_s,
 )
-from simulator.lower.pipeline import COMPUTE, PHASES
 from simulator.lower.rank_seconds import RankSeconds
 from simulator.lower.spread import GroupDraw
 from simulator.play.engine import Engine
 from simulator.play.order import order_of
 from simulator.play.timeline import ReplicaTimeline
 from simulator.price.optimizer import OptimizerSeconds
-from workloads.chunks import COMM
+from workloads.ops import COMM, COMPUTE
+from workloads.phases import END, IDLE
 
 TILES_BYTES = 1.5e9  # of durations that are in memory at once
 TILE_RANKS = 64  # pipelines played side by side, if their expert groups are no larger
@@ -62,8 +62,8 @@ def play_explicit(
         pipelines: whose groups' timelines are kept, to look closer.
         critical: keep that of the group that ends the step, too.
     """
-    blueprint, fabric = ranks.blueprint, ranks.fabric
-    homes, joined = blueprint.pipeline.homes, blueprint.pipeline.joined
+    lowered, fabric = ranks.lowered, ranks.fabric
+    homes, joined = lowered.pipeline.homes, lowered.pipeline.joined
     if fabric is not None:
         nvlink = largest_among(joined, fabric.nvlink.max(axis=1))
         optimizer = optimizer.slowed(fabric.ring, nvlink)
@@ -77,17 +77,19 @@ def play_explicit(
     seconds = optimizer.seconds(
         largest_among(homes, kernels), *(largest_among(joined, link) for link in links)
     )
-    start_s = optimizer_start_s(blueprint, finish_s)
+    start_s = optimizer_start_s(lowered, finish_s)
     step_s = float((start_s + seconds).max())
+    phases = lowered.program.table.phases
     phase_s = np.concatenate([each.phase_s for each in played], axis=2)
-    phase_s[PHASES.index("optimizer")] = seconds[:, None]
-    phase_s[PHASES.index("bubble")] = step_s - phase_s.sum(axis=0)
+    phase_s[phases.index(END)] = seconds[:, None]
+    phase_s[phases.index(IDLE)] = step_s - phase_s.sum(axis=0)
     compute_s, communication_s, wait_s, blame_s = (
         np.concatenate(columns, axis=1)
         for columns in zip(*(each.streams for each in played), strict=True)
     )
     tasks = len(ranks.expansion.graph) * finish_s.shape[1]
     whole = ExplicitPlay(
+        phases,
         phase_s,
         compute_s,
         communication_s,
@@ -100,8 +102,8 @@ def play_explicit(
         tasks,
         {},
     )
-    looked_at = {*pipelines, *([last_rank(blueprint, whole)[1]] if critical else [])}
-    kept = {blueprint.workload.placement.group_of_pipeline(pipeline)[0] for pipeline in looked_at}
+    looked_at = {*pipelines, *([last_rank(lowered, whole)[1]] if critical else [])}
+    kept = {lowered.program.placement.group_of_pipeline(pipeline)[0] for pipeline in looked_at}
     return replace(whole, groups={group: player.timeline(group) for group in sorted(kept)})
 
 
@@ -114,13 +116,13 @@ class _Player:
 
     def tiles(self) -> list[range]:
         """Return the numbers of all groups, in tiles."""
-        mesh = self.ranks.blueprint.workload.placement.mesh
+        mesh = self.ranks.lowered.program.placement.mesh
         groups, width = mesh.size("edp"), max(1, TILE_RANKS // mesh.size("ep"))
         return [range(first, min(first + width, groups)) for first in range(0, groups, width)]
 
     def threads(self, tiles: int) -> int:
         """Return how many tiles may be played side by side, for memory's sake."""
-        width = max(TILE_RANKS, self.ranks.blueprint.workload.placement.mesh.size("ep"))
+        width = max(TILE_RANKS, self.ranks.lowered.program.placement.mesh.size("ep"))
         tile_bytes = 8 * len(self.ranks.expansion.graph) * width
         return max(1, min(tiles, os.cpu_count() or 1, int(TILES_BYTES / tile_bytes)))
 
@@ -133,7 +135,7 @@ class _Player:
         expansion, draws = self.ranks.expansion, self.ranks.draws(groups)
         played, _ = self._play(draws, keep=np.concatenate([expansion.begin, expansion.end]))
         begin_s, end_s = np.split(played.end_s, 2)
-        last = np.array(self.ranks.blueprint.pipeline.links.first[1:]) - 1
+        last = np.array(self.ranks.lowered.pipeline.links.first[1:]) - 1
         busy_s, wait_s, blame_s = (
             each.reshape(len(last), len(STREAMS), -1)
             for each in (played.busy_s, played.wait_s, played.blame_s)
@@ -155,17 +157,17 @@ class _Player:
         duration_s = self.ranks.seconds(draws)
         graph, ep = (
             self.ranks.expansion.graph,
-            self.ranks.blueprint.workload.placement.mesh.size("ep"),
+            self.ranks.lowered.program.placement.mesh.size("ep"),
         )
         return self.engine.play_replicas(graph, duration_s, ep, keep), duration_s
 
-    def _phase_s(self, chunk_s: Floats) -> Floats:
-        """Return (phases, pp, replicas) sums of (steps, replicas) seconds of chunks."""
-        pipeline, steps = self.ranks.blueprint.pipeline, len(chunk_s)
-        pp = len(pipeline.program)
+    def _phase_s(self, taken_s: Floats) -> Floats:
+        """Return (phases, pp, replicas) sums of (steps, replicas) seconds."""
+        pipeline, steps = self.ranks.lowered.pipeline, len(taken_s)
+        phases, pp = len(pipeline.table.phases), len(pipeline.program)
         place = pipeline.phase[:steps] * pp + pipeline.rank[:steps]
         order = np.argsort(place, kind="stable")
         present, first = np.unique(place[order], return_index=True)
-        phase_s = np.zeros((len(PHASES) * pp, chunk_s.shape[1]))
-        phase_s[present] = np.add.reduceat(chunk_s[order], first, axis=0)
-        return phase_s.reshape(len(PHASES), pp, -1)
+        phase_s = np.zeros((phases * pp, taken_s.shape[1]))
+        phase_s[present] = np.add.reduceat(taken_s[order], first, axis=0)
+        return phase_s.reshape(phases, pp, -1)

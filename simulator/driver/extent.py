@@ -11,7 +11,7 @@ from hwmodels.errors import InfeasibleError
 from hwmodels.units import format_quantity
 from simulator.driver.explicit import TILE_RANKS
 from simulator.experiment import Experiment
-from simulator.lower.blueprint import Blueprint
+from simulator.lower.lowered import Lowered
 
 TASKS_MAX = 10**12
 """Some hours on two cores."""
@@ -29,36 +29,35 @@ class Extent:
 
     Attributes:
         pipeline_tasks: of one pipeline, segment by segment.
-        chunk_tasks: of all distinct chunks, on all ranks of a group, in all draws of their loads.
+        part_tasks: of all distinct parts, on all ranks of a group, in all draws of their loads.
         tasks: of the whole run.
         held_bytes: at once.
     """
 
     pipeline_tasks: int
-    chunk_tasks: int
+    part_tasks: int
     tasks: int
     held_bytes: float
 
 
-def extent_of(experiment: Experiment, blueprint: Blueprint) -> Extent:
+def extent_of(experiment: Experiment, lowered: Lowered) -> Extent:
     """Return what a run of an experiment plays."""
     ranks, plan, load = experiment.ranks, experiment.plan, experiment.ranks.expert_load
     mesh = experiment.mesh
-    chunks = [blueprint.chunks[key] for key in blueprint.keys]
-    sizes = [len(chunk.graph.program) for chunk in chunks]
-    steps = blueprint.steps_by_key.tolist()
-    in_chunks = sum(map(int.__mul__, steps, sizes))
-    pipeline_tasks = in_chunks + 2 * len(blueprint.steps) + len(blueprint.pipeline.links.sender)
+    sizes = [len(part.graph.segments) for part in lowered.parts.values()]
+    steps = lowered.steps_of_part.tolist()
+    in_parts = sum(map(int.__mul__, steps, sizes))
+    pipeline_tasks = in_parts + 2 * len(lowered.steps) + len(lowered.pipeline.links.sender)
     draws = ranks.draws if load.is_drawn else 1
     played = plan.ep if load.is_drawn or load.kind == "matrix" else 1
-    chunk_tasks = sum(sizes) * draws * played
+    part_tasks = sum(sizes) * draws * played
     moe = experiment.model.moe
     units = moe.routed_experts if moe and load.kind == "zipf" else plan.ep
-    held = chunk_tasks + draws * sum(blueprint.slots) * units
-    tasks = chunk_tasks + len(blueprint.pipeline.graph)
+    held = part_tasks + draws * sum(lowered.loads) * units
+    tasks = part_tasks + len(lowered.pipeline.graph)
     if experiment.is_explicit:
         tasks += pipeline_tasks * experiment.pipelines
-        slots = sum(count * chunk.slots for count, chunk in zip(steps, chunks, strict=True))
+        slots = sum(map(int.__mul__, steps, lowered.loads))
         held += pipeline_tasks * max(plan.ep, TILE_RANKS) + slots * units + 4 * mesh.ranks
     elif experiment.communication.nics == "shared":
         tasks += pipeline_tasks
@@ -68,22 +67,22 @@ def extent_of(experiment: Experiment, blueprint: Blueprint) -> Extent:
         flows = mesh.ranks * max(plan.pp, plan.ep // experiment.cluster.node.gpus)
     return Extent(
         pipeline_tasks,
-        chunk_tasks,
+        part_tasks,
         tasks * (1 + experiment.uncertainty.draws),
         float(held * TASK_BYTES + flows * FLOW_BYTES),
     )
 
 
-def check_extent(experiment: Experiment, blueprint: Blueprint) -> None:
+def check_extent(experiment: Experiment, lowered: Lowered) -> None:
     """Refuse a run that would take days, or more memory than there is.
 
     Raises:
         InfeasibleError: it would; the message says what it is made of.
     """
-    extent = extent_of(experiment, blueprint)
+    extent = extent_of(experiment, lowered)
     made_of = (
         f"{extent.pipeline_tasks:,} tasks a pipeline, {experiment.pipelines:,} pipelines, "
-        f"{extent.chunk_tasks:,} tasks of chunks, {experiment.uncertainty.draws:,} draws"
+        f"{extent.part_tasks:,} tasks of parts, {experiment.uncertainty.draws:,} draws"
     )
     if extent.tasks > TASKS_MAX:
         raise InfeasibleError(

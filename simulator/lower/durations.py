@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.lower.blueprint import Blueprint
+from simulator.lower.lowered import Lowered
 from simulator.play.loops import loops_for
 from simulator.price.finite import check_finite
 from simulator.price.segments import BALANCED_COLUMN, SegmentPricer
@@ -89,7 +89,7 @@ def fill_durations(
 
 
 def exchange_seconds(
-    blueprint: Blueprint,
+    lowered: Lowered,
     pricer: SegmentPricer,
     loads: Floats,
     nic_slowdown: Floats | float = 1.0,
@@ -102,12 +102,10 @@ def exchange_seconds(
         loads: (slots, groups, ranks); slowdowns of links broadcast with it.
         layout: (slots, groups) as of `ExchangePricer.exchange_s`; the slowest if left out.
     """
-    seconds = np.zeros((len(blueprint.exchanges), *loads.shape[:-1]))
-    for number, (kind, carrier) in enumerate(blueprint.exchanges):
-        exchange = blueprint.layers[kind].exchange
-        assert exchange is not None, "only layers with one exchange tokens"
+    seconds = np.zeros((len(lowered.comms), *loads.shape[:-1]))
+    for number, comm in enumerate(lowered.comms):
         seconds[number] = pricer.exchanges.exchange_s(
-            exchange, carrier, loads, nic_slowdown, nvlink_slowdown, layout
+            comm, loads, nic_slowdown, nvlink_slowdown, layout
         )
-    check_finite(seconds, lambda number: f"seconds of {blueprint.exchanges[number][1]}")
+    check_finite(seconds, lambda number: f"seconds of {lowered.comms[number].kind}")
     return seconds

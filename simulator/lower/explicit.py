@@ -11,9 +11,9 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import InputError, listed
-from simulator.lower.blueprint import Blueprint
 from simulator.lower.expansion import expand
-from simulator.lower.pipeline import PHASES, RankTimes
+from simulator.lower.lowered import Lowered
+from simulator.lower.pipeline import RankTimes
 from simulator.lower.record import PipelineRecord
 from simulator.play.order import ready_s
 from simulator.play.timeline import ReplicaTimeline, Timeline
@@ -36,19 +36,20 @@ class ExplicitPlay:
     """What every rank did in one step; a rank is (pipeline rank, pipeline).
 
     Attributes:
-        phase_s: (phases, pp, dp) seconds, in the order of `pipeline.PHASES`; they sum to the step.
+        phase_s: (phases, pp, dp) seconds; they sum to the step.
         compute_s, communication_s: (pp, dp) seconds of work by stream.
         wait_s: (pp, dp) seconds a rank waited for others in exchanges.
         blame_s: (pp, dp) seconds that it cost others there: waiting for it, the last to come, and
             what its slow links add to their exchanges.
-        finish_s: (pp, dp) end of its last chunk.
-        optimizer_start_s: (pp,) when all ranks whose gradients meet have ended their last chunk.
+        finish_s: (pp, dp) end of its last step.
+        optimizer_start_s: (pp,) when all ranks whose gradients meet have ended their last step.
         optimizer_s: (pp,) seconds of the end of the step.
         step_s: until the last rank has updated its weights.
         tasks: played.
         groups: timelines that were kept, by group.
     """
 
+    phases: tuple[str, ...]
     phase_s: Floats
     compute_s: Floats
     communication_s: Floats
@@ -64,16 +65,18 @@ class ExplicitPlay:
     @property
     def times(self) -> RankTimes:
         """Where the time of each pipeline rank went, mean over pipelines."""
-        return RankTimes(dict(zip(PHASES, self.phase_s.mean(axis=2), strict=True)), self.step_s)
+        return RankTimes(
+            dict(zip(self.phases, self.phase_s.mean(axis=2), strict=True)), self.step_s
+        )
 
-    def record(self, blueprint: Blueprint, pipeline: int) -> PipelineRecord:
+    def record(self, lowered: Lowered, pipeline: int) -> PipelineRecord:
         """Return all that happened in one pipeline of a group that was kept.
 
         Raises:
             InputError: its group was not.
         """
-        whole, expansion = blueprint.pipeline, expand(blueprint)
-        group, replica = blueprint.workload.placement.group_of_pipeline(pipeline)
+        whole, expansion = lowered.pipeline, expand(lowered)
+        group, replica = lowered.program.placement.group_of_pipeline(pipeline)
         if group not in self.groups:
             kept = listed(map(str, self.groups)) or "none"
             raise InputError(
@@ -88,18 +91,18 @@ class ExplicitPlay:
         return PipelineRecord.of(whole, expansion, segments, start_s, start_s + self.optimizer_s)
 
 
-def optimizer_start_s(blueprint: Blueprint, finish_s: Floats) -> Floats:
+def optimizer_start_s(lowered: Lowered, finish_s: Floats) -> Floats:
     """Return (pp,) when all ranks, of all pipelines, whose gradients meet have ended.
 
     Args:
-        finish_s: (pp, dp) end of each rank's last chunk.
+        finish_s: (pp, dp) end of each rank's last step.
     """
-    return largest_among(blueprint.pipeline.joined, finish_s.max(axis=1))
+    return largest_among(lowered.pipeline.joined, finish_s.max(axis=1))
 
 
-def last_rank(blueprint: Blueprint, played: ExplicitPlay) -> tuple[int, int]:
-    """Return (pipeline rank, pipeline) whose last chunk the end of the step waited for."""
-    groups = blueprint.pipeline.joined
+def last_rank(lowered: Lowered, played: ExplicitPlay) -> tuple[int, int]:
+    """Return (pipeline rank, pipeline) whose last step the end of the step waited for."""
+    groups = lowered.pipeline.joined
     last = int(np.argmax(played.optimizer_start_s + played.optimizer_s))
     finish_s = np.where((groups == groups[last])[:, None], played.finish_s, -1.0)
     rank, pipeline = np.unravel_index(int(np.argmax(finish_s)), finish_s.shape)

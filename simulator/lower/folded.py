@@ -1,14 +1,14 @@
-"""Folded play: each distinct chunk once on one expert group, then one pipeline of chunks.
+"""Folded play: each distinct part once on one expert group, then one pipeline of steps.
 
-Hierarchical: a chunk ends when its slowest rank does. That is exact as long as all ranks of a group
-start a chunk together; where some run ahead it is slightly long. A chunk without exchanges holds
+Hierarchical: a step ends when its slowest rank does. That is exact as long as all ranks of a group
+start a step together; where some run ahead it is slightly long. A step without exchanges holds
 nobody: a rank goes on when its own is done, and the first exchange to come waits for the last.
 
 One group and one pipeline stand for all. Where groups, or the hops of pipelines between two ranks,
 lie over nodes in several ways, they are as slow as the slowest; explicit ranks have each its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -17,10 +17,10 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints, Mask
 from simulator.experiment import Experiment
-from simulator.lower.blueprint import Blueprint, ChunkKey
 from simulator.lower.durations import Work, exchange_seconds, fill_durations
-from simulator.lower.parts import ChunkPlay
-from simulator.lower.spread import chunk_loads, highest_load
+from simulator.lower.lowered import Lowered
+from simulator.lower.parts import PartPlay
+from simulator.lower.spread import highest_load, part_loads
 from simulator.play.graph import TaskGraph
 from simulator.play.order import ready_s
 from simulator.play.timeline import Timeline
@@ -29,24 +29,24 @@ from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
 
 @dataclass(frozen=True, eq=False)
 class FoldedPlay:
-    """Every distinct chunk played with each draw of the expert load.
+    """Every distinct part played with each draw of the expert load.
 
     Attributes:
         draw_of_step: (steps,) the draw that each step of the program takes.
-        loads: (draws, slots, ranks) expert loads of all distinct chunks, one after another.
+        loads: (draws, slots, ranks) expert loads of all distinct parts, one after another.
     """
 
-    blueprint: Blueprint
+    lowered: Lowered
     prices: SegmentPrices
-    chunks: dict[ChunkKey, ChunkPlay]
+    parts: dict[Hashable, PartPlay]
     draw_of_step: Ints
     loads: Floats
 
     @property
-    def chunk_s(self) -> Floats:
-        """(steps,) seconds of each step's chunk, rank by rank."""
-        table = [self.chunks[key].duration_s for key in self.blueprint.keys]
-        return np.stack(table)[self.blueprint.key_of_step, self.draw_of_step]
+    def step_s(self) -> Floats:
+        """(steps,) seconds of each step, rank by rank."""
+        table = [self.parts[key].duration_s for key in self.lowered.keys]
+        return np.stack(table)[self.lowered.part_of_step, self.draw_of_step]
 
     @cached_property
     def lag_s(self) -> Floats:
@@ -54,15 +54,15 @@ class FoldedPlay:
 
         Behind the last of the steps without exchanges that follow one another; 0 elsewhere.
         """
-        blueprint = self.blueprint
-        joined = np.array([self.chunks[key].is_joined for key in blueprint.keys])
-        last_of_run = _last_of_run(joined[blueprint.key_of_step], blueprint.pipeline.links.first)
+        lowered = self.lowered
+        joined = np.array([self.parts[key].is_joined for key in lowered.keys])
+        last_of_run = _last_of_run(joined[lowered.part_of_step], lowered.pipeline.links.first)
         alone = np.flatnonzero(last_of_run >= 0)
         ends, run = np.unique(last_of_run[alone], return_inverse=True)
         behind_s = np.zeros((len(ends), self.loads.shape[2]))
-        for number in np.unique(blueprint.key_of_step[alone]).tolist():
-            own = blueprint.key_of_step[alone] == number
-            by_rank_s = self.chunks[blueprint.keys[number]].by_rank_s
+        for number in np.unique(lowered.part_of_step[alone]).tolist():
+            own = lowered.part_of_step[alone] == number
+            by_rank_s = self.parts[lowered.keys[number]].by_rank_s
             late_s = by_rank_s - by_rank_s.mean(axis=1, keepdims=True)
             np.add.at(behind_s, run[own], late_s[self.draw_of_step[alone[own]]])
         lag_s = np.zeros(len(last_of_run))
@@ -70,9 +70,9 @@ class FoldedPlay:
         return lag_s
 
     def timed(self, message_s: Floats | float, optimizer_s: Floats) -> TaskGraph:
-        """Return the pipeline of chunks with seconds; arguments as of `Pipeline.timed`."""
-        pipeline = self.blueprint.pipeline
-        return pipeline.timed(self.chunk_s + self.lag_s, message_s, optimizer_s)
+        """Return the pipeline with seconds; arguments as of `Pipeline.timed`."""
+        pipeline = self.lowered.pipeline
+        return pipeline.timed(self.step_s + self.lag_s, message_s, optimizer_s)
 
     def of_mean_rank(self, timeline: Timeline) -> Timeline:
         """Return a timeline of the pipeline's graph, in which steps last until the slowest rank is
@@ -87,7 +87,7 @@ class FoldedPlay:
     @property
     def tasks(self) -> int:
         """Tasks played."""
-        return sum(chunk.seconds.size for chunk in self.chunks.values())
+        return sum(part.seconds.size for part in self.parts.values())
 
 
 def _last_of_run(joined: Mask, first: Sequence[int]) -> Ints:
@@ -102,8 +102,8 @@ def _last_of_run(joined: Mask, first: Sequence[int]) -> Ints:
     return np.where(joined, -1, following - 1)
 
 
-class ChunkSeconds(NamedTuple):
-    """What a distinct chunk takes before anything runs beside anything.
+class PartSeconds(NamedTuple):
+    """What a distinct part takes before anything runs beside anything.
 
     Attributes:
         alone_s: (tasks, draws * ranks) seconds of each task.
@@ -116,48 +116,49 @@ class ChunkSeconds(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FoldedSeconds:
-    """Every distinct chunk on one expert group, with each draw of its loads, before it is played.
+    """Every distinct part on one expert group, with each draw of its loads, before it is played.
 
     Attributes:
-        loads: (draws, slots, ranks) expert loads of all chunks, one after another.
+        loads: (draws, slots, ranks) expert loads of all parts, one after another.
         ranks: played ones: one stands for the group where all are alike.
     """
 
     prices: SegmentPrices
-    chunks: dict[ChunkKey, ChunkSeconds]
+    parts: dict[Hashable, PartSeconds]
     loads: Floats
     ranks: int
 
 
 def folded_seconds(
     experiment: Experiment,
-    blueprint: Blueprint,
+    lowered: Lowered,
     pricer: SegmentPricer,
     rng: np.random.Generator,
 ) -> FoldedSeconds:
-    """Return what each distinct chunk takes on one expert group, for every draw of its loads."""
+    """Return what each distinct part takes on one expert group, for every draw of its loads."""
     ranks = experiment.ranks
     draws = ranks.draws if ranks.expert_load.is_drawn else 1
-    loads = chunk_loads(experiment, blueprint, draws, rng)
+    loads = part_loads(experiment, lowered, draws, rng)
     highest = float(loads.max(initial=highest_load(experiment)))
-    prices = pricer.prices(blueprint.segments, highest)
+    prices = pricer.prices(lowered.segments, highest)
     group_loads = loads.swapaxes(0, 1)  # (slots, draws, ranks)
-    exchange_s = exchange_seconds(blueprint, pricer, group_loads)
+    exchange_s = exchange_seconds(lowered, pricer, group_loads)
     played = loads.shape[2] if (loads != loads[..., :1]).any() else 1
     column = load_index(group_loads[..., :played]).reshape(len(group_loads), draws * played)
-    chunks, first = {}, 0
-    for key, slots in zip(blueprint.keys, blueprint.slots, strict=True):
-        chunk, own = blueprint.chunks[key], slice(first, first + slots)
-        first += slots
-        exposed = experiment.communication.exchange_slowdown(key[0])
+    parts, first = {}, 0
+    for key, loads_met in zip(lowered.keys, lowered.loads, strict=True):
+        part, own = lowered.parts[key], slice(first, first + loads_met)
+        first += loads_met
+        overlapped = part.graph.part.overlapped
+        exposed = experiment.communication.exchange_slowdown(overlapped=overlapped)
         work = Work(
-            prices.table_rows(key[0], chunk.row),
-            blueprint.exchange_of[key],
-            np.where(chunk.slot < 0, slots, chunk.slot),
-            np.where(chunk.is_exchange, exposed, 1.0),
+            prices.table_rows(part.row, overlapped=overlapped),
+            lowered.comm_of[key],
+            np.where(part.load < 0, loads_met, part.load),
+            np.where(part.is_comm, exposed, 1.0),
         )
-        chunks[key] = ChunkSeconds(
+        parts[key] = PartSeconds(
             fill_durations(work, prices.seconds, column[own], exchange_s[:, own]),
-            prices.factors_of(chunk.graph.program, chunk.row),
+            prices.factors_of(part.graph.segments, part.row),
         )
-    return FoldedSeconds(prices, chunks, loads, played)
+    return FoldedSeconds(prices, parts, loads, played)

@@ -1,4 +1,4 @@
-"""One chunk of one pipeline stage: its tasks, and what happened in it on every rank of its group.
+"""One part: its tasks, and what happened in it on every rank of its group.
 
 Compute slows down while an exchange runs beside it and the exchange while compute does (measured
 factors); `simulator.play.settle` finds the durations that go with what runs beside what.
@@ -14,39 +14,42 @@ from simulator.play.graph import GraphBuilder, TaskGraph
 from simulator.play.order import ready_s
 from simulator.play.settle import Pairs, Settled
 from simulator.play.timeline import ReplicaTimeline, Timeline
-from workloads.chunks import COMM, Segment
-from workloads.schedules.step import StepKind
+from workloads.ops import COMM
+from workloads.segments import Part, Segment
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ChunkGraph:
-    """The tasks of one rank in one kind of chunk, before any second is known.
+class PartGraph:
+    """The tasks of one rank in one part, before any second is known.
 
     Attributes:
-        program: the segment behind each task.
         on_comm: (tasks,) the task is on the communication stream.
         pairs: tasks of the communication and of the compute stream that may run together.
     """
 
-    kind: StepKind
-    program: tuple[Segment, ...]
+    part: Part
     graph: TaskGraph
     on_comm: Mask
     pairs: Pairs
 
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segment behind each task."""
+        return self.part.segments
 
-def chunk_graph(kind: StepKind, program: Sequence[Segment]) -> ChunkGraph:
-    """Return the task graph of a chunk's program; every exchange is a collective."""
+
+def part_graph(part: Part) -> PartGraph:
+    """Return the task graph of a part; every communication is a collective."""
     builder = GraphBuilder()
-    for place, segment in enumerate(program):
-        collective = place if segment.is_exchange else -1
-        builder.add(segment.stream, segment.label, after=segment.after, collective=collective)
+    for place, segment in enumerate(part.segments):
+        collective = -1 if segment.comm is None else place
+        builder.add(segment.stream, str(segment.label), after=segment.after, collective=collective)
     graph = builder.build()
-    on_comm = np.array([segment.stream == COMM for segment in program], np.bool_)
-    related = _related(program)
+    on_comm = np.array([segment.stream == COMM for segment in part.segments], np.bool_)
+    related = _related(part.segments)
     pairs = np.argwhere(~related & on_comm[:, None] & ~on_comm[None, :])
     sides = (np.ascontiguousarray(side) for side in pairs.T)
-    return ChunkGraph(kind, tuple(program), graph, on_comm, Pairs(*sides))
+    return PartGraph(part, graph, on_comm, Pairs(*sides))
 
 
 def _related(program: Sequence[Segment]) -> Mask:
@@ -62,8 +65,8 @@ def _related(program: Sequence[Segment]) -> Mask:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ChunkPlay:
-    """A chunk played on one or more expert groups; `draw` numbers these.
+class PartPlay:
+    """A part played on one or more expert groups; `draw` numbers these.
 
     Attributes:
         ranks: of one group.
@@ -72,7 +75,7 @@ class ChunkPlay:
         rounds: until the last group settled.
     """
 
-    graph: ChunkGraph
+    graph: PartGraph
     ranks: int
     seconds: Floats
     slowdown: Floats
@@ -80,8 +83,8 @@ class ChunkPlay:
     rounds: int
 
     @classmethod
-    def of(cls, graph: ChunkGraph, ranks: int, alone_s: Floats, settled: Settled) -> "ChunkPlay":
-        """Return a chunk as it was played; `alone_s` as `simulator.play.settle` takes it."""
+    def of(cls, graph: PartGraph, ranks: int, alone_s: Floats, settled: Settled) -> "PartPlay":
+        """Return a part as it was played; `alone_s` as `simulator.play.settle` takes it."""
         mean = _ratio(settled.seconds.sum(axis=1), alone_s.sum(axis=1))
         return cls(graph, ranks, settled.seconds, mean, settled.played, settled.rounds)
 
@@ -107,12 +110,12 @@ class ChunkPlay:
     @property
     def is_joined(self) -> bool:
         """Whether exchanges hold its ranks together."""
-        return any(segment.is_exchange for segment in self.graph.program)
+        return any(segment.comm is not None for segment in self.graph.segments)
 
     @property
     def mean_wait_s(self) -> float:
         """Mean seconds a rank waits for the others in one exchange, 0 without exchanges."""
-        exchanges = sum(segment.is_exchange for segment in self.graph.program)
+        exchanges = sum(segment.comm is not None for segment in self.graph.segments)
         return float(self.played.wait_s.sum(axis=0).mean() / exchanges) if exchanges else 0.0
 
     def busy_s(self, stream: str) -> float:

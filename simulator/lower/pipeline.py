@@ -1,7 +1,7 @@
-"""A whole pipeline: chunks in each rank's program order, messages between ranks, the optimizer.
+"""A whole pipeline: steps in each rank's order, messages between ranks, the end of the step.
 
-A message leaves when its chunk ends and holds its rank's sending port; computing goes on meanwhile
-and the receiving chunk waits for it. After its last chunk a rank waits for the ranks that hold the
+A message leaves when its step ends and holds its rank's sending port; computing goes on meanwhile
+and the receiving step waits for it. After its last step a rank waits for the ranks that hold the
 same stages, or a table that it holds too, reduces gradients and updates its weights.
 
 The graph is built once for a program; seconds come later, as often as they change.
@@ -9,7 +9,6 @@ The graph is built once for a program; seconds come later, as often as they chan
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TypeVar
 
 import numpy as np
@@ -19,19 +18,11 @@ from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import DeadlockError
 from simulator.play.graph import TaskGraph, graph_of
 from simulator.play.timeline import Timeline
-from workloads.schedules.step import Program, Step
+from workloads.ops import COMPUTE, SEND
+from workloads.phases import END, IDLE
+from workloads.steps import Step, StepTable
 
 T = TypeVar("T", bound=np.generic)
-NO_CHUNK = (-1, -1)
-COMPUTE, SEND, OPTIMIZER = "compute", "send", "optimizer"
-PHASES = ("forward", "bubble", "backward", "weight", "forward_backward", "optimizer")
-PHASE_OF_KIND = {
-    "F": "forward",
-    "B": "backward",
-    "Bi": "backward",
-    "W": "weight",
-    "FB": "forward_backward",
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,40 +58,15 @@ class StepLinks:
         return hops[self.rank[self.sender], self.receiver]
 
 
-def step_links(program: Program) -> StepLinks:
-    """Return who waits for whom in `program`, by the rules of `workloads.schedules`, in columns.
+def step_links(table: StepTable[Step]) -> StepLinks:
+    """Return who waits for whom: a step that needs a token of another rank gets it by message.
 
     Raises:
         DeadlockError: a step waits for what no step produces.
     """
-    first = (0, *accumulate(map(len, program)))
-    rank = np.repeat(np.arange(len(program)), np.diff(first))
-    columns = [
-        (kind == "W", *(forward or NO_CHUNK), *(backward or NO_CHUNK))
-        for own in program
-        for kind, forward, backward in own
-    ]
-    is_w, fs, fm, bs, bm = np.array(columns, np.int64).reshape(-1, 5).T
-    stages = 1 + max(fs.max(initial=-1), bs.max(initial=-1))
-    microbatches = 1 + max(fm.max(initial=-1), bm.max(initial=-1))
-    step = np.arange(len(rank))
-
-    def token(phase: int, stage: Ints, microbatch: Ints) -> Ints:
-        return np.asarray((phase * stages + stage) * microbatches + microbatch)
-
-    ahead, back = fs >= 0, (bs >= 0) & (is_w == 0)
-    home = np.full(2 * stages * microbatches, -1)
-    home[token(0, fs, fm)[ahead]] = step[ahead]
-    home[token(1, bs, bm)[back]] = step[back]
-    rules = (
-        (fs > 0, token(0, fs - 1, fm)),
-        (is_w == 1, token(1, bs, bm)),
-        (back, token(0, bs, bm)),
-        (back & (bs < stages - 1), token(1, bs + 1, bm)),
-    )
-    needy = np.concatenate([step[chosen] for chosen, _ in rules])
-    needed = np.concatenate([tokens[chosen] for chosen, tokens in rules])
-    source = home[needed]
+    first, rank, tokens = table.first, table.rank, table.tokens
+    needy, needed = tokens.needs.T
+    source = tokens.giver[needed]
     if (source < 0).any():
         blocked = int(needy[source < 0].min())
         raise DeadlockError(
@@ -108,19 +74,18 @@ def step_links(program: Program) -> StepLinks:
             f"{rank[blocked]} waits for what no step produces"
         )
     is_local = rank[source] == rank[needy]
-    is_backward = needed >= stages * microbatches
-    key = ((source * 2 + is_backward) * len(program) + rank[needy])[~is_local]
+    ranks = len(first) - 1
+    key = ((source * len(tokens.giver) + needed) * ranks + rank[needy])[~is_local]
     _, sample, number = np.unique(key, return_index=True, return_inverse=True)
     sent = needed[~is_local][sample]
     receiver = rank[needy[~is_local][sample]]
-    phases = np.where(sent >= stages * microbatches, "B", "F")
-    named = zip((sent % microbatches).tolist(), phases.tolist(), receiver.tolist(), strict=True)
+    named = zip(tokens.labels(sent), receiver.tolist(), strict=True)
     return StepLinks(
         first,
         rank,
-        sender=home[sent],
+        sender=tokens.giver[sent],
         receiver=receiver,
-        labels=tuple(f"{phase} {m} to rank {r}" for m, phase, r in named),
+        labels=tuple(f"{token} to rank {r}" for token, r in named),
         local=np.stack([needy[is_local], source[is_local]], axis=1),
         remote=np.stack([needy[~is_local], number], axis=1),
     )
@@ -134,11 +99,11 @@ class Pipeline:
         homes: (ranks,) a number that ranks share which hold the same stages.
         rank, step: pipeline rank of each task, and its place in that rank's program, -1 for
             messages and optimizer.
-        phase: of each task, as index into `PHASES`; -1 for messages.
+        phase: of each task, as index into `table.phases`; -1 for messages.
     """
 
     graph: TaskGraph
-    program: Program
+    table: StepTable[Step]
     links: StepLinks
     homes: Ints
     rank: Ints
@@ -146,9 +111,14 @@ class Pipeline:
     phase: Ints
 
     @property
+    def program(self) -> tuple[tuple[Step, ...], ...]:
+        """Steps of every rank, in order."""
+        return self.table.steps
+
+    @property
     def joined(self) -> Ints:
         """(ranks,) a number that ranks share which end the step together."""
-        return self.graph.collective[-len(self.program) :]
+        return self.graph.collective[-len(self.table.steps) :]
 
     @property
     def steps(self) -> int:
@@ -175,16 +145,8 @@ class Pipeline:
         return np.concatenate([chunk_s, messages, optimizer_s])
 
 
-def step_label(step: Step) -> str:
-    """Return `F 12`, `B 3`, `FB 14|2` ...: kind and micro-batches."""
-    kind, forward, backward = step
-    if forward and backward:
-        return f"{kind} {forward.microbatch}|{backward.microbatch}"
-    return f"{kind} {(forward or backward or NO_CHUNK)[1]}"
-
-
 def build_pipeline(
-    program: Program, homes: Sequence[int], joined: Sequence[int] | None = None
+    table: StepTable[Step], homes: Sequence[int], joined: Sequence[int] | None = None
 ) -> Pipeline:
     """Build the task graph of one pipeline: steps, then messages, then an optimizer a rank.
 
@@ -192,7 +154,7 @@ def build_pipeline(
         homes: ranks with the same number hold the same stages.
         joined: ranks with the same number start the optimizer together; `homes` do if left out.
     """
-    links, ranks = step_links(program), len(program)
+    links, ranks = step_links(table), len(table.steps)
     steps, messages = links.first[-1], len(links.sender)
     rank = np.concatenate([links.rank, links.rank[links.sender], np.arange(ranks)])
     is_message = np.zeros(len(rank), np.bool_)
@@ -201,10 +163,9 @@ def build_pipeline(
     collective[steps + messages :] = homes if joined is None else joined
     sends = np.stack([steps + np.arange(messages), links.sender], axis=1)
     needs_message = links.remote + np.array([0, steps])
-    labels = [step_label(step) for own in program for step in own]
-    phase = np.full(len(rank), PHASES.index("optimizer"))
-    phase_of = {kind: PHASES.index(phase) for kind, phase in PHASE_OF_KIND.items()}
-    phase[:steps] = [phase_of[step.kind] for own in program for step in own]
+    labels = [step.label for own in table.steps for step in own]
+    phase = np.full(len(rank), table.phases.index(END))
+    phase[:steps] = table.phase
     phase[is_message] = -1
     place = np.full(len(rank), -1)
     place[:steps] = np.arange(steps) - np.repeat(links.first[:-1], np.diff(links.first))
@@ -214,9 +175,9 @@ def build_pipeline(
         collective=collective,
         label=np.minimum(np.arange(len(rank)), steps + messages),
         streams=tuple(f"rank {r}/{name}" for r in range(ranks) for name in (COMPUTE, SEND)),
-        labels=(*labels, *links.labels, OPTIMIZER),
+        labels=(*labels, *links.labels, END),
     )
-    return Pipeline(graph, program, links, np.array(homes, np.int64), rank, place, phase)
+    return Pipeline(graph, table, links, np.array(homes, np.int64), rank, place, phase)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,10 +194,11 @@ class RankTimes:
 
 def rank_times(pipeline: Pipeline, timeline: Timeline) -> RankTimes:
     """Return where each rank's time went."""
-    ranks, booked = len(pipeline.program), pipeline.phase >= 0
+    phases, ranks = pipeline.table.phases, len(pipeline.program)
+    booked = pipeline.phase >= 0
     place = pipeline.phase[booked] * ranks + pipeline.rank[booked]
     seconds = (timeline.end_s - timeline.start_s)[booked]
-    table = np.bincount(place, seconds, len(PHASES) * ranks).reshape(len(PHASES), ranks)
+    table = np.bincount(place, seconds, len(phases) * ranks).reshape(len(phases), ranks)
     step_s = timeline.makespan_s
-    table[PHASES.index("bubble")] = step_s - table.sum(axis=0)
-    return RankTimes(dict(zip(PHASES, table, strict=True)), step_s)
+    table[phases.index(IDLE)] = step_s - table.sum(axis=0)
+    return RankTimes(dict(zip(phases, table, strict=True)), step_s)

@@ -1,21 +1,22 @@
 """A training step as it was played: everything that metrics, facts and pictures are drawn from."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
 from hwmodels.errors import InputError
 from simulator.experiment import Experiment
-from simulator.lower.blueprint import Blueprint, ChunkKey
 from simulator.lower.explicit import ExplicitPlay
 from simulator.lower.folded import FoldedPlay
-from simulator.lower.parts import ChunkPlay
+from simulator.lower.lowered import Lowered
+from simulator.lower.parts import PartPlay
 from simulator.lower.pipeline import Pipeline, RankTimes, rank_times
 from simulator.lower.record import PipelineRecord
 from simulator.lower.shared_nics import SharedNics
 from simulator.play.timeline import Timeline
 from simulator.price.fabric_slowdowns import FabricSlowdowns
 from simulator.price.segments import OpSeconds, SegmentPricer
-from workloads.scenarios.training_step import TrainingStep
+from workloads.program import Program
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,15 +24,15 @@ class Played:
     """One training step: what was played, with what prices, and what happened.
 
     Attributes:
-        folded: every distinct chunk, played with each draw of the expert load.
+        folded: every distinct part, played with each draw of the expert load.
         explicit: what every rank did, if all were played.
         shared: one pipeline whose traffic meets on its NICs, if they are shared.
-        folded_timeline: of the pipeline of folded chunks, each kind of traffic on a NIC of its own.
+        folded_timeline: of the pipeline of folded parts, each kind of traffic on a NIC of its own.
         fabric: what the network slows down, where it may.
     """
 
     experiment: Experiment
-    blueprint: Blueprint
+    lowered: Lowered
     folded: FoldedPlay
     folded_timeline: Timeline
     explicit: ExplicitPlay | None
@@ -40,19 +41,19 @@ class Played:
     fabric: FabricSlowdowns | None = None
 
     @property
-    def workload(self) -> TrainingStep:
+    def program(self) -> Program:
         """What the ranks of one pipeline do."""
-        return self.blueprint.workload
+        return self.lowered.program
 
     @property
     def pipeline(self) -> Pipeline:
-        """The pipeline of chunks as a task graph."""
-        return self.blueprint.pipeline
+        """The pipeline of steps as a task graph."""
+        return self.lowered.pipeline
 
     @property
-    def chunks(self) -> dict[ChunkKey, ChunkPlay]:
-        """Every distinct chunk."""
-        return self.folded.chunks
+    def parts(self) -> dict[Hashable, PartPlay]:
+        """Every distinct part."""
+        return self.folded.parts
 
     @property
     def pipelines(self) -> int:
@@ -72,14 +73,14 @@ class Played:
             )
         if self.explicit is None:
             return None if self.shared is None else self.shared.record
-        return self.explicit.record(self.blueprint, pipeline)
+        return self.explicit.record(self.lowered, pipeline)
 
     def timeline(self, pipeline: int = 0) -> Timeline:
         """Return steps, messages and optimizer of a pipeline: the folded one, the one whose NICs
         are shared, or one of all.
         """
         record = self.record(pipeline)
-        return self.folded_timeline if record is None else record.chunks
+        return self.folded_timeline if record is None else record.steps
 
     @cached_property
     def times(self) -> RankTimes:
@@ -90,7 +91,7 @@ class Played:
 
     @property
     def tasks(self) -> int:
-        """Tasks played: every draw of every chunk on all its ranks, the pipeline of chunks, and
+        """Tasks played: every draw of every part on all its ranks, the pipeline of steps, and
         where all ranks were played all of theirs, or where NICs are shared those of one pipeline.
         """
         folded = self.folded.tasks + len(self.pipeline.graph)
@@ -101,8 +102,8 @@ class Played:
     @cached_property
     def op_seconds(self) -> list[OpSeconds]:
         """Compute seconds of one pipeline at balanced load, op by op."""
-        seconds = (self.blueprint.compute_runs * self.folded.prices.op_s).sum(axis=0)
+        seconds = (self.lowered.compute_runs * self.folded.prices.op_s).sum(axis=0)
         rows = zip(
-            self.blueprint.segments.ops, self.folded.prices.basis, seconds.tolist(), strict=True
+            self.lowered.segments.ops, self.folded.prices.basis, seconds.tolist(), strict=True
         )
         return [OpSeconds(*row) for row in rows]

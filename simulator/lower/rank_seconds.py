@@ -1,6 +1,6 @@
 """Seconds of every task on every rank of whole expert groups of pipelines, before they are played.
 
-How much a segment is slowed beside the other stream is taken from folded play of its chunk, the
+How much a segment is slowed beside the other stream is taken from folded play of its part, the
 mean over ranks: the one thing that is not played rank by rank.
 """
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints
 from simulator.experiment import Experiment
-from simulator.lower.blueprint import Blueprint
 from simulator.lower.durations import Slowness, Work, exchange_seconds, fill_durations
 from simulator.lower.expansion import Expansion, expand
 from simulator.lower.folded import FoldedPlay
+from simulator.lower.lowered import Lowered
 from simulator.lower.spread import GroupDraw, draw_group
 from simulator.price.fabric_slowdowns import FabricSlowdowns
 from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
@@ -31,7 +31,7 @@ class RankSeconds:
     """
 
     experiment: Experiment
-    blueprint: Blueprint
+    lowered: Lowered
     expansion: Expansion
     message_s: Floats
     work: Work
@@ -49,18 +49,18 @@ class RankSeconds:
         fabric: FabricSlowdowns | None = None,
     ) -> "RankSeconds":
         """Return those of an experiment; `folded` is the same experiment played folded."""
-        expansion, blueprint = expand(folded.blueprint), folded.blueprint
+        expansion, lowered = expand(folded.lowered), folded.lowered
         work = _work(experiment, folded, expansion)
-        return cls(experiment, blueprint, expansion, message_s, work, folded.prices, pricer, fabric)
+        return cls(experiment, lowered, expansion, message_s, work, folded.prices, pricer, fabric)
 
     def draws(self, groups: range) -> list[GroupDraw]:
         """Return what the ranks of some groups meet."""
         layers = self.expansion.slot_layer
-        return [draw_group(self.experiment, self.blueprint, layers, group) for group in groups]
+        return [draw_group(self.experiment, self.lowered, layers, group) for group in groups]
 
     def seconds(self, draws: list[GroupDraw]) -> Floats:
         """Return (tasks, replicas) seconds of every task of some groups."""
-        expansion, blueprint = self.expansion, self.blueprint
+        expansion, lowered = self.expansion, self.lowered
         load = np.stack([draw.load for draw in draws], axis=1)  # (slots, groups, ep)
         nic, nvlink = (
             np.stack([getattr(draw, name) for draw in draws], axis=1) for name in ("nic", "nvlink")
@@ -68,7 +68,7 @@ class RankSeconds:
         column = load_index(load).reshape(len(load), nic[0].size)
         table = self.prices.seconds
         if column.max(initial=0) >= table.shape[1]:  # one of millions of draws: price up to it
-            table = self.pricer.prices(blueprint.segments, float(load.max())).seconds
+            table = self.pricer.prices(lowered.segments, float(load.max())).seconds
         slot_rank = expansion.slot_rank
         slowness = Slowness(
             expansion.rank,
@@ -78,7 +78,7 @@ class RankSeconds:
         )
         nic_exchange, nvlink = self._on_fabric(draws, nic, nvlink)
         exchange_s = exchange_seconds(
-            blueprint,
+            lowered,
             self.pricer,
             load,
             nic_exchange[slot_rank],
@@ -98,8 +98,8 @@ class RankSeconds:
         load, rank = draw.load[:, None], expansion.slot_rank
         layout = self._layout([draw])
         nic, nvlink = draw.nic[rank, None], draw.nvlink[rank, None]
-        slow_s = exchange_seconds(self.blueprint, self.pricer, load, nic, nvlink, layout)
-        whole_s = exchange_seconds(self.blueprint, self.pricer, load, layout=layout)
+        slow_s = exchange_seconds(self.lowered, self.pricer, load, nic, nvlink, layout)
+        whole_s = exchange_seconds(self.lowered, self.pricer, load, layout=layout)
         excess_s = (slow_s - whole_s)[..., 0]
         tasks = np.flatnonzero(work.exchange >= 0)
         own_s = excess_s[work.exchange[tasks], work.slot[tasks]] * work.factor[tasks]
@@ -109,7 +109,7 @@ class RankSeconds:
 
     def _layout(self, draws: list[GroupDraw]) -> Ints:
         """Return (slots, groups) how each group that meets a load lies over nodes."""
-        layout = self.blueprint.workload.placement.layout_of_group
+        layout = self.lowered.program.placement.layout_of_group
         return np.asarray(layout[self.expansion.slot_rank][:, [draw.group for draw in draws]])
 
     def _message_s(self, draws: list[GroupDraw], nic: Floats, nvlink: Floats) -> Floats:
@@ -118,9 +118,9 @@ class RankSeconds:
         Args:
             nic, nvlink: (pp, groups, ep) slowdowns of links.
         """
-        expansion, placement = self.expansion, self.blueprint.workload.placement
+        expansion, placement = self.expansion, self.lowered.program.placement
         sender = expansion.rank[expansion.message]
-        receiver = self.blueprint.pipeline.links.receiver
+        receiver = self.lowered.pipeline.links.receiver
         own = placement.pipelines_of_group[[draw.group for draw in draws]].ravel()
         crosses = placement.crosses[:, :, own][sender, receiver]
         over_nic, over_nvlink = (
@@ -139,7 +139,7 @@ class RankSeconds:
         if self.fabric is None:
             return nic, nvlink
         groups = [draw.group for draw in draws]
-        pipelines = self.blueprint.workload.placement.pipelines_of_group[groups]
+        pipelines = self.lowered.program.placement.pipelines_of_group[groups]
         return (
             nic * self.fabric.exchange[:, groups, None],
             nvlink * self.fabric.nvlink[:, pipelines],
@@ -148,25 +148,19 @@ class RankSeconds:
 
 def _work(experiment: Experiment, folded: FoldedPlay, expansion: Expansion) -> Work:
     """Return what the tasks of a whole pipeline are, slowed by what runs beside them."""
-    blueprint, is_part = folded.blueprint, expansion.part >= 0
-    factors = [
-        folded.chunks[key].slowdown
-        * np.where(
-            blueprint.chunks[key].is_exchange,
-            experiment.communication.exchange_slowdown(key[0]),
-            1.0,
-        )
-        for key in blueprint.keys
-    ]
+    lowered, is_part = folded.lowered, expansion.part >= 0
+    factors, rows = [], []
+    for key, part in lowered.parts.items():
+        overlapped = part.graph.part.overlapped
+        exposed = experiment.communication.exchange_slowdown(overlapped=overlapped)
+        factors.append(folded.parts[key].slowdown * np.where(part.is_comm, exposed, 1.0))
+        rows.append(folded.prices.table_rows(part.row, overlapped=overlapped))
     # Begin and end take no time, messages theirs from rank to rank.
-    seconds = np.where(is_part, np.concatenate(factors)[expansion.part], 0.0)
-    rows = np.concatenate(
-        [folded.prices.table_rows(key[0], blueprint.chunks[key].row) for key in blueprint.keys]
-    )
-    exchanges = np.concatenate([blueprint.exchange_of[key] for key in blueprint.keys])
+    factor = np.where(is_part, np.concatenate(factors)[expansion.part], 0.0)
+    row, comm = np.concatenate(rows), np.concatenate(list(lowered.comm_of.values()))
     return Work(
-        np.where(is_part, rows[expansion.part], -1),
-        np.where(is_part, exchanges[expansion.part], -1),
+        np.where(is_part, row[expansion.part], -1),
+        np.where(is_part, comm[expansion.part], -1),
         expansion.slot,
-        seconds,
+        factor,
     )

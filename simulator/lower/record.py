@@ -15,11 +15,11 @@ class PipelineRecord:
     """What happened in one pipeline.
 
     Attributes:
-        chunks: timeline of the pipeline's graph of steps, messages and optimizer.
+        steps: timeline of the pipeline's graph of steps, messages and optimizer.
         segments: timeline of its expansion; of a longer graph, that of its first tasks.
     """
 
-    chunks: Timeline
+    steps: Timeline
     segments: Timeline
 
     @classmethod

@@ -4,18 +4,18 @@ Folded play gives each kind of traffic a NIC of its own. Here the pipeline is pl
 segment by segment, on links: each rank has a NIC out and a NIC in (full duplex), shared max-min
 fair by what moves at the same time (`simulator.play.transfers`).
 
-A step is what the slowest rank did in the folded play of its chunk, its waits for the other ranks
+A step is what the slowest rank did in the folded play of its part, its waits for the other ranks
 included (the mean rank where no exchange holds them together), so that a pipeline in which nothing
 meets takes what it takes folded. Waiting and latency come first, as time; then bytes move:
 
-    exchange  over both directions of its rank's NIC, no faster than in the chunk, where NVLink or
+    exchange  over both directions of its rank's NIC, no faster than in the part, where NVLink or
               kernels beside it may have held it up; what it leaves of the NIC, others can have
     message   over the NIC out of its sender and the NIC in of its receiver, if it leaves the node
     ring      at the end of the step, over both directions, no faster than NVLink lets it
 
 Bytes are counted in seconds of a NIC: what keeps it busy for a second alone is a second of it,
 whatever rate this kind of traffic reaches. How kernels and exchanges slow each other stays as in
-the folded chunk.
+the folded part.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -25,12 +25,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints, Mask
-from simulator.lower.blueprint import Blueprint
 from simulator.lower.durations import exchange_seconds
 from simulator.lower.expansion import STREAMS, Expansion, expand
 from simulator.lower.folded import FoldedPlay
-from simulator.lower.parts import ChunkPlay
-from simulator.lower.pipeline import COMPUTE
+from simulator.lower.lowered import Lowered
+from simulator.lower.parts import PartPlay
 from simulator.lower.record import PipelineRecord
 from simulator.play.graph import TaskGraph
 from simulator.play.order import ready_s
@@ -40,6 +39,7 @@ from simulator.price.collectives import LinkRates, message_s
 from simulator.price.optimizer import OptimizerSeconds
 from simulator.price.rate_parts import only_latency, only_nics
 from simulator.price.segments import SegmentPricer
+from workloads.ops import COMPUTE
 
 TRAFFIC = ("expert exchanges", "pipeline messages", "gradient rings")
 EXCHANGE, MESSAGE, RING = range(len(TRAFFIC))
@@ -128,27 +128,27 @@ class NicPlay(NamedTuple):
         nics = self.nics
         segments = replace(timeline, start_s=timeline.start_s + self.alone.wait_s)
         record = PipelineRecord.of(
-            folded.blueprint.pipeline,
+            folded.lowered.pipeline,
             nics.expansion,
             segments,
             segments.start_s[nics.optimizer[0]],
             segments.end_s[nics.optimizer[-1]],
         )
-        record = replace(record, chunks=folded.of_mean_rank(record.chunks))
+        record = replace(record, steps=folded.of_mean_rank(record.steps))
         return SharedNics(nics, self.alone, record)
 
 
 def on_shared_nics(
     folded: FoldedPlay, pricer: SegmentPricer, message_bytes: float, optimizer: OptimizerSeconds
 ) -> NicPlay:
-    """Return one pipeline of folded chunks with its NICs shared.
+    """Return one pipeline of folded parts with its NICs shared.
 
     Args:
         folded: the same experiment played folded.
         message_bytes: of one message between pipeline ranks.
         optimizer: the end of the step.
     """
-    nics = nic_graph(folded.blueprint)
+    nics = nic_graph(folded.lowered)
     alone = _task_seconds(nics, folded, pricer, message_bytes, optimizer)
     transfers = _transfers(nics, alone, pricer.exchanges.rates.message_nic)
     moving_s = np.where(alone.nic_s > 0, alone.moving_s, 0.0)  # over NVLink alone it meets nobody
@@ -174,11 +174,11 @@ def _transfers(nics: NicGraph, alone: TaskSeconds, nic_bytes_per_s: float) -> Tr
 
 
 @lru_cache(maxsize=4)
-def nic_graph(blueprint: Blueprint) -> NicGraph:
-    """Return the expansion of a blueprint with the end of the step, and its NICs."""
-    expansion, pipeline = expand(blueprint), blueprint.pipeline
+def nic_graph(lowered: Lowered) -> NicGraph:
+    """Return the expansion of a program with the end of the step, and its NICs."""
+    expansion, pipeline = expand(lowered), lowered.pipeline
     inner, pp = expansion.graph, len(pipeline.program)
-    steps = blueprint.workload.optimizer
+    steps = lowered.program.end
     rings = [sync.name for sync in steps[0].reduce], [sync.name for sync in steps[0].gather]
     names = [*rings[0], "optimizer kernels", *rings[1]]
     tasks, ranks = len(inner), np.arange(pp)
@@ -197,7 +197,7 @@ def nic_graph(blueprint: Blueprint) -> NicGraph:
     crossed = np.full((len(rank), len(WAYS) + 1), -1)
     crossed[:, 0], crossed[:, 1] = 2 * rank, 2 * target + 1
     crossed[traffic == NO_TRAFFIC] = -1
-    crossed[expansion.message[~_crosses(blueprint)]] = -1
+    crossed[expansion.message[~_crosses(lowered)]] = -1
     crossed[own, 2] = len(WAYS) * pp + np.arange(len(own))
     graph = TaskGraph(
         stream=np.concatenate([inner.stream, len(STREAMS) * rank[tasks:] + STREAMS.index(COMPUTE)]),
@@ -222,10 +222,10 @@ def nic_graph(blueprint: Blueprint) -> NicGraph:
     )
 
 
-def _crosses(blueprint: Blueprint) -> Mask:
+def _crosses(lowered: Lowered) -> Mask:
     """Return (messages,) whether each takes NICs in any pipeline."""
-    hops = np.asarray(blueprint.workload.placement.crosses.any(axis=2))
-    return blueprint.pipeline.links.of_messages(hops)
+    hops = np.asarray(lowered.program.placement.crosses.any(axis=2))
+    return lowered.pipeline.links.of_messages(hops)
 
 
 def _task_seconds(
@@ -245,7 +245,7 @@ def _task_seconds(
         getattr(alone, each.name)[own] = getattr(parts, each.name)[drawn]
     rates = pricer.exchanges.rates
     alone.seconds[expansion.end] = folded.lag_s
-    crosses = _crosses(folded.blueprint)
+    crosses = _crosses(folded.lowered)
     alone.seconds[expansion.message] = message_s(rates, message_bytes, crosses)
     for column in (alone.moving_s, alone.nic_s):
         column[expansion.message] = message_s(only_nics(rates), message_bytes, crosses)
@@ -259,7 +259,7 @@ def _task_seconds(
     return alone
 
 
-def _of_group(play: ChunkPlay, seconds: Floats) -> Floats:
+def _of_group(play: PartPlay, seconds: Floats) -> Floats:
     """Return (tasks, draws) what the rank that stands for its group has of (tasks, replicas): the
     slowest one, or where no exchange holds them together their mean.
     """
@@ -272,27 +272,27 @@ def _of_group(play: ChunkPlay, seconds: Floats) -> Floats:
 
 def slowest_ranks(folded: FoldedPlay, pricer: SegmentPricer) -> TaskSeconds:
     """Return (parts, draws) what the rank that stands for its group did with each draw of each
-    distinct chunk.
+    distinct part.
 
-    Played alone it takes as long as the chunk did on all ranks.
+    Played alone it takes as long as the part did on all ranks.
     """
-    blueprint = folded.blueprint
+    lowered = folded.lowered
     moving, nic_s = _exchange_parts(folded, pricer)
     columns: list[tuple[Floats, ...]] = []
     first = 0
-    for key, slots in zip(blueprint.keys, blueprint.slots, strict=True):
-        chunk, play = blueprint.chunks[key], folded.chunks[key]
+    for key, loads in zip(lowered.keys, lowered.loads, strict=True):
+        part, play = lowered.parts[key], folded.parts[key]
         end_s, worked_s = play.played.end_s, play.seconds
-        spent_s = end_s - ready_s(chunk.graph.graph, end_s)
+        spent_s = end_s - ready_s(part.graph.graph, end_s)
         spent_s, worked_s = (_of_group(play, each) for each in (spent_s, worked_s))
         parts = np.zeros((2, *worked_s.shape))
-        exchange = blueprint.exchange_of[key]
-        moves = np.flatnonzero(exchange >= 0)
+        comm = lowered.comm_of[key]
+        moves = np.flatnonzero(comm >= 0)
         if len(moves):
-            place = exchange[moves], first + chunk.slot[moves]
+            place = comm[moves], first + part.load[moves]
             parts[:, moves] = moving[place] * worked_s[moves], nic_s[place]
         columns.append((spent_s, np.maximum(spent_s - worked_s, 0.0), *parts))
-        first += slots
+        first += loads
     return TaskSeconds(*(np.concatenate(each) for each in zip(*columns, strict=True)))
 
 
@@ -304,7 +304,7 @@ def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, 
 
     def seconds(links: LinkRates) -> Floats:
         exchanges = replace(pricer.exchanges, rates=links)
-        return exchange_seconds(folded.blueprint, replace(pricer, exchanges=exchanges), loads)
+        return exchange_seconds(folded.lowered, replace(pricer, exchanges=exchanges), loads)
 
     whole_s = seconds(rates)
     moving_s = whole_s - seconds(only_latency(rates))

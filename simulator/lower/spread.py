@@ -10,7 +10,7 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints
 from simulator.experiment import Experiment
-from simulator.lower.blueprint import Blueprint
+from simulator.lower.lowered import Lowered
 from workloads.routing import correlated, lognormal_load, zipf_load
 
 EVERY_GROUP = 1 << 40
@@ -44,29 +44,21 @@ class GroupDraw:
         return np.maximum(self.nic, self.nvlink)
 
 
-def chunk_loads(
-    experiment: Experiment, blueprint: Blueprint, draws: int, rng: np.random.Generator
+def part_loads(
+    experiment: Experiment, lowered: Lowered, draws: int, rng: np.random.Generator
 ) -> Floats:
     """Return (draws, slots, ranks) expert loads of all distinct chunks, one after another.
 
-    Draws stand for micro-batches: they differ in what does not last. A chunk that stands for
+    Draws stand for micro-batches: they differ in what does not last. A part that stands for
     several stages has the layers of those that play it first.
     """
-    first = np.unique(blueprint.key_of_step, return_index=True)[1]
-    layers = [
-        number
-        for step in first.tolist()
-        for half in (blueprint.steps[step].forward, blueprint.steps[step].backward)
-        if half is not None
-        for number in _routed_layers(blueprint, half.stage)
-    ]
+    loads = lowered.program.loads
+    layers = np.concatenate([loads.layer[steps[0]] for steps in loads.of_part])
     fresh = rng.standard_normal((draws, len(layers), _units(experiment)))
-    return _loads(experiment, blueprint, fresh, np.array(layers, np.int64))
+    return _loads(experiment, lowered, fresh, layers)
 
 
-def draw_group(
-    experiment: Experiment, blueprint: Blueprint, slot_layer: Ints, group: int
-) -> GroupDraw:
+def draw_group(experiment: Experiment, lowered: Lowered, slot_layer: Ints, group: int) -> GroupDraw:
     """Draw one expert group of pipelines.
 
     Args:
@@ -83,19 +75,19 @@ def draw_group(
     if ranks.expert_load.is_drawn and ranks.expert_load.correlation < 1:
         fresh = popularity.standard_normal(fresh.shape)
     slowness = np.exp(ranks.gpu_speed_sigma * speed.standard_normal((plan.pp, ep)))
-    jitter = np.ones((len(blueprint.steps), ep))
+    jitter = np.ones((len(lowered.steps), ep))
     if ranks.jitter:
         sigma = np.sqrt(np.log1p(ranks.jitter**2))
         jitter = np.exp(sigma * noise.standard_normal(jitter.shape) - sigma**2 / 2)
     parts = {"gpu": slowness, "nic": np.ones((plan.pp, ep)), "nvlink": np.ones((plan.pp, ep))}
-    mesh = blueprint.workload.placement.mesh
+    mesh = lowered.program.placement.mesh
     for straggler in ranks.stragglers:
         pp, edp, member = (mesh.at(axis, straggler.gpu) for axis in ("pp", "edp", "ep"))
         if edp == group:
             parts[straggler.part][pp, member] *= straggler.slowdown
     return GroupDraw(
         group,
-        _loads(experiment, blueprint, fresh, slot_layer),
+        _loads(experiment, lowered, fresh, slot_layer),
         parts["gpu"],
         parts["nic"],
         parts["nvlink"],
@@ -129,7 +121,7 @@ def _units(experiment: Experiment) -> int:
     return experiment.plan.ep
 
 
-def _loads(experiment: Experiment, blueprint: Blueprint, fresh: Floats, layers: Ints) -> Floats:
+def _loads(experiment: Experiment, lowered: Lowered, fresh: Floats, layers: Ints) -> Floats:
     """Return (..., slots, ranks) loads from standard normals; `layers` are those of the slots."""
     load, ep = experiment.ranks.expert_load, experiment.plan.ep
     if load.kind == "matrix":
@@ -139,24 +131,18 @@ def _loads(experiment: Experiment, blueprint: Blueprint, fresh: Floats, layers: 
         return np.array(np.broadcast_to(own, (*fresh.shape[:-1], ep)))
     if not load.is_drawn:
         return np.ones((*fresh.shape[:-1], ep))
-    z = correlated(_lasting(experiment, blueprint)[layers], fresh, load.correlation)
+    z = correlated(_lasting(experiment, lowered)[layers], fresh, load.correlation)
     if load.kind == "zipf":
         return zipf_load(z, load.exponent, ep, _share_max(experiment))
     return lognormal_load(z, load.sigma)
 
 
-def _lasting(experiment: Experiment, blueprint: Blueprint) -> Floats:
+def _lasting(experiment: Experiment, lowered: Lowered) -> Floats:
     """Return (routed layers, units) standard normals: how popular the experts of a layer stay.
 
     One popularity a layer, met by all micro-batches in every group and on every rank that holds the
     layer: the same experts sit there. Experts of two layers have nothing to do with each other.
     """
-    layers = sum(map(len, blueprint.routed))
+    layers = lowered.program.loads.layers
     lasting = np.random.default_rng((experiment.ranks.seed, EVERY_GROUP))
     return lasting.standard_normal((layers, _units(experiment)))
-
-
-def _routed_layers(blueprint: Blueprint, stage: int) -> range:
-    """Numbers, in the model, of the routed layers of a stage."""
-    first = sum(len(own) for own in blueprint.routed[:stage])
-    return range(first, first + len(blueprint.routed[stage]))

@@ -29,8 +29,7 @@ from hwmodels.costs.exchange import Notify
 from hwmodels.errors import SpecError
 from hwmodels.library import LibrarySpec
 from simulator.price.group_ports import GroupPorts
-from workloads.chunks import Carrier
-from workloads.ops import Exchange
+from workloads.ops import Comm
 from workloads.placement import Replicas
 
 P = TypeVar("P")
@@ -132,8 +131,7 @@ class ExchangePricer:
 
     def exchange_s(
         self,
-        exchange: Exchange,
-        carrier: Carrier,
+        comm: Comm,
         load: Floats,
         nic_slowdown: Floats | float = 1.0,
         nvlink_slowdown: Floats | float = 1.0,
@@ -142,7 +140,7 @@ class ExchangePricer:
         """Return (...) seconds of all-to-alls.
 
         Args:
-            carrier: the kernels that do it.
+            comm: a dispatch or a combine.
             load: (..., ep) tokens each rank receives (combine: sends), relative to balanced.
             nic_slowdown, nvlink_slowdown: of each rank's NIC and NVLink; broadcast with `load`. The
                 other direction of a port always carries a rank's own tokens, a load of 1.
@@ -150,8 +148,7 @@ class ExchangePricer:
                 them and is as slow as the slowest.
         """
         each_s = [
-            self._on(ports, exchange, carrier, load, nic_slowdown, nvlink_slowdown)
-            for ports in self.layouts
+            self._on(ports, comm, load, nic_slowdown, nvlink_slowdown) for ports in self.layouts
         ]
         if layout is None:
             return np.asarray(np.maximum.reduce(each_s))
@@ -161,26 +158,23 @@ class ExchangePricer:
     def _on(
         self,
         ports: GroupPorts,
-        exchange: Exchange,
-        carrier: Carrier,
+        comm: Comm,
         load: Floats,
         nic_slowdown: Floats | float,
         nvlink_slowdown: Floats | float,
     ) -> Floats:
         if ports.ranks == 1:
             return np.zeros(load.shape[:-1])
-        if carrier == "dispatch":
-            size, nic = exchange.dispatch_bytes_per_token, self.rates.dispatch_nic
-            notify = self.rates.dispatch_notify
+        if comm.kind == "dispatch":
+            nic, notify = self.rates.dispatch_nic, self.rates.dispatch_notify
         else:
-            size, nic = exchange.combine_bytes_per_token, self.rates.combine_nic
-            notify = self.rates.combine_notify
+            nic, notify = self.rates.combine_nic, self.rates.combine_notify
         inside = ports.nodes == 1
         nvlink = self.rates.exchange_nvlink if inside else self.rates.forwarding_nvlink
         latency_s = self.rates.scale_up_latency_s if inside else self.rates.latency_s
         if notify is not None:
             latency_s += float(notify.seconds(ports.nodes))
-        token_bytes = exchange.tokens * size
+        token_bytes = comm.token_bytes
         nvlink_load = (ports.nvlink_load(load) * nvlink_slowdown).max(axis=-1)
         seconds = token_bytes * ports.nvlink * nvlink_load / nvlink
         if not inside:

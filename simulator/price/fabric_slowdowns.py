@@ -28,15 +28,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.experiment import Experiment
+from hwmodels.cluster import ClusterSpec
 from simulator.network.fair import finish
 from simulator.network.flows import Flows
 from simulator.network.lanes import lanes
-from simulator.network.links import Network, check_alive
+from simulator.network.links import Network, Routing, check_alive
 from simulator.network.routing import Routes, port_paths
 from simulator.price.collectives import LinkRates
 from workloads.placement import Placement, group_layout
-from workloads.scenarios.training_step import TrainingStep
+from workloads.program import Program
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,9 +84,34 @@ class FabricSlowdowns:
         )
 
 
-def fabric_slowdowns(
-    experiment: Experiment, workload: TrainingStep, pairs: Ints
-) -> FabricSlowdowns | None:
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """A network and how bytes find their way over it.
+
+    Attributes:
+        seed: of hashed paths.
+        unlike: what may make links slower for some ranks than for others, by its path in the
+            experiment.
+    """
+
+    cluster: ClusterSpec
+    routing: Routing = "adaptive"
+    seed: int = 0
+    unlike: tuple[str, ...] = ()
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """What may slow bytes down behind the NICs, in words."""
+        faults = self.cluster.faults
+        found = {
+            f"faults ({', '.join(map(str, faults))})": bool(faults),
+            "oversubscription": "cluster.fabric.oversubscription" in self.unlike,
+            f"{self.routing} routing": "communication.routing" in self.unlike,
+        }
+        return tuple(words for words, is_so in found.items() if is_so)
+
+
+def fabric_slowdowns(paths: Paths, program: Program, pairs: Ints) -> FabricSlowdowns | None:
     """Return what the network slows down; None where it cannot.
 
     Args:
@@ -96,43 +121,27 @@ def fabric_slowdowns(
         InfeasibleError: ranks are down, or cut off from others; the message names them. Or the
             fabric is not routed yet.
     """
-    causes = _causes(experiment)
-    return played_slowdowns(experiment, workload, pairs, causes) if causes else None
+    return played_slowdowns(paths, program, pairs) if paths.causes else None
 
 
-def _causes(experiment: Experiment) -> tuple[str, ...]:
-    """Return what may slow bytes down behind the NICs, in words."""
-    faults, unlike = experiment.cluster.faults, experiment.unlike_links
-    found = {
-        f"faults ({', '.join(map(str, faults))})": bool(faults),
-        "oversubscription": "cluster.fabric.oversubscription" in unlike,
-        f"{experiment.communication.routing} routing": "communication.routing" in unlike,
-    }
-    return tuple(words for words, is_so in found.items() if is_so)
-
-
-def played_slowdowns(
-    experiment: Experiment, workload: TrainingStep, pairs: Ints, causes: tuple[str, ...] = ()
-) -> FabricSlowdowns:
+def played_slowdowns(paths: Paths, program: Program, pairs: Ints) -> FabricSlowdowns:
     """Return the slowdowns, also where they are known to be 1; arguments as `fabric_slowdowns`.
 
     Raises:
         InfeasibleError: as `fabric_slowdowns`.
     """
-    cluster = experiment.cluster
-    mesh = workload.placement.mesh
+    cluster, mesh = paths.cluster, program.placement.mesh
     whole = Network.of(cluster.model_copy(update={"faults": ()}), routing="adaptive")
-    seed = experiment.ranks.seed % 2**64  # hashes are of 64 bits
-    given = Network.of(cluster, experiment.communication.routing, seed)
+    given = Network.of(cluster, paths.routing, paths.seed % 2**64)  # hashes are of 64 bits
     check_alive(given, np.arange(-(-mesh.ranks // cluster.node.gpus)))
     gpus = np.arange(mesh.ranks)
     nvlink = whole.bytes_per_s[gpus] / given.bytes_per_s[gpus]
     return FabricSlowdowns(
-        causes,
-        _exchanges(whole, given, workload.placement),
-        _messages(whole, given, workload.placement, pairs),
-        _rings(whole, given, workload),
-        nvlink[workload.placement.pipelines.T],
+        paths.causes,
+        _exchanges(whole, given, program.placement),
+        _messages(whole, given, program.placement, pairs),
+        _rings(whole, given, program),
+        nvlink[program.placement.pipelines.T],
     )
 
 
@@ -168,17 +177,17 @@ def _messages(whole: Network, given: Network, placement: Placement, pairs: Ints)
     return message
 
 
-def _rings(whole: Network, given: Network, workload: TrainingStep) -> Floats:
+def _rings(whole: Network, given: Network, program: Program) -> Floats:
     """Return (pp,) slowdowns of the rings that ranks with the same stages, or with a table in
     common, are in; the worst of each rank's.
     """
-    gpus, in_node = workload.placement.pipelines.T, workload.placement.gpus_per_node
+    gpus, in_node = program.placement.pipelines.T, program.placement.gpus_per_node
     ring = np.ones(len(gpus))
-    for home in workload.homes:
+    for home in program.homes:
         held = list(home.ranks)
         members = np.sort(gpus[held].ravel())
         ring[held] = _slowdown(whole, given, members, _in_next_node(members, in_node)).max()
-    for joint in (held for table in workload.tables for held in table.ranks):
+    for joint in (held for table in program.tables for held in table.ranks):
         holders = gpus[list(joint)]
         following = np.roll(holders, -1, axis=0)
         slowdown = _slowdown(whole, given, holders.ravel(), following.ravel()).max()

@@ -13,19 +13,14 @@ import numpy as np
 from hwmodels.arrays import Floats, Ints
 from simulator.price.collectives import ExchangePricer
 from simulator.price.kernels import KernelPricer
-from workloads.chunks import Segment, segment_ops
-from workloads.layers import Layer, Phase
-from workloads.ops import Op
-from workloads.schedules.step import StepKind
+from workloads.ops import Comm, CommKind, Op, Work
+from workloads.segments import Segment
 
 LOAD_STEP = 1 / 256
 """Of the balanced load: 128 of DeepSeek-V3's 32,768 rows, to which each expert's are padded."""
 
 LEAST_LOAD = 1e-6
 """What stands for a load of none: kernels still launch, on next to no rows."""
-
-KERNEL_PARTS = ("attn", "mlp", "layout")
-PHASES: tuple[Phase, ...] = ("F", "B", "W")
 
 
 class OpSeconds(NamedTuple):
@@ -38,15 +33,13 @@ class OpSeconds(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentOps:
-    """The kernels of every segment of some layers, before any price.
+    """The kernels of distinct segments, before any price.
 
     Attributes:
-        row: by (kind of layer, part, phase), for runs of kernels that are not empty.
         ops: all distinct kernels.
         launched, first: the kernels of each segment in launch order, as places in `ops`; CSR.
     """
 
-    row: dict[tuple[int, str, Phase], int]
     ops: tuple[Op, ...]
     launched: Ints
     first: Ints
@@ -61,56 +54,60 @@ class SegmentOps:
         weights = np.repeat(times, counts)
         return np.bincount(self.launched, weights, len(self.ops)).astype(np.float64)
 
-    def rows_of(self, program: Sequence[Segment], kinds: Sequence[int]) -> Ints:
-        """Return the row of each segment, -1 for exchanges; `kinds` of the segments' layers."""
-        named = zip(program, kinds, strict=True)
-        return np.array([self.row.get((kind, s.part, s.phase), -1) for s, kind in named], np.intp)
+    def of_row(self, row: int) -> tuple[Op, ...]:
+        """Return the kernels of one segment in launch order."""
+        last = self.first[row + 1] if row + 1 < len(self.first) else len(self.launched)
+        return tuple(self.ops[place] for place in self.launched[self.first[row] : last])
 
 
-def collect_ops(layers: Sequence[Layer]) -> SegmentOps:
-    """Return the kernels of all segments of `layers`."""
-    named = {
-        (kind, part, phase): ops
-        for kind, layer in enumerate(layers)
-        for part in KERNEL_PARTS
-        for phase in PHASES
-        if (ops := segment_ops(layer, part, phase))
-    }
-    place: dict[Op, int] = {}
-    launched = [place.setdefault(op, len(place)) for ops in named.values() for op in ops]
-    first = np.cumsum([0, *map(len, named.values())])[:-1]
-    row = {name: row for row, name in enumerate(named)}
-    return SegmentOps(row, tuple(place), np.array(launched, np.intp), first)
+def collect_ops(programs: Sequence[Sequence[Segment]]) -> tuple[SegmentOps, list[Ints]]:
+    """Return the kernels of all segments, and the row of each one's; -1 of a communication."""
+    numbers: dict[tuple[Work, ...], int] = {}
+    known: dict[int, int] = {}  # by identity, as kernels of many segments are one tuple
+
+    def row_of(segment: Segment) -> int:
+        if segment.comm is not None:
+            return -1
+        if id(segment.work) not in known:
+            known[id(segment.work)] = numbers.setdefault(segment.work, len(numbers))
+        return known[id(segment.work)]
+
+    rows = [np.array([row_of(segment) for segment in program], np.intp) for program in programs]
+    place: dict[Work, int] = {}
+    launched = [place.setdefault(op, len(place)) for run in numbers for op in run]
+    first = np.cumsum([0, *map(len, numbers)])[:-1]
+    kernels: tuple[Op, ...] = tuple(op for op in place if not isinstance(op, Comm))
+    return SegmentOps(kernels, np.array(launched, np.intp), first), rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentPrices:
-    """What every segment of some layers costs on one rank.
+    """What distinct segments cost on one rank.
 
     Attributes:
         seconds: (2 rows, loads) undisturbed, at loads 0, LOAD_STEP, 2 LOAD_STEP ...: on the SMs of
-            overlapped chunks, then on those of chunks alone.
+            overlapped parts, then on those of parts alone.
         factor: (rows,) slowdown when all of it runs beside the other stream's work.
-        exchange_factor: the same of exchanges, by their kernels: `dispatch`, `combine`.
+        comm_factor: the same of communication, by kind.
         op_s: (2, ops) one run of each kernel at balanced load, its launch gap included; likewise.
         basis: (ops,) what its price rests on.
     """
 
     seconds: Floats
     factor: Floats
-    exchange_factor: dict[str, float]
+    comm_factor: dict[CommKind, float]
     op_s: Floats
     basis: tuple[str, ...]
 
-    def table_rows(self, kind: StepKind, rows: Ints) -> Ints:
-        """Return the rows in `seconds` of segments in a chunk of this kind, -1 for exchanges."""
-        return rows if kind == "FB" else np.where(rows >= 0, rows + len(self.factor), -1)
+    def table_rows(self, rows: Ints, *, overlapped: bool) -> Ints:
+        """Return the rows in `seconds` of segments of a part, -1 for communication."""
+        return rows if overlapped else np.where(rows >= 0, rows + len(self.factor), -1)
 
     def factors_of(self, program: Sequence[Segment], rows: Ints) -> Floats:
         """Return the slowdown of each segment wholly beside the other stream; rows as above."""
         return np.array(
             [
-                self.factor[row] if row >= 0 else self.exchange_factor[segment.carrier]
+                self.factor[row] if segment.comm is None else self.comm_factor[segment.comm.kind]
                 for segment, row in zip(program, rows.tolist(), strict=True)
             ]
         )
@@ -126,10 +123,10 @@ BALANCED_COLUMN = int(load_index(np.ones(1))[0])
 
 @dataclass(frozen=True)
 class SegmentPricer:
-    """Prices the kernels and exchanges of layers on the ranks of one expert group.
+    """Prices kernels and exchanges on the ranks of one expert group.
 
     Attributes:
-        kernels: on the SMs of overlapped chunks; `alone`: of chunks alone, the same if None.
+        kernels: on the SMs of overlapped parts; `alone`: of parts alone, the same if None.
     """
 
     kernels: KernelPricer
@@ -149,7 +146,7 @@ class SegmentPricer:
         return SegmentPrices(
             seconds=np.vstack([segments.sums(each) for each in run_s]),
             factor=np.divide(slowed, total, out=np.ones_like(total), where=total > 0),
-            exchange_factor={
+            comm_factor={
                 "dispatch": self.exchanges.rates.dispatch_beside_compute,
                 "combine": self.exchanges.rates.combine_beside_compute,
             },

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hwmodels.costs import slowdown, work_share
+from simulator.driver.program import program_of
 from simulator.experiment import Experiment
-from simulator.lower.blueprint import blueprint
 from simulator.price.kernels import KernelPricer
-from workloads.layers import Layer
-from workloads.ops import Gemm, MemoryOp, Op
+from workloads.layers import Layer, Phase
+from workloads.ops import Comm, Gemm, MemoryOp, Op
 
 TRACE = Path(__file__).parents[1] / "presets" / "published" / "h800_trace.toml"
+
+PHASES: tuple[Phase, ...] = ("F", "B", "W")
 
 
 class MeasuredKernel(NamedTuple):
@@ -52,7 +54,7 @@ def measured_kernels() -> tuple[MeasuredKernel, ...]:
 
 def kernel_check(experiment: Experiment) -> KernelCheck:
     """Compare the kernels of the trace with their prices on the SMs and profile of `experiment`."""
-    chip, stages = experiment.cluster.node.chip, blueprint(experiment).workload.stages
+    chip, stages = experiment.cluster.node.chip, program_of(experiment).stages
     kernels = KernelPricer(chip, experiment.profile, experiment.compute_sms)
     layer = next(each for stage in stages for each in stage if each.kind == "moe")
     ops = _ops(layer)
@@ -73,8 +75,9 @@ def kernel_check(experiment: Experiment) -> KernelCheck:
 
 def _ops(layer: Layer) -> dict[tuple[str, str], Op]:
     return {
-        (f"{half}({phase})", op.name): op
-        for half, ops in (("attn", layer.attn), ("mlp", layer.mlp))
-        for phase, members in (("F", ops.forward), ("B", ops.backward), ("W", ops.weight))
-        for op in members
+        (f"{block.name}({phase})", op.name): op
+        for block in layer.blocks
+        for phase in PHASES
+        for op in block.ops.of(phase)
+        if not isinstance(op, Comm)
     }

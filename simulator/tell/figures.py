@@ -11,37 +11,33 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.patches import Patch
 
-from simulator.lower.parts import ChunkPlay
-from simulator.lower.pipeline import COMPUTE as PIPELINE_COMPUTE
+from simulator.lower.parts import PartPlay
 from simulator.lower.played import Played
-from simulator.tell.metrics import PHASE_NAMES
 from simulator.tell.style import STYLE
-from workloads.chunks import COMPUTE
+from workloads.ops import COMPUTE
+from workloads.phases import END, IDLE, PASSES, PHASES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORWARD, BACKWARD, WEIGHT, PAIR = "#3b75af", "#e1812c", "#3a923a", "#8d6bb8"
-COMMUNICATION, WAITING, OPTIMIZER, IDLE = "#8a8f98", "#d9dce1", "#1f2430", "#ffffff"
-STEP_COLORS = {"F": FORWARD, "B": BACKWARD, "Bi": BACKWARD, "W": WEIGHT, "FB": PAIR}
-STEP_NAMES = {
-    FORWARD: PHASE_NAMES["forward"],
-    BACKWARD: PHASE_NAMES["backward"],
-    WEIGHT: PHASE_NAMES["weight"],
-    PAIR: PHASE_NAMES["forward_backward"],
-    OPTIMIZER: PHASE_NAMES["optimizer"],
-}
-PHASE_COLORS = {
-    "forward_backward": PAIR,
-    "forward": FORWARD,
-    "backward": BACKWARD,
-    "weight": WEIGHT,
-    "optimizer": OPTIMIZER,
-    "bubble": IDLE,
-}
+PALETTE = ("#3b75af", "#e1812c", "#3a923a", "#8d6bb8")
+"""Of passes and of the phases that steps are in, in their order."""
+
+COMMUNICATION, WAITING, LAST, WHITE = "#8a8f98", "#d9dce1", "#1f2430", "#ffffff"
+
+
+PASS_COLORS: dict[str, str] = dict(zip(PASSES, PALETTE, strict=False))
+
+
+def phase_colors(played: Played) -> dict[str, str]:
+    """Return the color of each phase of a step, by name."""
+    names = played.pipeline.table.phases
+    steps = dict(zip((name for name in names if name not in (IDLE, END)), PALETTE, strict=False))
+    return {name: steps.get(name, LAST if name == END else WHITE) for name in names}
 
 
 def draw_all(played: Played, folder: Path) -> list[Path]:
@@ -82,12 +78,12 @@ def pipeline_gantt(played: Played) -> "Figure":
         f"{bubble:.1%} of it idle (white) on the mean rank"
     )
     drawn = {color for _, color in _spans_by_color(played)}
-    used = [color for color in STEP_NAMES if color in drawn]
+    colors = {name: color for name, color in phase_colors(played).items() if color in drawn}
     figure.legend(
-        handles=[Patch(color=c, label=STEP_NAMES[c]) for c in used],
+        handles=[Patch(color=color, label=PHASES[name]) for name, color in colors.items()],
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
-        ncols=len(used),
+        ncols=len(colors),
     )
     return figure
 
@@ -96,12 +92,10 @@ def _spans_by_color(played: Played) -> dict[tuple[int, str], list[tuple[float, f
     """Start and length of everything on the compute streams, by rank and color."""
     graph, timeline = played.pipeline.graph, played.timeline()
     spans: dict[tuple[int, str], list[tuple[float, float]]] = {}
-    for task, (rank, index) in enumerate(
-        zip(played.pipeline.rank, played.pipeline.step, strict=True)
-    ):
-        if graph.streams[graph.stream[task]].endswith(PIPELINE_COMPUTE):
-            kind = played.pipeline.program[rank][index].kind if index >= 0 else None
-            color = STEP_COLORS[kind] if kind else OPTIMIZER
+    colors = list(phase_colors(played).values())
+    for task, rank in enumerate(played.pipeline.rank):
+        if graph.streams[graph.stream[task]].endswith(COMPUTE):
+            color = colors[played.pipeline.phase[task]]
             start_s, end_s = float(timeline.start_s[task]), float(timeline.end_s[task])
             spans.setdefault((rank, color), []).append((start_s, end_s - start_s))
     return spans
@@ -109,24 +103,26 @@ def _spans_by_color(played: Played) -> dict[tuple[int, str], list[tuple[float, f
 
 def pair_overlap(played: Played) -> "Figure | None":
     """Draw compute over communication inside the pair that runs most often; None without pairs."""
-    times = dict(zip(played.blueprint.keys, played.blueprint.steps_by_key.tolist(), strict=True))
-    pairs = [key for key in times if key[0] == "FB"]
+    lowered = played.lowered
+    times = dict(zip(lowered.keys, lowered.steps_of_part.tolist(), strict=True))
+    pairs = [key for key in times if lowered.parts[key].graph.part.overlapped]
     if not pairs:
         return None
-    key = max(pairs, key=lambda pair: (times[pair], pair))
-    chunk = played.chunks[key]
+    key = max(reversed(pairs), key=times.__getitem__)
+    part = played.parts[key]
     figure, axes = plt.subplots(figsize=(15, 2.4), layout="constrained")
-    _draw_streams(axes, chunk)
+    _draw_streams(axes, part)
     axes.set_title(
-        f"forward of stage {key[1]} overlapped with backward of stage {key[2]}: "
-        f"rank 0 of {chunk.ranks}{' alike' if played.explicit else ''}; "
-        f"the slowest ends at {chunk.duration_s[0] * 1e3:.1f} ms"
+        f"{part.graph.part.title}: "
+        f"rank 0 of {part.ranks}{' alike' if played.explicit else ''}; "
+        f"the slowest ends at {part.duration_s[0] * 1e3:.1f} ms"
         f"{', if nothing else were on its NIC' if played.shared else ''}"
     )
     handles = [
-        Patch(color=FORWARD, label="forward"),
-        Patch(color=BACKWARD, label="input gradients"),
-        Patch(color=WEIGHT, label="weight gradients"),
+        *(
+            Patch(color=color, label=words)
+            for color, words in zip(PALETTE, PASSES.values(), strict=False)
+        ),
         Patch(color=COMMUNICATION, label="dispatch, combine"),
         Patch(facecolor=WAITING, hatch="///", edgecolor="white", label="waiting for other ranks"),
     ]
@@ -134,12 +130,11 @@ def pair_overlap(played: Played) -> "Figure | None":
     return figure
 
 
-def _draw_streams(axes: "Axes", chunk: ChunkPlay) -> None:
-    timeline, until_ms = chunk.timeline(draw=0), float(chunk.duration_s[0]) * 1e3
-    graph = timeline.graph
-    for task in range(len(graph)):
-        on_compute = graph.streams[graph.stream[task]].endswith(COMPUTE)
-        label = graph.labels[graph.label[task]]
+def _draw_streams(axes: "Axes", part: PartPlay) -> None:
+    timeline, until_ms = part.timeline(draw=0), float(part.duration_s[0]) * 1e3
+    for task, segment in enumerate(part.graph.segments):
+        on_compute = segment.stream == COMPUTE
+        label = str(segment.label)
         row = 0 if on_compute else 1
         ready, start, end = (
             float(column[task]) * 1e3
@@ -153,7 +148,7 @@ def _draw_streams(axes: "Axes", chunk: ChunkPlay) -> None:
                 hatch="///",
                 edgecolor="white",
             )
-        color = _segment_color(label) if on_compute else COMMUNICATION
+        color = PASS_COLORS[segment.label.pass_] if on_compute else COMMUNICATION
         axes.broken_barh([(start, end - start)], (row - 0.4, 0.8), color=color, edgecolor="white")
         name = label.partition(" ")[0].replace("(", "\n(")
         if end - start > 0.0037 * name.index("\n") * until_ms:
@@ -164,22 +159,17 @@ def _draw_streams(axes: "Axes", chunk: ChunkPlay) -> None:
     axes.set_xlabel("milliseconds")
 
 
-def _segment_color(label: str) -> str:
-    phase = label.partition(" ")[0][-2]
-    return {"F": FORWARD, "B": BACKWARD, "W": WEIGHT}[phase]
-
-
 def breakdown(played: Played) -> "Figure":
     """Draw where each pipeline rank's time goes."""
     ranks = len(played.pipeline.program)
     figure, axes = plt.subplots(figsize=(9, 0.28 * ranks + 1.6))
-    left = 0.0 * played.times.phases["bubble"]
-    for name, color in PHASE_COLORS.items():
+    left = np.zeros(ranks)
+    for name, color in phase_colors(played).items():
         seconds = played.times.phases[name]
         if not seconds.any():
             continue
-        label = f"{PHASE_NAMES[name]}: {seconds.mean():.2f} s"
-        edge = WAITING if color == IDLE else color
+        label = f"{PHASES[name]}: {seconds.mean():.2f} s"
+        edge = WAITING if color == WHITE else color
         axes.barh(
             range(ranks), seconds, left=left, color=color, label=label, height=0.8, edgecolor=edge
         )

@@ -4,21 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hwmodels.spec import Spec
-from simulator.lower.blueprint import ChunkKey
 from simulator.lower.played import Played
 from simulator.price.finite import check_finite
 from simulator.price.segments import OpSeconds
+from workloads.ops import COMM, COMPUTE
 
 SECONDS_PER_DAY = 86400.0
-PHASE_NAMES = {
-    "forward": "forward alone",
-    "backward": "backward alone",
-    "weight": "weight gradients alone",
-    "forward_backward": "forward and backward overlapped",
-    "bubble": "bubble",
-    "optimizer": "optimizer",
-}
-"""Phases of a step for people; Table 4 of ISCA'25 calls them 1F, 1B, 1W, 1F1B, bubble, opt."""
 
 
 class ChunkMetrics(Spec):
@@ -91,8 +82,8 @@ def metrics(played: Played) -> Metrics:
     causal = model_flops_per_s(played, per_gpu, causal=True)
     noncausal = model_flops_per_s(played, per_gpu, causal=False)
     peak = chip.tensor_flops_per_s("bf16")
-    totals = tuple(sum(terms.values()) for terms in played.workload.memory_bytes)
-    fullest = played.workload.memory_bytes[totals.index(max(totals))]
+    totals = tuple(sum(terms.values()) for terms in played.program.memory_bytes)
+    fullest = played.program.memory_bytes[totals.index(max(totals))]
     told = Metrics(
         step_time_s=times.step_s,
         tokens_per_day=tokens_per_s * SECONDS_PER_DAY,
@@ -135,20 +126,14 @@ def shares(played: Played, key: Callable[[OpSeconds], str]) -> dict[str, float]:
     return {name: seconds / whole for name, seconds in ordered}
 
 
-def chunk_name(key: ChunkKey) -> str:
-    """Return kind and stages of a chunk: `FB 1|1`, `F 0`."""
-    kind, *stages = key
-    return f"{kind} {'|'.join(str(stage) for stage in stages if stage >= 0)}"
-
-
 def _chunk_metrics(played: Played) -> tuple[ChunkMetrics, ...]:
     return tuple(
         ChunkMetrics(
-            name=chunk_name(key),
-            duration_s=float(chunk.duration_s.mean()),
-            compute_s=chunk.busy_s("compute"),
-            communication_s=chunk.busy_s("comm"),
-            mean_wait_s=chunk.mean_wait_s,
+            name=part.graph.part.name,
+            duration_s=float(part.duration_s.mean()),
+            compute_s=part.busy_s(COMPUTE),
+            communication_s=part.busy_s(COMM),
+            mean_wait_s=part.mean_wait_s,
         )
-        for key, chunk in played.chunks.items()
+        for part in played.parts.values()
     )

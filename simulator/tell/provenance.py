@@ -70,7 +70,7 @@ def _expert_routing(played: Played) -> str | None:
 
     Of groups that lie over nodes in several ways, those whose tokens go to the most.
     """
-    experiment, layouts = played.experiment, played.workload.routing
+    experiment, layouts = played.experiment, played.program.routing
     moe, limit = experiment.model.moe, experiment.communication.routed_nodes_max
     if moe is None or not layouts:
         return None
@@ -86,16 +86,16 @@ def _expert_routing(played: Played) -> str | None:
 
 def _folding(played: Played) -> str:
     """Return in words what was played once for many."""
-    experiment, chunks = played.experiment, played.chunks
+    experiment, parts = played.experiment, played.parts
     ep, pp = experiment.plan.ep, experiment.plan.pp
     pipelines = experiment.pipelines
-    draws = max(chunk.draws for chunk in chunks.values())
+    draws = max(part.draws for part in parts.values())
     idle = experiment.cluster.gpus - experiment.gpus
     spare = f"; {idle} of {experiment.cluster.gpus} GPUs idle" if idle else ""
     if played.explicit is not None:
         return (
             f"every rank played: {pipelines} pipelines of {pp}, {ep} ranks in lock-step;"
-            f" what slows kernels and exchanges beside each other from {len(chunks)} folded chunks"
+            f" what slows kernels and exchanges beside each other from {len(parts)} folded chunks"
             f"{spare}"
         )
     shared = (
@@ -104,7 +104,7 @@ def _folding(played: Played) -> str:
         else ""
     )
     return (
-        f"{pipelines} pipelines played as one of {pp} ranks; {len(chunks)} distinct chunks played "
+        f"{pipelines} pipelines played as one of {pp} ranks; {len(parts)} distinct chunks played "
         f"on {ep} ranks in lock-step, with {draws} draws of the expert load each{shared}{spare}"
     )
 

@@ -13,8 +13,8 @@ from simulator.tell.compare import Change, Comparison, Range, Spread
 from simulator.tell.facts.nics import NicFacts
 from simulator.tell.facts.ranks import RankFacts
 from simulator.tell.intervals import CHANCE, DRAWS_PER_SLOPE, Interval
-from simulator.tell.metrics import PHASE_NAMES
 from simulator.tell.result import Result, Uncertainty
+from workloads.phases import PHASES
 
 GPUS_SHOWN = 3
 INPUTS_SHOWN, FAMILIES_SHOWN, SHARES_SHOWN = 12, 8, 8
@@ -218,7 +218,7 @@ def _phases(result: Result) -> Table:
         path = f"breakdown_s.{name}"
         spread = [_range(path, result.intervals.get(path))] if sampled else []
         grid.add_row(
-            PHASE_NAMES.get(name, name),
+            PHASES.get(name, name),
             f"{seconds:.3f} s",
             *spread,
             f"{share:.1%}",
@@ -269,7 +269,7 @@ def _show_spreads(console: Console, comparison: Comparison) -> None:
     grid = table(f"P10-P90 ({comparison.draws})", "", *columns)
     for each in comparison.spreads:
         top, _, phase = each.name.partition(".")
-        shown = PHASE_NAMES.get(phase) if top == "breakdown_s" else SPREADS_SHOWN.get(each.name)
+        shown = PHASES.get(phase) if top == "breakdown_s" else SPREADS_SHOWN.get(each.name)
         if shown is None or _is_flat(each):
             continue
         sides = (_range(each.name, side) for side in (each.before, each.after))
@@ -296,7 +296,7 @@ def _changes(title: str, changes: Iterable[Change]) -> Table:
         relative = f"{change.relative:+.1%}" if change.relative is not None else ""
         scale, unit = HEADLINE_UNITS.get(change.name, (1.0, ""))
         grid.add_row(
-            PHASE_NAMES.get(change.name, change.name),
+            PHASES.get(change.name, change.name),
             f"{change.before / scale:.5g}{unit}",
             f"{change.after / scale:.5g}{unit}",
             f"{change.difference / scale:+.4g}{unit}",

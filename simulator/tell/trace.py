@@ -11,7 +11,7 @@ A process a pipeline rank, a thread a stream. Three levels of detail:
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,18 +21,16 @@ import numpy as np
 
 from hwmodels.arrays import Floats
 from hwmodels.errors import InputError
-from simulator.lower.blueprint import ChunkKey
 from simulator.lower.expansion import expand
-from simulator.lower.pipeline import SEND
 from simulator.lower.played import Played
 from simulator.lower.record import PipelineRecord
 from simulator.play.timeline import Timeline
-from workloads.chunks import COMM, COMPUTE, segment_ops
-from workloads.schedules.step import Step
+from workloads.ops import COMM, COMPUTE, SEND
+from workloads.steps import Step
 
 Detail = Literal["chunks", "segments", "kernels"]
 Event = dict[str, Any]
-THREADS = {COMPUTE: 0, COMM: 1, SEND: 2}
+THREADS: dict[str, int] = {COMPUTE: 0, COMM: 1, SEND: 2}
 NS = 1e9
 
 
@@ -70,7 +68,7 @@ class StepTrace:
 
     played: Played
     pipeline: int = 0
-    _folded: dict[tuple[ChunkKey, int, Detail], Spans] = field(default_factory=dict)
+    _folded: dict[tuple[Hashable, int, Detail], Spans] = field(default_factory=dict)
     _kernels: dict[int, list[KernelShare]] = field(default_factory=dict)
 
     @cached_property
@@ -109,7 +107,7 @@ class StepTrace:
         """Yield the spans of `ranks`, task by task, as lines of JSON after a comma each."""
         played, wanted = self.played, set(ranks)
         graph, pipeline = played.pipeline.graph, played.pipeline
-        timeline = self._record.chunks if self._record else played.timeline(self.pipeline)
+        timeline = self._record.steps if self._record else played.timeline(self.pipeline)
         columns = (pipeline.rank, pipeline.step, timeline.start_s, timeline.end_s)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for task, (rank, index, start_s, end_s) in enumerate(rows):
@@ -134,36 +132,41 @@ class StepTrace:
                 raise InputError(f"trace: rank must be from 0 to {count - 1}, got {rank}")
         return sorted(set(ranks)) if ranks is not None else list(range(count))
 
+    def _key(self, number: int) -> Hashable:
+        """Return the key of the part that a step runs."""
+        lowered = self.played.lowered
+        return lowered.keys[int(lowered.part_of_step[number])]
+
     def _begin_s(self, number: int, end_s: float) -> float:
         """Return when the ranks of a folded step go on together, after waiting for the last."""
         folded = self.played.folded
-        key = self.played.blueprint.keys[self.played.blueprint.key_of_step[number]]
-        return end_s - float(folded.chunks[key].duration_s[folded.draw_of_step[number]])
+        key = self._key(number)
+        return end_s - float(folded.parts[key].duration_s[folded.draw_of_step[number]])
 
     def _inside(self, number: int, detail: Detail) -> Spans:
         """Return what happened in the chunk of one step; of a folded one, on its rank 0."""
         played = self.played
-        key = played.blueprint.keys[played.blueprint.key_of_step[number]]
+        key = self._key(number)
         if self._record is not None:
-            expansion = expand(played.blueprint)
+            expansion = expand(played.lowered)
             own = slice(expansion.begin[number] + 1, expansion.end[number])
             return self._opened(key, self._record.segments, own, detail)
         draw = int(played.folded.draw_of_step[number])
         if (key, draw, detail) not in self._folded:
-            timeline = played.chunks[key].timeline(draw)
-            own = slice(0, len(played.blueprint.chunks[key].graph.program))
+            timeline = played.parts[key].timeline(draw)
+            own = slice(0, len(played.lowered.parts[key].graph.segments))
             self._folded[key, draw, detail] = self._opened(key, timeline, own, detail)
         return self._folded[key, draw, detail]
 
-    def _opened(self, key: ChunkKey, timeline: Timeline, tasks: slice, detail: Detail) -> Spans:
+    def _opened(self, key: Hashable, timeline: Timeline, tasks: slice, detail: Detail) -> Spans:
         """Return the spans of some tasks, those of a chunk's program."""
-        chunk = self.played.blueprint.chunks[key]
+        part = self.played.lowered.parts[key]
         spans: list[tuple[str, str, float, float]] = []
         columns = (timeline.ready_s, timeline.start_s, timeline.end_s)
         times = (column[tasks].tolist() for column in columns)
-        rows = zip(chunk.graph.program, chunk.row.tolist(), *times, strict=True)
+        rows = zip(part.graph.segments, part.row.tolist(), *times, strict=True)
         for segment, row, ready_s, start_s, end_s in rows:
-            if segment.is_exchange and start_s > ready_s + 1 / NS:
+            if segment.comm is not None and start_s > ready_s + 1 / NS:
                 wait = _name(segment.stream, f"wait for {segment.label}")
                 spans.append((wait, "", ready_s, start_s))
             if detail == "kernels" and segment.stream == COMPUTE:
@@ -173,16 +176,14 @@ class StepTrace:
                     for name, begin, end, facts in self._shares(row)
                 ]
             else:
-                spans.append((_name(segment.stream, segment.label), "", start_s, end_s))
+                spans.append((_name(segment.stream, str(segment.label)), "", start_s, end_s))
         names, arguments, start, end = zip(*spans, strict=True) if spans else ((), (), (), ())
         return Spans(list(names), list(arguments), np.array(start), np.array(end))
 
     def _shares(self, row: int) -> list[KernelShare]:
         """Return the kernels of a segment in launch order, at balanced load."""
         if row not in self._kernels:
-            plan = self.played.blueprint
-            kind, part, phase = next(name for name, r in plan.segments.row.items() if r == row)
-            ops = segment_ops(plan.layers[kind], part, phase)
+            ops = self.played.lowered.segments.of_row(row)
             costs = self.played.pricer.kernels.price(ops)
             seconds = costs.duration_s[:, 0] + costs.gap_s
             whole_s = seconds.sum() or 1.0  # a segment that takes no time has spans of none
@@ -221,9 +222,8 @@ def _names(ranks: Iterable[int]) -> Iterator[Event]:
 
 
 def _places(step: Step) -> str:
-    """Stage and micro-batch of each chunk of a step, for a span's arguments, as JSON."""
-    chunks = {"forward": step.forward, "backward": step.backward}
-    return json.dumps({name: chunk._asdict() for name, chunk in chunks.items() if chunk})[1:-1]
+    """Where in model and batch a step is, for a span's arguments, as JSON."""
+    return json.dumps(step.places)[1:-1]
 
 
 @cache

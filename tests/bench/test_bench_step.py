@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from simulator import Experiment, run
+from simulator.driver.program import program_of
 from simulator.driver.step import play
-from simulator.lower.blueprint import _blueprint, blueprint
 from simulator.lower.expansion import expand
+from simulator.lower.lowered import lower
 from simulator.lower.pipeline import rank_times
 from simulator.lower.shared_nics import nic_graph
 from simulator.play import array
 from simulator.play.loops import compiled
 from simulator.tell.trace import StepTrace
+from workloads.scenarios.training import training_program
 
 pytestmark = pytest.mark.bench
 
@@ -50,7 +52,8 @@ def folded():
 
 
 def forget_plans():
-    _blueprint.cache_clear()
+    training_program.cache_clear()
+    lower.cache_clear()
     expand.cache_clear()
     nic_graph.cache_clear()
 
@@ -69,7 +72,7 @@ def count(result):
     """Tasks of a step, how often all of them were played, and how many that is."""
     if result.ranks is None:
         return result.play.tasks, 1, result.play.tasks
-    tasks = len(expand(blueprint(result.resolved())).graph)
+    tasks = len(expand(lower(program_of(result.resolved()))).graph)
     return tasks, len(result.ranks.compute_s) // RANKS, result.play.tasks
 
 
@@ -80,15 +83,15 @@ def test_from_experiment_to_result_folded(table, folded):
     again = table.timed("2,048 GPUs folded, plan kept", lambda: run(given), count, repeats=5)
     assert first.metrics == again.metrics == folded.metrics
     training = play(given)
-    chunks = sum(len(chunk.graph.program) for chunk in training.chunks.values())
-    assert len(training.chunks) == 14
+    chunks = sum(len(chunk.graph.segments) for chunk in training.parts.values())
+    assert len(training.parts) == 14
     assert again.play.tasks == chunks * 64 * 8 + len(training.pipeline.graph)
 
 
 def test_the_pipeline_with_other_seconds_only(table, folded):
     """What is left of a step once its chunks are known: their seconds put in, played, summed up."""
     training = play(folded.resolved())
-    pipeline, chunk_s = training.pipeline, training.folded.chunk_s
+    pipeline, chunk_s = training.pipeline, training.folded.step_s
     graph, tasks = training.folded_timeline.graph, len(pipeline.graph)
     own = pipeline.phase == 5
     message_s, optimizer_s = float(graph.duration_s[pipeline.steps]), graph.duration_s[own]
@@ -109,7 +112,7 @@ def test_a_pipeline_whose_nics_are_shared(table, folded):
     again = table.timed("2,048 GPUs, NICs shared, plan kept", lambda: run(given), count, repeats=3)
     assert first.metrics == again.metrics
     assert again.nics.separate_step_s == folded.metrics.step_time_s < again.metrics.step_time_s
-    tasks = len(expand(blueprint(given)).graph) + 5 * RANKS
+    tasks = len(expand(lower(program_of(given))).graph) + 5 * RANKS
     assert again.play.tasks == folded.play.tasks + tasks
 
 
@@ -129,7 +132,7 @@ def test_every_one_of_2048_ranks(table, folded):
     assert first.metrics == again.metrics
     assert first.ranks == again.ranks
     explicit, plain = play(given).explicit, folded.metrics.step_time_s
-    tasks = len(expand(blueprint(given)).graph)
+    tasks = len(expand(lower(program_of(given))).graph)
     assert explicit.finish_s.shape == (RANKS, PIPELINES)
     assert explicit.tasks == tasks * PIPELINES > 10_000_000
     assert again.play.tasks == explicit.tasks + folded.play.tasks
@@ -160,7 +163,7 @@ def test_102400_gpus_folded_and_rank_by_rank(table, folded):
     each = table.timed("102,400 GPUs explicit, plan new", anew(given), count)
     assert (alike.play.ranks, each.play.ranks) == (102_400, 102_400)
     assert alike.metrics.step_time_s == pytest.approx(folded.metrics.step_time_s, rel=0.01)
-    tasks = len(expand(blueprint(given)).graph) * 50 * PIPELINES
+    tasks = len(expand(lower(program_of(given))).graph) * 50 * PIPELINES
     assert each.play.tasks == tasks + alike.play.tasks
     assert len(each.ranks.compute_s) == 102_400
     assert each.metrics.step_time_s == pytest.approx(alike.metrics.step_time_s, rel=0.01)

@@ -49,24 +49,24 @@ def play_all(experiment):
 
 def replayed(run, group, pipelines=8):
     """The replay of one group with the durations that the engine was given."""
-    blueprint, expansion = run.blueprint, expand(run.blueprint)
+    lowered, expansion = run.lowered, expand(run.lowered)
     _, played, duration_s = run.explicit.groups[group]
-    first = blueprint.pipeline.links.first
-    numbers = {id(step): number for number, step in enumerate(blueprint.steps)}
+    first = lowered.pipeline.links.first
+    numbers = {id(step): number for number, step in enumerate(lowered.steps)}
 
     def segments_of(step):
-        key = blueprint.keys[blueprint.key_of_step[numbers[id(step)]]]
-        return blueprint.chunks[key].graph.program
+        key = lowered.keys[lowered.part_of_step[numbers[id(step)]]]
+        return lowered.parts[key].graph.segments
 
     def seconds(rank, place, number):
         return duration_s[expansion.begin[first[rank] + place] + 1 + number]
 
     def sent_s(sender, receiver):
-        links = blueprint.pipeline.links
+        links = lowered.pipeline.links
         own = (links.rank[links.sender] == sender) & (links.receiver == receiver)
         return duration_s[expansion.message[own][0]]
 
-    program = run.workload.program
+    program = run.program.table.steps
     return replay_group(program, segments_of, seconds, sent_s, pipelines), played
 
 
@@ -75,7 +75,7 @@ def replayed(run, group, pipelines=8):
 def test_every_step_of_every_rank_begins_and_ends_as_in_the_replay(schedule, group):
     run = play_all(small(**SKEWED, **{"plan.schedule": schedule}))
     expected, played = replayed(run, group)
-    expansion, first = expand(run.blueprint), run.pipeline.links.first
+    expansion, first = expand(run.lowered), run.pipeline.links.first
     for (rank, place), begin_s in expected.begin_s.items():
         number = first[rank] + place
         assert played.end_s[expansion.begin[number]] == pytest.approx(begin_s, rel=1e-12)
@@ -112,7 +112,7 @@ def test_random_steps_are_those_of_the_replay(seed):
     run = play_all(small(**given))
     group = rng.randrange(2)
     expected, played = replayed(run, group)
-    ends = played.end_s[expand(run.blueprint).end]
+    ends = played.end_s[expand(run.lowered).end]
     first, own = run.pipeline.links.first, slice(8 * group, 8 * group + 8)
     for (rank, place), end_s in expected.end_s.items():
         assert ends[first[rank] + place] == pytest.approx(end_s, rel=1e-12)
@@ -166,16 +166,16 @@ def test_steps_of_ranks_placed_anyhow_are_those_of_the_replay(changes, seed):
         "ranks.stragglers": [{"gpu": 0, "part": "nic", "slowdown": 3.0}],
     }
     run = play_all(job(changes | unlike))
-    mesh, placement = run.workload.placement.mesh, run.workload.placement
+    mesh, placement = run.program.placement.mesh, run.program.placement
     for group in range(mesh.size("edp")):
         expected, played = replayed(run, group, mesh.size("ep"))
-        expansion, first = expand(run.blueprint), run.pipeline.links.first
+        expansion, first = expand(run.lowered), run.pipeline.links.first
         for (rank, place), end_s in expected.end_s.items():
             ends = played.end_s[expansion.end[first[rank] + place]]
             assert ends == pytest.approx(end_s, rel=1e-12)
-    rates, size = run.pricer.exchanges.rates, run.workload.message_bytes
+    rates, size = run.pricer.exchanges.rates, run.program.message.size_bytes
     duration_s = np.concatenate([each.seconds for each in run.explicit.groups.values()], axis=1)
-    links, message = run.pipeline.links, expand(run.blueprint).message
+    links, message = run.pipeline.links, expand(run.lowered).message
     for number, task in enumerate(message.tolist()):
         sender, receiver = links.rank[links.sender[number]], links.receiver[number]
         for pipeline in range(mesh.size("dp")):

@@ -29,10 +29,10 @@ from simulator import Experiment
 from simulator.driver.explicit import play_explicit
 from simulator.driver.step import play as play_step
 from simulator.lower.expansion import expand
-from simulator.lower.pipeline import PHASES
 from simulator.lower.rank_seconds import RankSeconds
 from simulator.play import array, reference
 from simulator.tell.facts.critical_path import critical_path_s
+from workloads.phases import PHASES
 
 MESSAGE_S, OPTIMIZER_S = 1.0, [4.0, 1.0]
 SECONDS = {
@@ -97,7 +97,7 @@ def play(request, folded, monkeypatch):
     """The step as above, whatever prices, loads and speeds say."""
 
     def by_hand(work, table, column, exchange_s, slowness):
-        seconds = seconds_of(expand(folded.blueprint))
+        seconds = seconds_of(expand(folded.lowered))
         assert seconds.shape == (len(work.row), column.shape[1])
         return seconds
 
@@ -109,11 +109,11 @@ def play(request, folded, monkeypatch):
 
 
 def test_the_case_is_the_one_worked_out(folded):
-    program = [[(s.kind, s.forward, s.backward) for s in own] for own in folded.workload.program]
+    program = [[(s.kind, s.forward, s.backward) for s in own] for own in folded.program.table.steps]
     kinds = [[kind for kind, *_ in own] for own in program]
     assert kinds == [["F", "F", "B", "B"], ["F", "B", "F", "B"]]
     assert (folded.experiment.cluster.gpus, folded.experiment.plan.ep) == (4, 2)
-    expansion = expand(folded.blueprint)
+    expansion = expand(folded.lowered)
     assert set(SECONDS) <= {label.partition(" of ")[0] for label in expansion.graph.labels}
 
 
@@ -150,8 +150,8 @@ def test_waits_are_blamed_on_the_one_that_came_last(play):
 
 def test_a_pipeline_is_looked_at_closer_step_by_step(play, folded):
     """Pipeline 1, steps and messages in the order of each rank, then optimizers."""
-    record = play.record(folded.blueprint, 1)
-    chunks = record.chunks
+    record = play.record(folded.lowered, 1)
+    chunks = record.steps
     assert chunks.end_s.tolist() == [7, 14, 31, 46, 13, 20, 28, 35, 8, 15, 21, 36, 50, 39]
     assert chunks.start_s.tolist() == [0, 7, 21, 36, 8, 13, 20, 28, 7, 14, 20, 35, 46, 38]
     segments = record.segments
@@ -159,7 +159,7 @@ def test_a_pipeline_is_looked_at_closer_step_by_step(play, folded):
         (segments.graph.name(task).split(" of ")[0].strip("'"), rank): seconds
         for task, rank, seconds in zip(
             range(len(segments.graph)),
-            expand(folded.blueprint).rank.tolist(),
+            expand(folded.lowered).rank.tolist(),
             segments.wait_s.tolist(),
             strict=True,
         )
@@ -174,7 +174,7 @@ def test_the_critical_path_is_the_one_through_the_slow_gpus(play, folded):
     comes first: 4 + 7 + 1 + (10 + 5 + 10 + 5) + 1 + 7 = 50. Six exchanges are on dispatch kernels,
     six on those of combine; what is left are kernels.
     """
-    path = critical_path_s(folded.blueprint, folded.folded.prices, play)
+    path = critical_path_s(folded.lowered, folded.folded.prices, play)
     named = {name: path.pop(name) for name in ("optimizer", "pipeline messages")}
     assert named == {"optimizer": 4, "pipeline messages": 2}
     assert (path.pop("dispatch"), path.pop("combine")) == (6, 6)

@@ -52,7 +52,7 @@ def test_folding_is_exact_for_balanced_loads_and_close_for_loads_drawn_anew(caps
         errors.append((sigma, run.folded_timeline.makespan_s / run.explicit.step_s - 1))
         rows.append(
             f"{plan.schedule:9} pp {plan.pp:2} ep {plan.ep:2} dp {given.cluster.gpus // plan.pp:3} "
-            f"micro-batches {run.workload.microbatches:3} sigma {sigma:.2f} "
+            f"micro-batches {run.program.microbatches:3} sigma {sigma:.2f} "
             f"step {run.explicit.step_s:7.3f} s  folding {errors[-1][1]:+.3%}"
         )
     with capsys.disabled():

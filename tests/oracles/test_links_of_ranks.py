@@ -28,7 +28,7 @@ def ends_of(run):
     chip = run.experiment.cluster.node.chip
     whole = KernelPricer(chip, run.experiment.profile, chip.sms)
     rates = run.pricer.exchanges.rates
-    return optimizer_seconds(run.workload.optimizer, run.blueprint.update_ops, whole, rates)
+    return optimizer_seconds(run.program.end, run.lowered.end_ops, whole, rates)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_one_node_reduces_and_gathers_over_nvlink(one_node):
     gradients out, BF16 weights home.
     """
     rings = ends_of(one_node)
-    parameters = {sync.name: sync.bytes / 4 for sync in one_node.workload.optimizer[0].reduce}
+    parameters = {sync.name: sync.bytes / 4 for sync in one_node.program.end[0].reduce}
     dense, experts = parameters.values()
     by_hand = (4 + 2) * (dense * 7 / 8 + experts * 1 / 2) / NVLINK + 2 * (7 + 1) * IN_NODE_S
     assert rings.collectives_s == pytest.approx([by_hand] * 2, rel=1e-9)
@@ -55,9 +55,9 @@ def test_one_node_reduces_and_gathers_over_nvlink(one_node):
 
 def test_one_node_hands_chunks_over_nvlink(one_node):
     """4,096 tokens of 7,168 BF16: 58.72 MB."""
-    size = one_node.workload.message_bytes
+    size = one_node.program.message.size_bytes
     assert size == 4096 * 7168 * 2
-    assert not one_node.workload.placement.crosses.any()
+    assert not one_node.program.placement.crosses.any()
     lasted_s = (one_node.timeline().end_s - one_node.timeline().start_s)[
         one_node.pipeline.phase == -1
     ]
@@ -75,7 +75,7 @@ def test_hops_take_the_link_that_lies_between_their_ranks():
     run = trained(cluster__nodes=2, plan__pp=4, plan__ep=4, plan__schedule="1f1b")
     links = run.pipeline.links
     lasted_s = (run.timeline().end_s - run.timeline().start_s)[run.pipeline.phase == -1]
-    rates, size = run.pricer.exchanges.rates, run.workload.message_bytes
+    rates, size = run.pricer.exchanges.rates, run.program.message.size_bytes
     hops = np.sort([links.rank[links.sender], links.receiver], axis=0).T.tolist()
     expected = [float(message_s(rates, size, crosses=hop == [1, 2])) for hop in hops]
     assert lasted_s == pytest.approx(expected, rel=1e-6)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import InfeasibleError, SpecError
+from simulator.driver.program import program_of
 from simulator.driver.run import run
-from simulator.driver.step import play
-from simulator.lower.blueprint import blueprint
+from simulator.driver.step import paths_of, play
+from simulator.lower.lowered import lower
 from simulator.price.fabric_slowdowns import fabric_slowdowns
 from simulator.price.optimizer import RingSeconds
 from tests.refusals import MPFT, refusal
@@ -31,9 +32,10 @@ def faulty(small_experiment):
 
 
 def of_step(experiment):
-    """Return an experiment, its step, and the pipeline ranks that send each other messages."""
-    plan = blueprint(experiment)
-    return experiment, plan.workload, plan.pipeline.links.rank_pairs
+    """Return paths and program of an experiment, and the pipeline ranks that send to others."""
+    program = program_of(experiment)
+    pairs = lower(program).pipeline.links.rank_pairs
+    return paths_of(experiment), program, pairs
 
 
 @pytest.fixture(scope="module")

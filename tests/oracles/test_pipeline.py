@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwmodels.errors import DeadlockError
-from simulator.lower.pipeline import PHASES, build_pipeline, rank_times, step_label, step_links
+from simulator.lower.pipeline import build_pipeline, rank_times, step_links
 from simulator.play.order import order_of
 from simulator.play.reference import play
+from workloads.phases import PHASES
 from workloads.schedules import SCHEDULES
 from workloads.schedules.replay import ChunkTimes, replay
 from workloads.schedules.step import Chunk, Step, needs, producers, stage_count
+from workloads.steps import step_table
 
 EQUAL = ChunkTimes(forward_s=1, backward_s=2, weight_s=1, pair_s=3)
 ONE_WAY = ("1f1b", "zb1p")  # one message a chunk at most
@@ -22,7 +24,7 @@ ONE_WAY = ("1f1b", "zb1p")  # one message a chunk at most
 def played(program, chunk_s, message_s=0.0, optimizer_s=None, groups=None):
     """Return pipeline and timeline; by default with an optimizer of no time, on each rank alone."""
     ranks = len(program)
-    pipeline = build_pipeline(program, groups or list(range(ranks)))
+    pipeline = build_pipeline(step_table(program), groups or list(range(ranks)))
     seconds = np.array([chunk_s(step) for own in program for step in own], float)
     return pipeline, play(pipeline.timed(seconds, message_s, optimizer_s or [0.0] * ranks))
 
@@ -183,9 +185,9 @@ def test_ranks_that_hold_the_same_stages_start_the_optimizer_together():
 
 
 def test_steps_are_named_by_kind_and_micro_batches():
-    assert step_label(Step("F", forward=Chunk(3, 12))) == "F 12"
-    assert step_label(Step("W", backward=Chunk(3, 4))) == "W 4"
-    assert step_label(Step("FB", forward=Chunk(3, 14), backward=Chunk(2, 9))) == "FB 14|9"
+    assert Step("F", forward=Chunk(3, 12)).label == "F 12"
+    assert Step("W", backward=Chunk(3, 4)).label == "W 4"
+    assert Step("FB", forward=Chunk(3, 14), backward=Chunk(2, 9)).label == "FB 14|9"
 
 
 # Links and columns
@@ -197,7 +199,7 @@ def test_links_are_those_of_the_rules_written_out(run):
     """`needs` and `producers` token by token; a message for each token and rank it goes to."""
     program, _ = run
     home, stages = producers(program), stage_count(program)
-    links = step_links(program)
+    links = step_links(step_table(program))
     local, remote = set(), set()
     for rank, own in enumerate(program):
         for index, step in enumerate(own):
@@ -227,7 +229,7 @@ def test_a_program_that_leaves_out_a_forward_cannot_finish(name, microbatch):
     left_out = Chunk(1, microbatch)
     program[1] = tuple(step for step in program[1] if step.forward != left_out)
     with pytest.raises(DeadlockError, match="rank 1 waits for what no step produces"):
-        step_links(tuple(program))
+        step_links(step_table(tuple(program)))
 
 
 def test_a_micro_batch_that_never_goes_forward_is_refused():
@@ -237,7 +239,7 @@ def test_a_micro_batch_that_never_goes_forward_is_refused():
         for own in SCHEDULES["1f1b"].steps(3, 2)
     )
     with pytest.raises(DeadlockError, match="waits for what no step produces"):
-        step_links(program)
+        step_links(step_table(program))
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -251,11 +253,13 @@ def test_every_task_knows_its_rank_its_step_and_its_phase(name):
     assert (pipeline.step[pipeline.steps :] == -1).all()
     kind = {"F": "forward", "W": "weight", "FB": "forward_backward"}
     for task, (rank, index) in enumerate(steps):
-        assert PHASES[pipeline.phase[task]] == kind.get(program[rank][index].kind, "backward")
-        name = f"{step_label(program[rank][index])}' on rank {rank}/compute"
+        assert pipeline.table.phases[pipeline.phase[task]] == kind.get(
+            program[rank][index].kind, "backward"
+        )
+        name = f"{program[rank][index].label}' on rank {rank}/compute"
         assert pipeline.graph.name(task).endswith(name)
     assert (pipeline.phase[pipeline.steps : -4] == -1).all()
-    assert (pipeline.phase[-4:] == PHASES.index("optimizer")).all()
+    assert (pipeline.phase[-4:] == list(PHASES).index("optimizer")).all()
     ports = [pipeline.graph.name(task) for task in range(pipeline.steps, len(pipeline.graph) - 4)]
     ranks = pipeline.rank[pipeline.steps : -4].tolist()
     assert all(port.endswith(f"on rank {r}/send") for port, r in zip(ports, ranks, strict=True))
@@ -263,7 +267,7 @@ def test_every_task_knows_its_rank_its_step_and_its_phase(name):
 
 def test_other_seconds_need_no_other_graph():
     """The order is worked out once for a program, however often its seconds change."""
-    pipeline = build_pipeline(SCHEDULES["1f1b"].steps(2, 4), [0, 1])
+    pipeline = build_pipeline(step_table(SCHEDULES["1f1b"].steps(2, 4)), [0, 1])
     seconds = np.ones(pipeline.steps)
     graphs = [pipeline.timed(k * seconds, k * 0.5, [k, k]) for k in (1.0, 2.0)]
     assert order_of(graphs[0]) is order_of(graphs[1])

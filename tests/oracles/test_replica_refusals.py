@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import DeadlockError, InputError
-from simulator.lower.blueprint import blueprint
+from simulator.driver.program import program_of
 from simulator.lower.expansion import expand
+from simulator.lower.lowered import lower
 from simulator.play import array, reference
 from simulator.play.graph import GraphBuilder, graph_of
 
@@ -68,7 +69,7 @@ def test_replicas_that_can_never_finish_say_what_waits_for_what(
 
 def test_a_pipeline_of_which_a_rank_waits_for_what_comes_later_is_refused(small_experiment):
     """The first step of rank 0 waits for the last message that comes back to it."""
-    expansion = expand(blueprint(small_experiment()))
+    expansion = expand(lower(program_of(small_experiment())))
     graph = expansion.graph
     tasks = np.arange(len(graph))
     edges = np.stack([np.repeat(tasks, np.diff(graph.dependency_start)), graph.dependency], axis=1)

@@ -46,8 +46,8 @@ def played(small_experiment):
         run = play(small_experiment(ROOM, TWO_NODES, SLOW_NICS, *changes))
         chip = run.experiment.cluster.node.chip
         optimizer = optimizer_seconds(
-            run.workload.optimizer,
-            run.blueprint.update_ops,
+            run.program.end,
+            run.lowered.end_ops,
             KernelPricer(chip, run.experiment.profile, chip.sms),
             run.pricer.exchanges.rates,
         )
@@ -86,7 +86,7 @@ def test_without_messages_every_step_is_where_it_is_on_separate_nics(played, sch
     run, optimizer = played(("plan.schedule", schedule), ("ranks.expert_load.sigma", sigma))
     expected, found = separate(run, optimizer, 0.0), shared(run, optimizer, 0.0)
     for column in ("start_s", "end_s"):
-        assert getattr(found.record.chunks, column) == pytest.approx(
+        assert getattr(found.record.steps, column) == pytest.approx(
             getattr(expected, column), rel=1e-9
         )
     assert found.delay_s == pytest.approx(0.0, abs=1e-9 * expected.makespan_s)
@@ -98,10 +98,10 @@ def test_messages_that_are_alone_on_their_nics_take_what_they_take(played):
     """
     alone = ("batch.sequences", 16), ("model.mtp_layers", 0)
     run, _ = played(("plan.ep", 8), ("plan.schedule", "1f1b"), *alone)
-    optimizer, size = flat_optimizer(run, 0.1, 0.0), run.workload.message_bytes
-    assert run.workload.microbatches == 1
+    optimizer, size = flat_optimizer(run, 0.1, 0.0), run.program.message.size_bytes
+    assert run.program.microbatches == 1
     expected, found = separate(run, optimizer, size), shared(run, optimizer, size)
-    assert found.record.chunks.end_s == pytest.approx(expected.end_s, rel=1e-9)
+    assert found.record.steps.end_s == pytest.approx(expected.end_s, rel=1e-9)
     moves = found.record.segments.graph.transfers.moves
     assert moves[found.nics.traffic == MESSAGE].all()
     assert not moves[found.nics.traffic != MESSAGE].any()
@@ -111,8 +111,8 @@ def test_the_slowest_rank_alone_takes_as_long_as_the_chunk(played):
     run, _ = played(("ranks.expert_load.sigma", 0.3))
     alone = slowest_ranks(run.folded, run.pricer)
     first = 0
-    for key in run.blueprint.keys:
-        graph, chunk = run.blueprint.chunks[key].graph.graph, run.chunks[key]
+    for key in run.lowered.keys:
+        graph, chunk = run.lowered.parts[key].graph.graph, run.parts[key]
         own = slice(first, first + len(graph))
         first += len(graph)
         replay = array.play_replicas(graph, alone.seconds[own])
@@ -134,7 +134,7 @@ def test_a_message_and_an_exchange_that_meet_each_get_half_of_the_nic(played):
     run, _ = played(*CHAIN)
     optimizer = flat_optimizer(run, 0.0, 0.0)
     rates = run.pricer.exchanges.rates
-    nics = nic_graph(run.blueprint)
+    nics = nic_graph(run.lowered)
     expansion = nics.expansion
     alone = shared(run, optimizer, 0.0)
     second = expansion.begin[1]
@@ -194,7 +194,7 @@ def test_a_ring_meets_the_last_message(played):
     assert run.pipeline.links.rank[run.pipeline.links.sender[-1]] == 1
     assert found.record.segments.start_s[message] == pytest.approx(last_step_s, rel=1e-12)
     assert end_s[message] == pytest.approx(last_step_s + rates.latency_s + 1.0, rel=1e-9)
-    done_s = found.record.chunks.end_s[-1]
+    done_s = found.record.steps.end_s[-1]
     assert done_s == pytest.approx(last_step_s + ring_s + 0.5, rel=1e-9)
     rings = nics.optimizer[[0, 1], 1]
     assert found.delay_s[rings] == pytest.approx([0.5, 0.0], abs=1e-9)
@@ -203,7 +203,7 @@ def test_a_ring_meets_the_last_message(played):
 def test_ranks_that_hold_the_same_stages_begin_to_reduce_together(played):
     """DualPipe: rank r and rank pp - 1 - r."""
     run, optimizer = played(("plan.schedule", "dualpipe"))
-    found = shared(run, optimizer, run.workload.message_bytes)
+    found = shared(run, optimizer, run.program.message.size_bytes)
     start_s = found.record.segments.start_s[found.nics.optimizer[0]]
     end_s = found.record.segments.end_s[found.nics.expansion.end]
     last_s = end_s[np.array(run.pipeline.links.first[1:]) - 1]
@@ -217,7 +217,7 @@ def test_ranks_that_hold_the_same_stages_begin_to_reduce_together(played):
 def crowded(request, played):
     """A run whose messages are ten times as long, and its play on shared NICs."""
     run, optimizer = played(("plan.schedule", request.param), ("ranks.expert_load.sigma", 0.2))
-    size = 10 * run.workload.message_bytes
+    size = 10 * run.program.message.size_bytes
     return run, optimizer, size, shared(run, optimizer, size)
 
 
@@ -239,8 +239,8 @@ def test_each_nic_moves_what_its_rank_sends_and_gets(crowded):
     moved = np.repeat(transfers.moved_bytes, np.diff(transfers.link_start))
     found_bytes = np.bincount(transfers.link, moved)[: 2 * pp].reshape(pp, 2)
     parts = slowest_ranks(run.folded, run.pricer)
-    steps = run.folded.draw_of_step, run.blueprint.key_of_step
-    sizes = [len(run.blueprint.chunks[key].graph.program) for key in run.blueprint.keys]
+    steps = run.folded.draw_of_step, run.lowered.part_of_step
+    sizes = [len(run.lowered.parts[key].graph.segments) for key in run.lowered.keys]
     first = np.concatenate(([0], np.cumsum(sizes)))
     per_chunk = np.add.reduceat(parts.nic_s, first[:-1], axis=0)  # (keys, draws)
     exchange = np.bincount(links.rank, per_chunk[steps[1], steps[0]], pp)
@@ -273,7 +273,7 @@ def test_no_nic_moves_more_than_its_rate_allows_while_anything_moves(crowded):
 def test_nothing_is_sped_up_by_meeting(crowded):
     """No task; and, though no theorem, no step of these."""
     run, optimizer, size, found = crowded
-    step_s = found.record.chunks.makespan_s
+    step_s = found.record.steps.makespan_s
     assert (found.delay_s >= -1e-9 * step_s).all()
     delays = found.by_traffic(found.delay_s)
     assert delays.shape == (len(TRAFFIC), run.experiment.plan.pp)
@@ -283,7 +283,7 @@ def test_nothing_is_sped_up_by_meeting(crowded):
 
 def test_phases_of_the_shared_play_sum_to_the_step(crowded):
     run, *_, found = crowded
-    times = rank_times(run.pipeline, found.record.chunks)
+    times = rank_times(run.pipeline, found.record.steps)
     assert sum(times.phases.values()) == pytest.approx(
         np.full(run.experiment.plan.pp, times.step_s), rel=1e-12
     )
@@ -294,22 +294,19 @@ def test_the_nic_part_of_a_balanced_exchange_is_its_bytes_over_the_rate(played):
     """Exposed exchanges of a forward chunk, GPUs alike: nothing waits, nothing slows it down."""
     run, _ = played(("plan.schedule", "1f1b"), ("ranks.expert_load.sigma", 0.0))
     alone = slowest_ranks(run.folded, run.pricer)
-    rates, (routing,) = run.pricer.exchanges.rates, run.workload.routing
-    key = next(key for key in run.blueprint.keys if key[0] == "F")
-    chunk = run.blueprint.chunks[key]
-    sizes = [len(run.blueprint.chunks[other].graph.program) for other in run.blueprint.keys]
-    first = sum(sizes[: run.blueprint.keys.index(key)])
+    rates, (routing,) = run.pricer.exchanges.rates, run.program.routing
+    key = next(key for key in run.lowered.keys if key[0] == "F")
+    chunk = run.lowered.parts[key]
+    sizes = [len(run.lowered.parts[other].graph.segments) for other in run.lowered.keys]
+    first = sum(sizes[: run.lowered.keys.index(key)])
     checked = 0
-    for task, segment in enumerate(chunk.graph.program):
-        if not segment.is_exchange:
+    for task, segment in enumerate(chunk.graph.segments):
+        comm = segment.comm
+        if comm is None:
             assert alone.nic_s[first + task, 0] == 0
             continue
-        exchange = run.blueprint.layers[chunk.kind_of[task]].exchange
-        per_token, rate = {
-            "dispatch": (exchange.dispatch_bytes_per_token, rates.dispatch_nic),
-            "combine": (exchange.combine_bytes_per_token, rates.combine_nic),
-        }[segment.carrier]
-        nic_s = exchange.tokens * per_token * routing.remote_nodes_per_token / rate
+        rate = {"dispatch": rates.dispatch_nic, "combine": rates.combine_nic}[comm.kind]
+        nic_s = comm.token_bytes * routing.remote_nodes_per_token / rate
         assert alone.nic_s[first + task, 0] == pytest.approx(nic_s, rel=1e-12)
         checked += 1
     assert checked
@@ -323,9 +320,9 @@ def test_rings_inside_a_node_leave_nics_alone(played):
     inside = optimizer_seconds(
         tuple(
             replace(step, reduce=tuple(replace(sync, groups=ONE_NODE) for sync in step.reduce))
-            for step in run.workload.optimizer
+            for step in run.program.end
         ),
-        run.blueprint.update_ops,
+        run.lowered.end_ops,
         KernelPricer(run.experiment.cluster.node.chip, run.experiment.profile, 132),
         rates,
     )
@@ -335,7 +332,7 @@ def test_rings_inside_a_node_leave_nics_alone(played):
 
 def test_rings_are_told_apart_from_other_traffic(played):
     run, _ = played()
-    nics = nic_graph(run.blueprint)
+    nics = nic_graph(run.lowered)
     assert (nics.traffic[nics.optimizer] == RING).sum() == 4 * run.experiment.plan.pp
     assert (nics.traffic[nics.expansion.message] == MESSAGE).all()
     assert (np.diff(nics.link_start)[expected := nics.traffic == MESSAGE] == 2).all()

@@ -12,8 +12,8 @@ from simulator.network.slowest_port import direct_ports, normal_ports
 from simulator.price.collectives import ExchangePricer, link_rates
 from simulator.price.group_ports import GroupPorts
 from tests.clusters import cluster
+from tests.layer_work import exchange
 from workloads.model import MoESpec
-from workloads.ops import Exchange
 from workloads.routing import expected_copies
 from workloads.routing_matrix import RoutingMatrix, drawn_matrix, expected_matrix
 
@@ -114,13 +114,12 @@ def test_training_prices_exchanges_alike(ranks: int) -> None:
     """The step's own formula, with balanced and with skewed loads that cut nothing off."""
     copies = expected_copies(V3, ranks, 8, 4)
     pricer = ExchangePricer(link_rates(MPFT, H800, 20), (GroupPorts.of(copies),))
-    exchange = Exchange(tokens=4096, hidden=7168, top_k=8)
     load = np.random.default_rng(ranks).uniform(0.9, 1.1, ranks)
     for each in (np.ones(ranks), load / load.mean()):
         matrix = expected_matrix(copies, 4096, 8, each)
         for direction, size in (("dispatch", FP8), ("combine", BF16)):
             ours = normal_exchange(direction, matrix, size, MPFT, H800, 20).time_s
-            theirs = float(pricer.exchange_s(exchange, direction, each))
+            theirs = float(pricer.exchange_s(exchange(direction, tokens=4096), each))
             assert ours == pytest.approx(theirs, rel=1e-3 if ranks > 8 else 1e-2)
 
 
@@ -129,13 +128,12 @@ def test_an_exchange_of_nearly_nothing_between_nodes_takes_its_notify(
     direction: Direction,
 ) -> None:
     """On 2, 4 and 8 nodes, in collectives and in training, and nothing of it inside one."""
-    exchange = Exchange(tokens=1, hidden=128, top_k=8)
     assert H800.exchange is not None
     for ranks in (8, 16, 32, 64):
         copies = expected_copies(V3, ranks, 8, 4)
         pricer = ExchangePricer(link_rates(MPFT, H800, 20), (GroupPorts.of(copies),))
         balanced = np.ones(ranks)
-        theirs = float(pricer.exchange_s(exchange, direction, balanced))
+        theirs = float(pricer.exchange_s(exchange(direction, tokens=1, hidden=128), balanced))
         matrix = expected_matrix(copies, 1, 8, balanced)
         ours = normal_exchange(direction, matrix, 132.0, MPFT, H800, 20).time_s
         notify_s = float(H800.exchange.notify_s(direction, ranks // 8))
@@ -162,9 +160,8 @@ def test_a_part_of_a_node_is_priced_alike_by_training_formula_and_flows(
     assert flows.nvlink_bytes == pytest.approx(run.nvlink_bytes, rel=1e-9)
     assert flows.time_s >= run.time_s * (1 - 1e-9)
     rates = link_rates(uneven, None, 20)
-    token = Exchange(tokens=4096, hidden=7168, top_k=8)
     pricer = ExchangePricer(rates, (GroupPorts.of(copies),))
-    priced_s = float(pricer.exchange_s(token, direction, np.ones(ranks)))
+    priced_s = float(pricer.exchange_s(exchange(direction, tokens=4096), np.ones(ranks)))
     size = FP8 if direction == "dispatch" else BF16
     latency_s = rates.latency_s if copies.nodes > 1 else rates.scale_up_latency_s
     assert priced_s - latency_s == pytest.approx(

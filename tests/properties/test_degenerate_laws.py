@@ -59,7 +59,7 @@ def test_segments_of_no_time_have_no_share_of_the_critical_path(changes, unlike,
     roofline = {"profile": "none", "ranks.play": "explicit"}
     given = job(changes | roofline | unlike | data.draw(troubled(changes)))
     played = play(given, critical=True)
-    path = critical_path_s(played.blueprint, played.folded.prices, played.explicit)
+    path = critical_path_s(played.lowered, played.folded.prices, played.explicit)
     assert sum(path.values()) == pytest.approx(played.explicit.step_s, rel=1e-9)
     assert min(path.values()) >= 0
 
@@ -84,8 +84,8 @@ def test_a_group_of_one_gpu_exchanges_nothing_and_computes_on_all_sms(changes):
     """No exchange takes time, and no SM is kept for one."""
     alone = changes | {"plan.ep": 1}
     played = play(job(alone | {"communication.sms": 20}))
-    for chunk in played.chunks.values():
-        exchanges = [segment.is_exchange for segment in chunk.graph.program]
+    for chunk in played.parts.values():
+        exchanges = [segment.comm is not None for segment in chunk.graph.segments]
         assert not chunk.seconds[exchanges].any()
     assert played.experiment.compute_sms == played.experiment.cluster.node.chip.sms
     more = play(job(alone | {"communication.sms": 60}))

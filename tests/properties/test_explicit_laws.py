@@ -45,7 +45,7 @@ gpus = st.integers(0, PP * PIPELINES - 1)
 def test_the_step_is_its_critical_path_and_no_stream_works_longer(ranks):
     played = step(critical=True, **ranks)
     explicit = played.explicit
-    path = critical_path_s(played.blueprint, played.folded.prices, explicit)
+    path = critical_path_s(played.lowered, played.folded.prices, explicit)
     assert sum(path.values()) == pytest.approx(explicit.step_s, rel=1e-9)
     assert min(path.values()) >= 0
     assert max(explicit.compute_s.max(), explicit.communication_s.max()) <= explicit.step_s

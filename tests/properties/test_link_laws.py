@@ -12,10 +12,10 @@ from simulator.driver.step import play
 from simulator.lower.shared_nics import EXCHANGE, MESSAGE, RING
 from simulator.price.collectives import ExchangePricer, LinkRates, message_s, ring_parts
 from simulator.price.group_ports import GroupPorts
+from tests.layer_work import exchange
 from tests.placements import job, jobs
 from tests.prices import RATES
 from workloads.model import MoESpec
-from workloads.ops import Exchange
 from workloads.placement import Replicas
 from workloads.routing import copies_on
 
@@ -61,12 +61,11 @@ def test_rings_and_messages_inside_a_node_read_no_nic(members, size_bytes):
 def test_exchanges_inside_a_node_read_no_nic(ep, carrier, seed):
     """In a part of a rack as in a whole one; among one GPU nothing takes any time."""
     moe = MoESpec(routed_experts=2 * ep, top_k=2, expert_width=1)
-    exchange = Exchange(tokens=1024, hidden=1024, top_k=2)
     load = np.random.default_rng(seed).uniform(0.5, 1.5, (3, ep))
     nic = np.full(ep, 7.0)
     with_nic, without = (
         ExchangePricer(rates, (GroupPorts.of(copies_on(moe, (ep,))),)).exchange_s(
-            exchange, carrier, load, nic
+            exchange(carrier, tokens=1024, hidden=1024), load, nic
         )
         for rates in (RATES, NICLESS)
     )
@@ -139,7 +138,7 @@ def test_folded_ranks_are_as_slow_as_the_slowest_way_to_lie_over_nodes(changes):
     balanced = {"ranks.expert_load.kind": "balanced", "ranks.play": "explicit"}
     played = play(job(changes | balanced))
     folded_s, explicit_s = played.folded_timeline.makespan_s, played.explicit.step_s
-    placement = played.workload.placement
+    placement = played.program.placement
     alike = len(placement.layouts) == 1 and (
         (placement.crosses == placement.crosses[..., :1]).all()
     )
@@ -153,12 +152,12 @@ def test_folded_ranks_are_as_slow_as_the_slowest_way_to_lie_over_nodes(changes):
 def test_on_shared_nics_only_what_crosses_nodes_moves(changes):
     """And what takes NVLink takes what it takes folded."""
     played = play(job(changes | {"communication.nics": "shared"}))
-    found, placement = played.shared, played.workload.placement
+    found, placement = played.shared, played.program.placement
     hops = placement.crosses.any(axis=2)
     moves = found.record.segments.graph.transfers.moves
     links, message = played.pipeline.links, found.nics.expansion.message
     assert moves[message].tolist() == hops[links.rank[links.sender], links.receiver].tolist()
-    rings = [sync for step in played.workload.optimizer for sync in (*step.reduce, *step.gather)]
+    rings = [sync for step in played.program.end for sync in (*step.reduce, *step.gather)]
     crossing = {
         EXCHANGE: any(len(members) > 1 for members in placement.layouts),
         MESSAGE: hops[links.rank[links.sender], links.receiver].any(),
@@ -167,7 +166,7 @@ def test_on_shared_nics_only_what_crosses_nodes_moves(changes):
     for kind, crosses in crossing.items():
         assert moves[found.nics.traffic == kind].any() == crosses
     if not any(crossing.values()):
-        assert found.record.chunks.makespan_s == pytest.approx(
+        assert found.record.steps.makespan_s == pytest.approx(
             played.folded_timeline.makespan_s, rel=1e-9
         )
 

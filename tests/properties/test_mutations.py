@@ -6,10 +6,10 @@ A model that could leave out a quarter of its kernels unnoticed would not be che
 import pytest
 
 from simulator import Experiment, run
-from simulator.lower import blueprint
+from simulator.driver import program
 from simulator.price import kernels
 from workloads.layers import PhaseOps
-from workloads.ops import Exchange, Gemm, MemoryOp
+from workloads.ops import Comm, Gemm, MemoryOp
 
 
 def simulate(**changes):
@@ -26,7 +26,7 @@ def sound(short_run):
 @pytest.fixture(autouse=True)
 def _nothing_is_remembered(sound, monkeypatch):
     """Neither kernels nor their prices from before a mistake, nor mistaken ones after it."""
-    for module, name in ((blueprint, "_blueprint"), (kernels, "_by_family")):
+    for module, name in ((program, "training_program"), (kernels, "_by_family")):
         monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
 
 
@@ -47,10 +47,8 @@ def test_a_step_without_glue_is_more_than_15_percent_too_short(sound, monkeypatc
 
 def test_twice_the_bytes_on_the_network_slow_a_forward_alone(sound, monkeypatch):
     """Its exchanges are exposed: four layers of dispatch and combine, a third of its time."""
-    for name in ("dispatch_bytes_per_token", "combine_bytes_per_token"):
-        once = getattr(Exchange, name)
-        twice = property(lambda self, once=once: 2 * once.fget(self))
-        monkeypatch.setattr(Exchange, name, twice)
+    once = Comm.token_bytes
+    monkeypatch.setattr(Comm, "token_bytes", property(lambda self: 2 * once.fget(self)))
     doubled = simulate()
     assert chunk_s(doubled, "F 1") > 1.3 * chunk_s(sound, "F 1")
     assert chunk_s(doubled, "W 1") == chunk_s(sound, "W 1")

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import Experiment
+from simulator.driver.program import program_of
 from simulator.experiment import EXPERIMENTS
-from simulator.lower.blueprint import blueprint
+from simulator.lower.lowered import lower
 from simulator.network.moe_exchange import ExpertTraffic
 from workloads.model import MoESpec
 
@@ -45,7 +46,7 @@ def trained_routing(moe, ep, **changes):
     model = {"model.layers": 4, "model.mtp_layers": 0, "model.moe": moe}
     size = {"cluster.nodes": 2 * ep // GPUS_PER_NODE, "batch.sequences": 4 * ep}
     experiment = V3.with_overrides({"plan": plan, **model, **size, **changes})
-    (copies,) = blueprint(experiment).workload.routing  # all groups lie over nodes alike
+    (copies,) = lower(program_of(experiment)).program.routing  # all groups lie over nodes alike
     return copies
 
 

@@ -24,14 +24,14 @@ def step(**ranks):
 
 def test_a_pair_takes_what_a_prototype_on_measured_blocks_took():
     run = step(play="folded", draws=64)
-    assert run.chunks[PAIR].duration_s.mean() == pytest.approx(0.1298, rel=0.01)
+    assert run.parts[PAIR].duration_s.mean() == pytest.approx(0.1298, rel=0.01)
 
 
 def test_a_pair_whose_layers_all_load_the_same_ranks_does_too():
     """Eight rows of loads with 8 % of spread, each for all layers: worse than any one layer's."""
     rows = lognormal_load(np.random.default_rng(0).standard_normal((8, 64)), 0.08)
     pairs_s = [
-        step(play="folded", expert_load={"kind": "matrix", "loads": [row.tolist()]}).chunks[PAIR]
+        step(play="folded", expert_load={"kind": "matrix", "loads": [row.tolist()]}).parts[PAIR]
         for row in rows
     ]
     assert np.mean([pair.duration_s for pair in pairs_s]) == pytest.approx(0.1358, rel=0.01)
@@ -42,13 +42,13 @@ def test_loads_that_last_in_each_layer_for_itself_cost_a_pair_what_fresh_ones_do
     be told apart from what layers have in common, which is 6 ms more.
     """
     seeds = [step(play="folded", seed=seed, expert_load__correlation=1.0) for seed in range(8)]
-    mean_s = np.mean([run.chunks[PAIR].duration_s.mean() for run in seeds])
+    mean_s = np.mean([run.parts[PAIR].duration_s.mean() for run in seeds])
     assert mean_s == pytest.approx(0.1298, rel=0.01)
 
 
 def test_ranks_wait_in_exchanges_about_as_long_as_in_the_trace():
     run = step(play="folded", draws=64)
-    assert run.chunks[PAIR].mean_wait_s == pytest.approx(2.04e-3, rel=0.30)
+    assert run.parts[PAIR].mean_wait_s == pytest.approx(2.04e-3, rel=0.30)
 
 
 def test_gpus_of_uneven_speed_cost_more_than_their_mean():
@@ -101,7 +101,7 @@ def test_a_message_is_as_slow_as_the_slower_of_its_two_nics():
     """GPU 500 sends to and hears from its neighbours, pipeline ranks 2 and 4 of pipeline 116."""
     slow = step(stragglers=[{"gpu": 500, "part": "nic", "slowdown": 7.0}])
     alike = step(play="explicit")
-    messages, links = expand(slow.blueprint).message, slow.blueprint.pipeline.links
+    messages, links = expand(slow.lowered).message, slow.lowered.pipeline.links
     slow_s, alike_s = (each.explicit.groups[1].seconds[messages] for each in (slow, alike))
     slower = slow_s / alike_s
     near = (links.rank[links.sender] == 3) | (links.receiver == 3)

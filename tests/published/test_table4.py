@@ -14,6 +14,7 @@ from simulator.driver.step import play
 from simulator.lower.pipeline import build_pipeline, rank_times
 from simulator.play import array
 from workloads.schedules import schedule
+from workloads.steps import step_table
 
 PUBLISHED = {
     "deepseek-v3-pretrain": {
@@ -131,7 +132,7 @@ def table_bubble_s(rank, message_s, booked):
         w = 0.48 / (n["W"] + n["B"])
         b = 1.99 / (n["B"] + n["Bi"])
     seconds = {"F": 1.13 / n["F"], "Bi": b, "B": b + w, "W": w, "FB": 13.95 / n["FB"]}
-    pipeline = build_pipeline(program, [min(r, 15 - r) for r in range(16)])
+    pipeline = build_pipeline(step_table(program), [min(r, 15 - r) for r in range(16)])
     chunk_s = np.array([seconds[step.kind] for own in program for step in own])
     timeline = array.play(pipeline.timed(chunk_s, message_s, np.zeros(16)))
     bubble_s = rank_times(pipeline, timeline).phases["bubble"]

@@ -15,8 +15,8 @@ from simulator.price.collectives import (
     scalar_sum_s,
 )
 from simulator.price.group_ports import GroupPorts
+from tests.layer_work import exchange
 from tests.prices import PRICER, PROFILE, RATES
-from workloads.ops import Exchange
 from workloads.placement import Replicas
 from workloads.routing import RoutingStatistics
 
@@ -26,33 +26,28 @@ CLUSTER = CLUSTERS.load("h800-2048-mpft")
 
 # Exchange: 1,024 tokens of 1,000 bytes on 2 nodes of 4 GPUs; a token goes to 2 nodes and 4 GPUs
 
-EXCHANGE = Exchange(tokens=1024, hidden=1000, top_k=8, dispatch=FORMATS["fp8_e4m3"], combine=BF16)
+DISPATCH = exchange("dispatch", tokens=1024, hidden=1000, wire=FORMATS["fp8_e4m3"])
+COMBINE = exchange("combine", tokens=1024, hidden=1000)
 EVEN = np.ones(8)
 
 
 def test_an_exchange_between_nodes_is_its_nic_bytes_over_its_rate():
     """Half of 2 nodes' copies stay at home: 1.024 MB out, 2.048 MB home, over 10 and 5 GB/s."""
-    assert PRICER.exchange_s(EXCHANGE, "dispatch", EVEN) == pytest.approx(
-        1e-6 + 1.024e6 / 10e9, rel=1e-12
-    )
-    assert PRICER.exchange_s(EXCHANGE, "combine", EVEN) == pytest.approx(
-        1e-6 + 2.048e6 / 5e9, rel=1e-12
-    )
+    assert PRICER.exchange_s(DISPATCH, EVEN) == pytest.approx(1e-6 + 1.024e6 / 10e9, rel=1e-12)
+    assert PRICER.exchange_s(COMBINE, EVEN) == pytest.approx(1e-6 + 2.048e6 / 5e9, rel=1e-12)
 
 
 def test_nvlink_is_the_port_where_nics_are_fast():
     """4 GPUs' copies, of which 3/4 leave the GPU: 3.072 MB over 100 GB/s of forwarding."""
     fast = replace(PRICER, rates=replace(RATES, dispatch_nic=1e12))
-    assert fast.exchange_s(EXCHANGE, "dispatch", EVEN) == pytest.approx(
-        1e-6 + 3.072e6 / 100e9, rel=1e-12
-    )
+    assert fast.exchange_s(DISPATCH, EVEN) == pytest.approx(1e-6 + 3.072e6 / 100e9, rel=1e-12)
 
 
 def test_inside_one_node_nothing_meets_a_nic_and_nvlink_runs_at_its_own_rate():
     """4 GPUs of one node: 3/4 of 2.5 copies over 200 GB/s."""
     routing = RoutingStatistics(nodes=1, gpus=4, nodes_per_token=1.0, gpus_per_token=2.5)
     pricer = ExchangePricer(RATES, (GroupPorts.of(routing),))
-    assert pricer.exchange_s(EXCHANGE, "dispatch", np.ones(4)) == pytest.approx(
+    assert pricer.exchange_s(DISPATCH, np.ones(4)) == pytest.approx(
         5e-7 + 1.024e6 * 2.5 * 0.75 / 200e9, rel=1e-12
     )
 
@@ -60,15 +55,13 @@ def test_inside_one_node_nothing_meets_a_nic_and_nvlink_runs_at_its_own_rate():
 def test_an_exchange_is_as_slow_as_its_slowest_port():
     """A NIC carries its node's mean load, NVLink its own GPU's: nodes of 0.7 and 1.3."""
     load = np.array([0.7, 0.7, 0.7, 0.7, 1.3, 1.3, 1.3, 1.3])
-    assert PRICER.exchange_s(EXCHANGE, "dispatch", load) == pytest.approx(
+    assert PRICER.exchange_s(DISPATCH, load) == pytest.approx(
         1e-6 + 1.3 * 1.024e6 / 10e9, rel=1e-12
     )
     one_hot = np.array([1, 1, 1, 1, 0.2, 1.8, 1, 1])
-    assert PRICER.exchange_s(EXCHANGE, "dispatch", one_hot) == PRICER.exchange_s(
-        EXCHANGE, "dispatch", EVEN
-    )
+    assert PRICER.exchange_s(DISPATCH, one_hot) == PRICER.exchange_s(DISPATCH, EVEN)
     fast = replace(PRICER, rates=replace(RATES, dispatch_nic=1e12))
-    assert fast.exchange_s(EXCHANGE, "dispatch", one_hot) == pytest.approx(
+    assert fast.exchange_s(DISPATCH, one_hot) == pytest.approx(
         1e-6 + 1.8 * 3.072e6 / 100e9, rel=1e-12
     )
 
@@ -79,15 +72,15 @@ def test_many_exchanges_at_once_cost_what_each_costs_alone():
     load = rng.lognormal(0, 0.3, (2, 3, 8))
     load /= load.mean(axis=-1, keepdims=True)
     nic, nvlink = rng.uniform(1, 3, (3, 8)), rng.uniform(1, 30, (2, 1, 8))
-    for carrier in ("dispatch", "combine"):
-        together = PRICER.exchange_s(EXCHANGE, carrier, load, nic, nvlink)
-        plain = PRICER.exchange_s(EXCHANGE, carrier, load)
+    for comm in (DISPATCH, COMBINE):
+        together = PRICER.exchange_s(comm, load, nic, nvlink)
+        plain = PRICER.exchange_s(comm, load)
         assert together.shape == plain.shape == (2, 3)
         assert len({*together.ravel().tolist(), *plain.ravel().tolist()}) == 12
         for draw, slot in np.ndindex(2, 3):
             own = load[draw, slot]
-            assert plain[draw, slot] == PRICER.exchange_s(EXCHANGE, carrier, own)
-            alone = PRICER.exchange_s(EXCHANGE, carrier, own, nic[slot], nvlink[draw, 0])
+            assert plain[draw, slot] == PRICER.exchange_s(comm, own)
+            alone = PRICER.exchange_s(comm, own, nic[slot], nvlink[draw, 0])
             assert together[draw, slot] == alone
 
 
@@ -97,13 +90,13 @@ def test_a_slow_nic_carries_its_nodes_mean_load_at_its_own_rate():
     but what its NICs carry the other way is its own tokens, and those are the mean.
     """
     slow = np.where(np.arange(8) == 5, 2.0, 1.0)
-    assert PRICER.exchange_s(EXCHANGE, "dispatch", EVEN, slow) == pytest.approx(
+    assert PRICER.exchange_s(DISPATCH, EVEN, slow) == pytest.approx(
         1e-6 + 2 * 1.024e6 / 10e9, rel=1e-12
     )
     load = np.array([1.5, 1.5, 1.5, 1.5, 0.5, 0.5, 0.5, 0.5])
     for slowdown, held_up in ((1.2, 1.5), (2.0, 2.0), (4.0, 4.0)):
         slow = np.where(np.arange(8) == 5, slowdown, 1.0)
-        assert PRICER.exchange_s(EXCHANGE, "dispatch", load, slow) == pytest.approx(
+        assert PRICER.exchange_s(DISPATCH, load, slow) == pytest.approx(
             1e-6 + held_up * 1.024e6 / 10e9, rel=1e-12
         )
 
@@ -112,14 +105,14 @@ def test_a_slow_nvlink_shows_once_it_is_slower_than_the_nics():
     """30.72 us against 102.4 us: not at 3 times, at 4 times; and only on the GPU it is."""
     for slowdown, seconds in ((3.0, 1.024e6 / 10e9), (4.0, 4 * 3.072e6 / 100e9)):
         slow = np.where(np.arange(8) == 2, slowdown, 1.0)
-        assert PRICER.exchange_s(EXCHANGE, "dispatch", EVEN, nvlink_slowdown=slow) == pytest.approx(
+        assert PRICER.exchange_s(DISPATCH, EVEN, nvlink_slowdown=slow) == pytest.approx(
             1e-6 + seconds, rel=1e-12
         )
     load = np.array([1, 1, 0.2, 1, 1.8, 1, 1, 1])
     fast = replace(PRICER, rates=replace(RATES, dispatch_nic=1e12))
     for slowdown, held_up in ((1.7, 1.8), (4.0, 4.0)):  # what it sends on is a load of 1
         slow = np.where(np.arange(8) == 2, slowdown, 1.0)
-        assert fast.exchange_s(EXCHANGE, "dispatch", load, nvlink_slowdown=slow) == pytest.approx(
+        assert fast.exchange_s(DISPATCH, load, nvlink_slowdown=slow) == pytest.approx(
             1e-6 + held_up * 3.072e6 / 100e9, rel=1e-12
         )
 
@@ -131,14 +124,15 @@ def test_no_exchange_is_faster_than_its_bytes_over_the_wire(seed):
     load /= load.mean()
     routing = RoutingStatistics(nodes=8, gpus=64, nodes_per_token=3.95, gpus_per_token=7.5)
     wire = CLUSTER.node.scale_out_bytes_per_s_per_gpu
-    exchange = Exchange(tokens=4096, hidden=7168, top_k=8, dispatch=FP8, combine=BF16)
     for parameters in (None, PROFILE.communication):
         ports = (GroupPorts.of(routing),)
         pricer = ExchangePricer(link_rates(CLUSTER, parameters, 20), ports)
         busiest = load.reshape(8, 8).mean(axis=1).max()
         for direction, size in (("dispatch", 7392), ("combine", 14336)):
             leaves = 4096 * size * 3.95 * 7 / 8
-            assert pricer.exchange_s(exchange, direction, load) >= leaves * busiest / wire
+            assert (
+                pricer.exchange_s(exchange(direction, tokens=4096), load) >= leaves * busiest / wire
+            )
 
 
 def test_rates_without_a_profile_are_the_datasheets():

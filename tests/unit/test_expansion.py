@@ -5,15 +5,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from simulator.lower.blueprint import blueprint
+from simulator.driver.program import program_of
 from simulator.lower.expansion import STREAMS, expand
+from simulator.lower.lowered import lower
 from simulator.play import array
 from workloads.schedules import SCHEDULES
 
 
 @pytest.fixture(scope="module", params=SCHEDULES)
 def built(request, small_experiment):
-    return blueprint(small_experiment(("plan.schedule", request.param)))
+    return lower(program_of(small_experiment(("plan.schedule", request.param))))
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def expansion(built):
 def steps(built, expansion):
     """Number, step, chunk and tasks of each step's program."""
     for number, step in enumerate(built.steps):
-        chunk = built.chunks[built.keys[built.key_of_step[number]]]
+        chunk = built.parts[built.keys[built.part_of_step[number]]]
         yield number, step, chunk, range(expansion.begin[number] + 1, expansion.end[number])
 
 
@@ -38,10 +39,10 @@ def test_each_segment_of_each_step_is_there_once_between_its_begin_and_end(built
     seen = []
     for number, step, chunk, tasks in steps(built, expansion):
         rank = built.pipeline.rank[number]
-        assert len(tasks) == len(chunk.graph.program)
-        for place, (task, segment) in enumerate(zip(tasks, chunk.graph.program, strict=True)):
+        assert len(tasks) == len(chunk.graph.segments)
+        for place, (task, segment) in enumerate(zip(tasks, chunk.graph.segments, strict=True)):
             key, found = expansion.parts[expansion.part[task]]
-            assert (key, found) == (built.key_of_step[number], place)
+            assert (key, found) == (built.part_of_step[number], place)
             assert (expansion.rank[task], expansion.step[task]) == (rank, number)
             label, stream = name_of(graph, task)
             assert label == f"{segment.label} of {step.kind}"
@@ -57,7 +58,7 @@ def test_each_segment_of_each_step_is_there_once_between_its_begin_and_end(built
 
 def test_there_are_as_many_tasks_as_segments_begins_ends_and_messages(built, expansion):
     links = built.pipeline.links
-    program = sum(len(chunk.graph.program) for _, _, chunk, _ in steps(built, expansion))
+    program = sum(len(chunk.graph.segments) for _, _, chunk, _ in steps(built, expansion))
     assert len(expansion.begin) == len(expansion.end) == len(built.steps)
     assert len(expansion.graph) == program + 2 * len(built.steps) + len(links.sender)
     for column in (expansion.rank, expansion.step, expansion.part, expansion.slot):
@@ -82,14 +83,14 @@ def test_exchanges_and_nothing_else_are_collectives_each_of_its_own(built, expan
     exchanges = [
         task
         for _, _, chunk, tasks in steps(built, expansion)
-        for task, segment in zip(tasks, chunk.graph.program, strict=True)
-        if segment.is_exchange
+        for task, segment in zip(tasks, chunk.graph.segments, strict=True)
+        if segment.comm is not None
     ]
     assert joined.tolist() == exchanges
 
 
 def test_streams_are_three_a_rank(built, expansion):
-    ranks = len(built.workload.program)
+    ranks = len(built.program.table.steps)
     assert expansion.graph.streams == tuple(f"rank {r}/{s}" for r in range(ranks) for s in STREAMS)
     assert STREAMS == ("compute", "comm", "send")
 
@@ -101,28 +102,32 @@ def test_forward_and_backward_of_a_layer_and_micro_batch_meet_one_load(built, ex
     """On the rank that runs both, and weight gradients put off too; no two share one."""
     slot_of = {}
     for number, step, chunk, tasks in steps(built, expansion):
-        for task, segment in zip(tasks, chunk.graph.program, strict=True):
-            own = step.forward if segment.phase == "F" else step.backward
-            layer = built.workload.stages[own.stage][segment.layer]
+        for task, segment in zip(tasks, chunk.graph.segments, strict=True):
+            own = step.forward if segment.label.pass_ == "F" else step.backward
+            layer = built.program.stages[own.stage][segment.label.layer]
             slot = expansion.slot[task]
-            if layer.exchange is None:
+            if not layer.routed:
                 assert slot == expansion.slots
                 continue
             assert slot < expansion.slots
-            assert slot_of.setdefault((*own, segment.layer), slot) == slot
+            assert slot_of.setdefault((*own, segment.label.layer), slot) == slot
             assert expansion.slot_rank[slot] == built.pipeline.rank[number]
-            first = sum(len(places) for places in built.routed[: own.stage])
-            place = built.routed[own.stage].index(segment.layer)
-            assert expansion.slot_layer[slot] == first + place
+            before = [
+                each
+                for stage, layers in enumerate(built.program.stages[: own.stage + 1])
+                for place, each in enumerate(layers)
+                if stage < own.stage or place < segment.label.layer
+            ]
+            assert expansion.slot_layer[slot] == sum(each.routed for each in before)
     assert sorted(slot_of.values()) == list(range(expansion.slots))
 
 
 def test_a_pipeline_meets_a_load_for_each_routed_layer_and_micro_batch(built, expansion):
     """59 of them, 58 MoE layers and the MTP module."""
-    assert expansion.slots == 59 * built.workload.microbatches
+    assert expansion.slots == 59 * built.program.microbatches
     assert len(expansion.slot_rank) == len(expansion.slot_layer) == expansion.slots
     counts = np.bincount(expansion.slot_layer)
-    assert counts.tolist() == [built.workload.microbatches] * 59
+    assert counts.tolist() == [built.program.microbatches] * 59
 
 
 def test_begin_end_and_messages_meet_no_load(expansion):
@@ -190,7 +195,7 @@ def test_messages_leave_when_their_step_ends_one_after_another(built, expansion,
 def test_one_rank_of_each_group_plays_as_the_pipeline_of_its_chunks(built, expansion, played):
     """The same steps at the detail of chunks: every begin, end and message, to the bit."""
     chunk_s = played.end_s[expansion.end] - played.end_s[expansion.begin]
-    ranks = len(built.workload.program)
+    ranks = len(built.program.table.steps)
     seconds = built.pipeline.seconds(chunk_s, 0.0, [0.0] * ranks)
     own = slice(built.pipeline.steps, built.pipeline.steps + len(expansion.message))
     seconds[own] = played.graph.duration_s[expansion.message]
@@ -205,7 +210,7 @@ def test_a_blueprint_is_expanded_once(built):
 
 
 def test_a_model_without_experts_meets_no_loads_and_has_no_exchanges(dense_experiment):
-    expansion = expand(blueprint(dense_experiment()))
+    expansion = expand(lower(program_of(dense_experiment())))
     assert expansion.slots == 0
     assert (expansion.slot == 0).all()  # which stands for none
     assert (expansion.graph.collective == -1).all()

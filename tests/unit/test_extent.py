@@ -5,11 +5,12 @@ import pytest
 
 from hwmodels.errors import InfeasibleError
 from simulator.driver.extent import extent_of
+from simulator.driver.program import program_of
 from simulator.driver.step import play
-from simulator.lower.blueprint import blueprint
+from simulator.lower.lowered import lower
 from workloads.model import MoESpec
 from workloads.routing import draw_experts
-from workloads.scenarios import training_step
+from workloads.scenarios import training
 
 
 @pytest.mark.parametrize(
@@ -26,10 +27,10 @@ from workloads.scenarios import training_step
 def test_as_many_tasks_are_told_as_are_played(small_experiment, monkeypatch, changes):
     monkeypatch.setattr("simulator.driver.step.check_memory", lambda *_: None)
     experiment = small_experiment(*changes.items())
-    extent = extent_of(experiment, blueprint(experiment))
+    extent = extent_of(experiment, lower(program_of(experiment)))
     assert extent.tasks == play(experiment).tasks
     drawn = experiment.with_overrides({"uncertainty.draws": 7})
-    assert extent_of(drawn, blueprint(drawn)).tasks == 8 * extent.tasks
+    assert extent_of(drawn, lower(program_of(drawn))).tasks == 8 * extent.tasks
 
 
 @pytest.mark.parametrize(
@@ -58,11 +59,11 @@ def test_micro_batches_times_stages_are_limited(v3_step, monkeypatch):
     from workloads.parallel import ParallelPlan
 
     plan = ParallelPlan(pp=16, schedule="1f1b")
-    monkeypatch.setattr(training_step, "CHUNKS_MAX", 16 * 20)
+    monkeypatch.setattr(training, "CHUNKS_MAX", 16 * 20)
     batch = BatchSpec(sequences=20, sequence_length=1)
-    assert training_step._microbatches(plan, batch, 16) == 20
+    assert training._microbatches(plan, batch, 16) == 20
     with pytest.raises(InfeasibleError, match="at most 320 micro-batches times stages"):
-        training_step._microbatches(plan, batch.model_copy(update={"sequences": 21}), 16)
+        training._microbatches(plan, batch.model_copy(update={"sequences": 21}), 16)
 
 
 @pytest.mark.parametrize("popular", [False, True])

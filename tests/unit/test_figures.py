@@ -88,7 +88,7 @@ def test_each_kind_of_chunk_has_its_colour(gantt, short_played):
 def test_the_overlap_shows_compute_over_communication_and_the_waiting(short_played):
     """Rank 0 of the middle pair: a bar a task, a hatched one for each wait, compute above."""
     run = short_played()
-    chunk = run.chunks["FB", 1, 1]
+    chunk = run.parts["FB", 1, 1]
     timeline = chunk.timeline(0)
     figure = figures.pair_overlap(run)
     axes = figure.axes[0]

@@ -18,12 +18,12 @@ def run(request, small_experiment):
 
 def runs_of_steps(run):
     """Runs of steps without exchanges that follow one another on a pipeline rank."""
-    joined = [run.chunks[key].is_joined for key in run.blueprint.keys]
+    joined = [run.parts[key].is_joined for key in run.lowered.keys]
     number = 0
-    for own in run.workload.program:
+    for own in run.program.table.steps:
         found = []
         for _ in own:
-            if joined[run.blueprint.key_of_step[number]]:
+            if joined[run.lowered.part_of_step[number]]:
                 yield found
                 found = []
             else:
@@ -34,11 +34,11 @@ def runs_of_steps(run):
 
 def test_behind_a_run_of_steps_the_slowest_rank_lags_by_what_it_took_longer(run):
     """Rank by rank over the whole run, step by step as drawn; nothing lags elsewhere."""
-    folded, expected = run.folded, np.zeros(len(run.blueprint.steps))
+    folded, expected = run.folded, np.zeros(len(run.lowered.steps))
     for steps in filter(None, runs_of_steps(run)):
         took_s = np.array(
             [
-                run.chunks[run.blueprint.keys[run.blueprint.key_of_step[step]]].by_rank_s[
+                run.parts[run.lowered.keys[run.lowered.part_of_step[step]]].by_rank_s[
                     folded.draw_of_step[step]
                 ]
                 for step in steps
@@ -46,7 +46,7 @@ def test_behind_a_run_of_steps_the_slowest_rank_lags_by_what_it_took_longer(run)
         ).sum(axis=0)
         expected[steps[-1]] = took_s.max() - took_s.mean()
     assert folded.lag_s == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    lags = any(step.kind == "W" for own in run.workload.program for step in own)
+    lags = any(step.kind == "W" for own in run.program.table.steps for step in own)
     assert (folded.lag_s > 0).any() == lags
 
 
@@ -57,20 +57,20 @@ def test_steps_last_as_long_as_on_the_mean_rank_and_wait_for_the_slowest(run):
     folded, timeline = run.folded, run.folded_timeline
     steps = len(folded.lag_s)
     lasted_s = (timeline.end_s - timeline.start_s)[:steps]
-    alone = np.array([not run.chunks[run.blueprint.keys[k]].is_joined for k in folded_keys(run)])
-    assert lasted_s[alone] == pytest.approx(folded.chunk_s[alone], rel=1e-9)
-    assert (lasted_s >= folded.chunk_s * (1 - 1e-9)).all()
+    alone = np.array([not run.parts[run.lowered.keys[k]].is_joined for k in folded_keys(run)])
+    assert lasted_s[alone] == pytest.approx(folded.step_s[alone], rel=1e-9)
+    assert (lasted_s >= folded.step_s * (1 - 1e-9)).all()
     assert (timeline.start_s >= timeline.ready_s).all()
     assert timeline.ready_s == pytest.approx(ready_s(timeline.graph, timeline.end_s), rel=1e-12)
-    optimizer_s = (timeline.end_s - timeline.start_s)[-len(run.workload.program) :]
+    optimizer_s = (timeline.end_s - timeline.start_s)[-len(run.program.table.steps) :]
     message_s = (timeline.end_s - timeline.start_s)[run.pipeline.phase == -1]
-    held = array.play(run.pipeline.timed(folded.chunk_s + folded.lag_s, message_s, optimizer_s))
+    held = array.play(run.pipeline.timed(folded.step_s + folded.lag_s, message_s, optimizer_s))
     assert timeline.makespan_s == pytest.approx(held.makespan_s, rel=1e-12)
     assert timeline.end_s[:steps] + folded.lag_s == pytest.approx(held.end_s[:steps], rel=1e-9)
 
 
 def folded_keys(run):
-    return run.blueprint.key_of_step.tolist()
+    return run.lowered.part_of_step.tolist()
 
 
 def test_weight_gradients_alone_take_what_they_take_with_every_rank_played(small_experiment):

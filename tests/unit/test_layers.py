@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 
 from hwmodels.errors import InfeasibleError
+from tests.layer_work import kernels, sent
 from workloads.layers import LayerInputs, Parameters, PhaseOps
 from workloads.layers.build import stage_layers
-from workloads.layers.moe import exchange
+from workloads.layers.moe import dispatch
 from workloads.layers.optimizer import SharedTable, optimizer_step
 from workloads.layout import parse_layout
 from workloads.memory import rank_parameters
 from workloads.model import MODELS
-from workloads.ops import Attention, Gemm, MemoryOp
+from workloads.ops import Attention, Comm, Gemm, MemoryOp
 from workloads.placement import ALONE, Replicas
 
 V3 = MODELS.load("deepseek-v3")
@@ -34,7 +35,7 @@ def layer_of(v3_step):
 
 
 def flops(layer, phase):
-    return sum(op.flops for op in layer.attn.of(phase) + layer.mlp.of(phase))
+    return sum(op.flops for block in ("attn", "mlp") for op in kernels(layer, block, phase))
 
 
 def weights_met(kind):
@@ -94,11 +95,13 @@ def test_the_stages_together_do_the_flops_of_the_model(v3_step):
 def test_the_embedding_gathers_once_and_scatters_in_fp32(v3_step):
     """BF16 rows read and written; a BF16 gradient added to an FP32 one, read and written."""
     first, second = v3_step.stages[0][:2]
-    gather = [op for op in first.attn.forward if op.name == "embedding gather"]
-    scatter = [op for op in first.attn.weight if op.name == "embedding gradient scatter-add"]
+    gather = [op for op in kernels(first, "attn", "F") if op.name == "embedding gather"]
+    scatter = [
+        op for op in kernels(first, "attn", "W") if op.name == "embedding gradient scatter-add"
+    ]
     assert [op.bytes for op in gather] == [TOKENS * 7168 * 4]
     assert [op.bytes for op in scatter] == [TOKENS * 7168 * 10]
-    assert not [op for op in second.attn.forward if "embedding" in op.name]
+    assert not [op for op in kernels(second, "attn", "F") if "embedding" in op.name]
 
 
 # Parameters
@@ -153,18 +156,18 @@ def test_parameters_add_term_by_term():
 def test_no_two_kernels_of_a_half_and_phase_share_a_name(kind, layer_of):
     """Measured times join to ops by half, phase and name."""
     layer = layer_of[kind]
-    for half in (layer.attn, layer.mlp):
+    for block in ("attn", "mlp"):
         for phase in PHASES:
-            names = Counter(op.name for op in half.of(phase))
+            names = Counter(op.name for op in kernels(layer, block, phase))
             assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_only_kernels_on_routed_tokens_follow_the_expert_load(layer_of):
     """Weights are transposed whatever the load; the shared expert sees every token."""
     layer = layer_of["moe"]
-    assert not [op for phase in PHASES for op in layer.attn.of(phase) if op.routed]
+    assert not [op for phase in PHASES for op in kernels(layer, "attn", phase) if op.routed]
     for phase in PHASES:
-        for op in layer.mlp.of(phase):
+        for op in kernels(layer, "mlp", phase):
             known = "routed" in op.name or op.name.startswith(("expand_to", "reduce_fused"))
             assert op.routed == (known and "transpose up" not in op.name), op.name
 
@@ -183,9 +186,22 @@ def test_halves_run_one_after_the_other_and_backward_the_other_way_round():
 
 def test_the_exchange_carries_the_tokens_of_the_micro_batch(layer_of):
     inputs = LayerInputs(V3, sequences=2, length=1024, local_experts=4, gpus_per_token=7.5)
-    sent = exchange(inputs)
-    assert (sent.tokens, sent.hidden, sent.top_k) == (2048, 7168, 8)
-    assert layer_of["dense"].exchange is None
+    out, home = dispatch(inputs).forward[-1], dispatch(inputs).backward[0]
+    assert (out.kind, out.tokens, out.size_bytes) == ("dispatch", 2048, 7168 + 7168 / 128 * 4)
+    assert (home.kind, home.tokens, home.size_bytes) == ("combine", 2048, 2 * 7168)
+    assert (layer_of["moe"].routed, layer_of["dense"].routed) == (True, False)
+    assert not any(sent(layer_of["dense"], phase) for phase in PHASES)
+
+
+def test_gradients_go_out_as_tokens_do_and_come_home_likewise(layer_of):
+    """The gradient of a combine is carried by kernels of a dispatch, and the other way round."""
+    layer = layer_of["moe"]
+    forward, backward = (
+        [(work.name, work.kind) for work in sent(layer, phase) if isinstance(work, Comm)]
+        for phase in "FB"
+    )
+    assert forward == [("dispatch", "dispatch"), ("combine", "combine")]
+    assert backward == [("dispatch", "combine"), ("combine", "dispatch")]
 
 
 def test_a_model_without_a_query_latent_is_refused():
@@ -195,8 +211,11 @@ def test_a_model_without_a_query_latent_is_refused():
 
 
 def test_a_layout_says_what_the_layers_of_each_stage_are(v3_step):
-    stages = v3_step.stages
-    assert [tuple(la.kind for la in stage) for stage in stages] == list(v3_step.layout)
+    """3d+1m, 14*4m, 1m+mtp+2heads."""
+    first, *middle, last = [[layer.kind for layer in stage] for stage in v3_step.stages]
+    assert first == ["dense"] * 3 + ["moe"]
+    assert middle == [["moe"] * 4] * 14
+    assert last == ["moe", "mtp", "head", "head"]
 
 
 # The optimizer
@@ -276,12 +295,11 @@ def measured_rows(measured_data):
 def priced_ops(v3_step):
     """Ops of a middle MoE layer, by block and name."""
     layer = v3_step.stages[3][0]
-    halves = {"attn": layer.attn, "mlp": layer.mlp}
     return {
-        (f"{name}({phase})", op.name): op
-        for name, half in halves.items()
+        (f"{block}({phase})", op.name): op
+        for block in ("attn", "mlp")
         for phase in PHASES
-        for op in half.of(phase)
+        for op in kernels(layer, block, phase)
     }
 
 
@@ -333,10 +351,10 @@ def test_the_kind_of_each_op_is_the_class_of_its_row(measured_rows, priced_ops):
 def test_mla_without_a_query_latent_is_refused_by_the_field_that_is_missing():
     """DeepSeek-V2-Lite has none (its `q_lora_rank` is null)."""
     from simulator import Experiment
-    from simulator.lower.blueprint import blueprint
+    from simulator.driver.program import program_of
 
     lite = Experiment.load("deepseek-v3-pretrain").with_overrides(
         {"model.attention.q_lora_rank": "none"}
     )
     with pytest.raises(InfeasibleError, match=r"with a query latent, got no attention.q_lora_rank"):
-        blueprint(lite)
+        program_of(lite)

@@ -46,7 +46,7 @@ def test_flops_follow_the_published_convention(short_run):
 
 
 def test_memory_is_that_of_the_fullest_rank(short_run, short_played):
-    metrics, workload = short_run().metrics, short_played().workload
+    metrics, workload = short_run().metrics, short_played().program
     terms = dict(metrics.memory_bytes)
     total = terms.pop("total")
     assert total == sum(terms.values()) == max(metrics.memory_by_rank_bytes)
@@ -59,7 +59,7 @@ def test_chunks_are_reported_by_kind_and_stages(short_simulated):
     chunks = {chunk.name: chunk for chunk in result.metrics.chunks}
     assert len(chunks) == len(result.metrics.chunks)
     assert {"F 0", "F 1", "F 15", "Bi 1", "W 1", "FB 1|1", "FB 0|15", "FB 15|0"} <= set(chunks)
-    played = step.chunks["FB", 1, 1]
+    played = step.parts["FB", 1, 1]
     pair = chunks["FB 1|1"]
     ranks = [[played.timeline(draw, rank) for rank in range(64)] for draw in range(played.draws)]
     slowest = [max(timeline.makespan_s for timeline in own) for own in ranks]

@@ -3,7 +3,8 @@
 import pytest
 
 from hwmodels.formats import FORMATS
-from workloads.ops import Attention, Exchange, Gemm, MemoryOp
+from tests.layer_work import exchange
+from workloads.ops import Attention, Gemm, MemoryOp
 
 BF16, FP8 = FORMATS["bf16"], FORMATS["fp8_1x128"]
 
@@ -104,6 +105,7 @@ def test_only_memory_ops_take_several_launches_and_none_of_them_counts_flops():
 
 def test_a_token_of_v3_is_7392_bytes_on_the_way_out_and_14336_on_the_way_home():
     """7168 FP8 values with an FP32 scale for each 128; 7168 BF16 values (table4_chain.md §2)."""
-    exchange = Exchange(tokens=4096, hidden=7168, top_k=8, dispatch=FP8, combine=BF16)
-    assert exchange.dispatch_bytes_per_token == 7168 + 7168 / 128 * 4 == 7392
-    assert exchange.combine_bytes_per_token == 7168 * 2 == 14336
+    out, home = (exchange(kind, tokens=4096) for kind in ("dispatch", "combine"))
+    assert out.size_bytes == 7168 + 7168 / 128 * 4 == 7392
+    assert home.size_bytes == 7168 * 2 == 14336
+    assert home.token_bytes == 4096 * 14336

@@ -154,7 +154,7 @@ def test_an_explicit_result_survives_a_json_round_trip_to_the_last_bit(simulated
 def test_an_explicit_result_counts_all_it_played(told, simulated):
     """What the folded one played, and every task of the expansion on each of 16 pipelines."""
     played = simulated("explicit").played
-    tasks = len(expand(played.blueprint).graph) * DP
+    tasks = len(expand(played.lowered).graph) * DP
     assert played.explicit.tasks == tasks
     assert told("explicit").play.tasks == told().play.tasks + tasks
     assert told("explicit").provenance.folding.startswith("every rank played: 16 pipelines of 4,")
@@ -232,5 +232,5 @@ def test_the_chain_goes_through_the_rank_that_an_exchange_waited_for(a, b, c, ch
 def test_what_the_path_needs_is_played_again_to_the_same_bits(told):
     result = told("unlike")
     played = play(result.resolved(), critical=True)
-    again = critical_path_s(played.blueprint, played.folded.prices, played.explicit)
+    again = critical_path_s(played.lowered, played.folded.prices, played.explicit)
     assert again == result.ranks.critical_path_s

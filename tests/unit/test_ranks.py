@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from simulator.driver.program import program_of
 from simulator.driver.step import play
-from simulator.lower.blueprint import blueprint
 from simulator.lower.expansion import expand
-from simulator.lower.spread import chunk_loads, draw_group, highest_load
+from simulator.lower.lowered import lower
+from simulator.lower.spread import draw_group, highest_load, part_loads
 
 PP, EP, GROUPS = 4, 8, 2
 LAYERS = 59  # with experts, of 61 and one for MTP
@@ -26,7 +27,7 @@ def draw(small_experiment):
 
     def play(*changes, group=0):
         experiment = small_experiment(*changes)
-        plan = blueprint(experiment)
+        plan = lower(program_of(experiment))
         expansion = expand(plan)
         return draw_group(experiment, plan, expansion.slot_layer, group)
 
@@ -36,7 +37,7 @@ def draw(small_experiment):
 @pytest.fixture(scope="module")
 def slots(small_experiment):
     """Pipeline rank and routed layer of every load of a pipeline."""
-    expansion = expand(blueprint(small_experiment()))
+    expansion = expand(lower(program_of(small_experiment())))
     return expansion.slot_rank, expansion.slot_layer
 
 
@@ -48,7 +49,7 @@ def test_a_group_draws_for_each_rank_slot_and_step(draw, slots, small_experiment
     drawn = draw(*UNLIKE)
     assert drawn.load.shape == (len(slots[0]), EP)
     assert drawn.slowness.shape == drawn.nic.shape == drawn.nvlink.shape == (PP, EP)
-    assert drawn.jitter.shape == (len(blueprint(small_experiment()).steps), EP)
+    assert drawn.jitter.shape == (len(lower(program_of(small_experiment())).steps), EP)
     for column in ("load", "slowness", "jitter"):
         values = getattr(drawn, column)
         assert (values > 0).all()
@@ -267,11 +268,11 @@ def chunk(small_experiment):
 
     def play(key, draws, *changes, seed=0):
         experiment = small_experiment(*changes)
-        plan = blueprint(experiment)
-        load = chunk_loads(experiment, plan, draws, np.random.default_rng(seed))
-        assert load.shape == (draws, sum(plan.slots), EP)
-        first = sum(plan.slots[: plan.keys.index(key)])
-        return load[:, first : first + plan.chunks[key].slots]
+        plan = lower(program_of(experiment))
+        load = part_loads(experiment, plan, draws, np.random.default_rng(seed))
+        assert load.shape == (draws, sum(plan.loads), EP)
+        first = sum(plan.loads[: plan.keys.index(key)])
+        return load[:, first : first + plan.parts[key].loads]
 
     return play
 
@@ -367,8 +368,8 @@ def test_sms_lent_to_chunks_alone_shorten_those_and_no_others(small_experiment, 
         play(small_experiment(roomy, played, BALANCED, ("communication.lent_sms", lent)))
         for lent in (0.0, 1.0)
     )
-    for key, chunk in few.chunks.items():
-        longer, shorter = chunk.duration_s, many.chunks[key].duration_s
+    for key, chunk in few.parts.items():
+        longer, shorter = chunk.duration_s, many.parts[key].duration_s
         if key[0] == "FB":
             assert (longer == shorter).all()
         else:

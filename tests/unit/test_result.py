@@ -303,7 +303,7 @@ def test_a_result_says_what_was_folded_and_how_much_was_played(short_simulated):
         "played on 64 ranks in lock-step, with 8 draws of the expert load each"
     )
     tasks = sum(
-        len(chunk.graph.program) * chunk.ranks * chunk.draws for chunk in training.chunks.values()
+        len(chunk.graph.segments) * chunk.ranks * chunk.draws for chunk in training.parts.values()
     )
     assert result.play.tasks == tasks + len(training.pipeline.graph)
 
@@ -316,10 +316,10 @@ def test_every_distinct_chunk_of_the_program_is_played_on_the_whole_expert_group
         (kind, stages_of[f.stage] if f else -1, stages_of[b.stage] if b else -1)
         for kind, f, b in kinds
     }
-    assert set(training.chunks) == keys
-    unlike = {key for key in keys if training.blueprint.chunks[key].slots}
-    assert {training.chunks[key].ranks for key in unlike} == {64}
-    assert {training.chunks[key].draws for key in unlike} == {8}
+    assert set(training.parts) == keys
+    unlike = {key for key in keys if training.lowered.parts[key].loads}
+    assert {training.parts[key].ranks for key in unlike} == {64}
+    assert {training.parts[key].draws for key in unlike} == {8}
 
 
 def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_played):
@@ -327,30 +327,30 @@ def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_played):
     of pairs are dealt to one.
     """
     training = short_played()
-    blueprint, folded = training.blueprint, training.folded
+    lowered, folded = training.lowered, training.folded
     steps = [step for own in training.pipeline.program for step in own]
     lasted_s = (training.timeline().end_s - training.timeline().start_s)[: len(steps)]
-    assert len(folded.draw_of_step) == len(blueprint.key_of_step) == len(steps)
+    assert len(folded.draw_of_step) == len(lowered.part_of_step) == len(steps)
     dealt = set()
     for number, step in enumerate(steps):
-        key = blueprint.keys[blueprint.key_of_step[number]]
+        key = lowered.keys[lowered.part_of_step[number]]
         draw = folded.draw_of_step[number]
         assert key[0] == step.kind
-        duration_s = training.chunks[key].duration_s[draw]
-        assert folded.chunk_s[number] == duration_s
+        duration_s = training.parts[key].duration_s[draw]
+        assert folded.step_s[number] == duration_s
         behind_s = folded.lag_s[number - 1] if number else 0.0
         assert duration_s * (1 - 1e-9) <= lasted_s[number] <= duration_s + behind_s + 1e-9
         if step.kind == "FB":
             dealt.add((key, int(draw)))
-    pairs = sum(chunk.draws for key, chunk in training.chunks.items() if key[0] == "FB")
+    pairs = sum(chunk.draws for key, chunk in training.parts.items() if key[0] == "FB")
     assert len(dealt) > pairs / 2
 
 
 def test_a_balanced_load_needs_one_draw_of_one_rank(short_played):
     """Which stands for the group."""
     training = short_played(FEW_CHUNKS, ("ranks.expert_load.kind", "balanced"))
-    assert {chunk.draws for chunk in training.chunks.values()} == {1}
-    assert {chunk.ranks for chunk in training.chunks.values()} == {1}
+    assert {chunk.draws for chunk in training.parts.values()} == {1}
+    assert {chunk.ranks for chunk in training.parts.values()} == {1}
 
 
 def test_the_resolved_experiment_runs_again_to_the_same_metrics(short_run):

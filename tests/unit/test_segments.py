@@ -15,10 +15,17 @@ from simulator.price.segments import (
     load_index,
 )
 from tests.prices import CAST, DENSE, FITTED, PRICER, PROFILE, RATES, ROOFLINE
-from workloads.chunks import chunk_program, segment_ops
-from workloads.layers import Layer, PhaseOps
+from workloads.ops import COMPUTE
+from workloads.scenarios.training_parts import step_segments
+from workloads.segments import Label, Segment
+from workloads.weave import Weaver
 
-HALVES = ("attn", "mlp")
+
+def collected(layers):
+    """Kernels of an overlapped pair of some layers, its segments, and the row of each."""
+    program = step_segments("FB", layers, layers, Weaver())
+    segments, (rows,) = collect_ops([program])
+    return segments, program, rows
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +49,8 @@ def test_the_mean_slowdown_weighs_kernels_by_their_time():
     )
     assert costs.beside_factor.tolist() == factors
     expected = (dense_s * factors[0] + cast_s * factors[1]) / (dense_s + cast_s)
-    segments = collect_ops([Layer("moe", mlp=PhaseOps(forward=(DENSE, CAST)))])
+    run = Segment(COMPUTE, (DENSE, CAST), (), Label("mlp", "F", 0))
+    segments, _ = collect_ops([[run]])
     priced = (SegmentPricer(kernels, PRICER).prices(segments) for kernels in (FITTED, ROOFLINE))
     assert next(priced).factor == pytest.approx([expected], rel=1e-12)
     assert next(priced).factor == [1]
@@ -52,33 +60,27 @@ def test_a_segment_costs_the_sum_of_its_kernels_at_every_load(pricer, v3_step):
     """Column by column, up to the load asked for: 0.9 and 1.1 as priced by themselves. Gaps are
     paid; what stands for a load of none still launches.
     """
-    layer = v3_step.stages[3][0]
-    segments = collect_ops([layer])
+    segments, program, rows = collected([v3_step.stages[3][0]])
     prices = pricer.prices(segments, 1.1)
-    assert prices.seconds.shape == (2 * len(segments.row), round(1.1 / LOAD_STEP) + 1)
+    assert prices.seconds.shape == (2 * len(segments.first), round(1.1 / LOAD_STEP) + 1)
     columns = np.array([round(load / LOAD_STEP) for load in (0.9, 1.0, 1.1)])
-    for half in HALVES:
-        for phase in "FBW":
-            ops = getattr(layer, half).of(phase)
-            found = prices.seconds[segments.row[0, half, phase]]
-            expected = FITTED.price(ops, columns * LOAD_STEP)
-            assert found[columns] == pytest.approx(expected.total_s, rel=1e-12)
-            assert found[0] >= expected.gap_s.sum() > 0
-            assert (np.diff(found) >= 0).all()
-            routed = any(op.routed for op in ops)
-            assert routed or set(found) == {found[0]}
-            assert (found[-1] > 1.01 * found[0]) == routed
-    for phase, glue in (
-        ("F", layer.exchange.dispatch_glue),
-        ("B", layer.exchange.combine_backward_glue),
-    ):
-        found = prices.seconds[segments.row[0, "layout", phase], columns]
-        assert found == pytest.approx(FITTED.price(glue, columns * LOAD_STEP).total_s, rel=1e-12)
+    for segment, row in zip(program, rows.tolist(), strict=True):
+        assert (row < 0) == (segment.comm is not None)
+        if row < 0:
+            continue
+        found = prices.seconds[row]
+        expected = FITTED.price(segment.work, columns * LOAD_STEP)
+        assert found[columns] == pytest.approx(expected.total_s, rel=1e-12)
+        assert found[0] >= expected.gap_s.sum() > 0
+        assert (np.diff(found) >= 0).all()
+        routed = any(op.routed for op in segment.work)
+        assert routed or set(found) == {found[0]}
+        assert (found[-1] > 1.01 * found[0]) == routed
 
 
 def test_a_table_ends_at_the_highest_load_and_holds_the_balanced_one(pricer, v3_step):
     """Loads below 1 shorten nothing; columns do not depend on how many there are."""
-    segments = collect_ops(v3_step.stages[3])
+    segments, *_ = collected(v3_step.stages[3])
     short, long = (pricer.prices(segments, load).seconds for load in (0.5, 2.0))
     assert BALANCED_COLUMN == load_index(np.ones(1))[0] == short.shape[1] - 1
     assert long.shape[1] == 2 * BALANCED_COLUMN + 1
@@ -93,19 +95,17 @@ def test_a_load_is_looked_up_in_the_nearest_column():
 
 
 def test_segments_priced_together_cost_what_each_costs_alone(pricer, v3_step):
-    layers = ends(v3_step)
-    segments = collect_ops(layers)
+    segments, program, rows = collected(ends(v3_step))
     together = pricer.prices(segments, 1.2)
-    seen = 0
-    for kind, layer in enumerate(layers):
-        own = collect_ops([layer])
-        alone = pricer.prices(own, 1.2)
-        for (_, part, phase), row in own.row.items():
-            found = segments.row[kind, part, phase]
-            assert together.seconds[found] == pytest.approx(alone.seconds[row], rel=1e-12)
-            assert together.factor[found] == pytest.approx(alone.factor[row], rel=1e-12)
-            seen += 1
-    assert seen == len(segments.row)
+    seen = set()
+    for segment, row in zip(program, rows.tolist(), strict=True):
+        if row >= 0 and row not in seen:
+            own, _ = collect_ops([[segment]])
+            alone = pricer.prices(own, 1.2)
+            assert together.seconds[row] == pytest.approx(alone.seconds[0], rel=1e-12)
+            assert together.factor[row] == pytest.approx(alone.factor[0], rel=1e-12)
+            seen.add(row)
+    assert seen == set(range(len(segments.first)))
 
 
 def kernels_of(segments):
@@ -118,21 +118,24 @@ def kernels_of(segments):
 
 def test_segments_hold_their_kernels_in_launch_order(v3_step):
     """And each distinct kernel once for all of them."""
-    layers = ends(v3_step)
-    segments = collect_ops(layers)
+    segments, program, rows = collected(ends(v3_step))
     assert len(set(segments.ops)) == len(segments.ops)
     held = kernels_of(segments)
-    assert len(held) == len(segments.row)
-    for (kind, part, phase), row in segments.row.items():
-        assert held[row] == list(segment_ops(layers[kind], part, phase))
-    for kind, layer in enumerate(layers):
-        for half in HALVES:
-            for phase in "FBW":
-                assert ((kind, half, phase) in segments.row) == bool(getattr(layer, half).of(phase))
+    assert len(held) == len(segments.first)
+    for segment, row in zip(program, rows.tolist(), strict=True):
+        if row >= 0:
+            assert tuple(held[row]) == segments.of_row(row) == segment.work
+
+
+def test_equal_runs_of_kernels_are_one_row(v3_step):
+    """Four MoE layers alike, forward and backward, are as many rows as one of them."""
+    one, _, _ = collected(v3_step.stages[3][:1])
+    four, _, rows = collected(v3_step.stages[3])
+    assert len(four.first) == len(one.first) == len(set(rows[rows >= 0].tolist()))
 
 
 def test_sums_and_launches_of_segments_are_those_of_their_kernels(v3_step):
-    segments = collect_ops(v3_step.stages[0])
+    segments, *_ = collected(v3_step.stages[0])
     rng = np.random.default_rng(0)
     place = {op: index for index, op in enumerate(segments.ops)}
     values = rng.integers(0, 9, (len(segments.ops), 2)).astype(float)
@@ -146,30 +149,20 @@ def test_sums_and_launches_of_segments_are_those_of_their_kernels(v3_step):
 
 
 def test_a_dense_layer_has_no_exchange(v3_step):
-    """Neither kernels for one nor a segment."""
-    layer = v3_step.stages[0][1]
-    segments = collect_ops([layer])
-    assert {part for _, part, _ in segments.row} == set(HALVES)
-    program = chunk_program("FB", [layer], [layer])
-    assert (segments.rows_of(program, [0] * len(program)) >= 0).all()
+    _, _, rows = collected([v3_step.stages[0][1]])
+    assert (rows >= 0).all()
 
 
 def test_exchanges_slow_down_by_the_kernels_that_carry_them(pricer, v3_step):
     """A backward combine by 1.5, as a dispatch; a backward dispatch by 1.2."""
-    layer = v3_step.stages[3][0]
-    segments = collect_ops([layer])
+    segments, program, rows = collected([v3_step.stages[3][0]])
     prices = pricer.prices(segments)
-    program = chunk_program("FB", [layer], [layer])
-    rows = segments.rows_of(program, [0] * len(program))
-    factors = prices.factors_of(program, rows)
     found = {}
-    for segment, row, factor in zip(program, rows, factors, strict=True):
-        assert (row < 0) == segment.is_exchange
-        if segment.is_exchange:
-            found[segment.part, segment.phase] = factor
-        else:
-            assert row == segments.row[0, segment.part, segment.phase]
+    for segment, row, factor in zip(program, rows, prices.factors_of(program, rows), strict=True):
+        if segment.comm is None:
             assert factor == prices.factor[row]
+        else:
+            found[segment.label.block, segment.label.pass_] = factor
     assert found == {
         ("dispatch", "F"): 1.5,
         ("combine", "F"): 1.2,
@@ -179,7 +172,7 @@ def test_exchanges_slow_down_by_the_kernels_that_carry_them(pricer, v3_step):
 
 
 def test_op_seconds_are_those_of_the_balanced_layer(pricer, v3_step):
-    segments = collect_ops(v3_step.stages[3])
+    segments, *_ = collected(v3_step.stages[3])
     prices = pricer.prices(segments)
     assert set(prices.basis) == {"profile h800-deepseek"}
     assert len(prices.basis) == len(segments.ops)
@@ -189,20 +182,16 @@ def test_op_seconds_are_those_of_the_balanced_layer(pricer, v3_step):
         assert segments.sums(own) == pytest.approx(found, rel=1e-12)
 
 
-def test_chunks_alone_are_priced_on_their_own_sms(pricer, v3_step):
-    """The second half of the table; overlapped chunks are looked up in the first."""
-    segments = collect_ops(v3_step.stages[3])
+def test_parts_alone_are_priced_on_their_own_sms(pricer, v3_step):
+    """The second half of the table; overlapped parts are looked up in the first."""
+    segments, *_ = collected(v3_step.stages[3])
     on_112, on_132 = pricer, replace(pricer, alone=replace(FITTED, sms=132))
     few, many = (each.prices(segments) for each in (on_112, on_132))
     whole = replace(on_112, kernels=replace(FITTED, sms=132)).prices(segments)
     rows = np.array([0, 2, -1])
-    for kind in ("F", "B", "Bi", "W"):
-        assert many.table_rows(kind, rows).tolist() == [
-            len(segments.row),
-            len(segments.row) + 2,
-            -1,
-        ]
-    assert many.table_rows("FB", rows).tolist() == rows.tolist()
+    count = len(segments.first)
+    assert many.table_rows(rows, overlapped=False).tolist() == [count, count + 2, -1]
+    assert many.table_rows(rows, overlapped=True).tolist() == rows.tolist()
     beside, alone = np.split(many.seconds, 2)
     assert (beside == np.split(few.seconds, 2)[0]).all()
     assert (alone == np.split(whole.seconds, 2)[0]).all()

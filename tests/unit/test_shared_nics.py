@@ -54,9 +54,9 @@ def test_a_result_tells_how_far_shared_and_separate_nics_are_apart(results):
 def test_the_step_and_its_phases_are_those_of_the_shared_play(results):
     _, shared = results
     training, told = play(shared.resolved()), shared.metrics
-    assert told.step_time_s == training.shared.record.chunks.makespan_s
+    assert told.step_time_s == training.shared.record.steps.makespan_s
     assert sum(told.breakdown_s.values()) == pytest.approx(told.step_time_s, rel=1e-12)
-    assert training.timeline() is training.shared.record.chunks
+    assert training.timeline() is training.shared.record.steps
     assert training.record() is training.shared.record
 
 
@@ -69,7 +69,7 @@ def test_every_kind_of_traffic_is_told_of(results):
     assert min(shared.nics.delay_s.values()) >= 0
     assert shared.nics.delay_s["pipeline messages"] > 0
     messages, pp = len(training.pipeline.links.sender), len(training.pipeline.program)
-    one_s = training.workload.message_bytes / training.pricer.exchanges.rates.message_nic
+    one_s = training.program.message.size_bytes / training.pricer.exchanges.rates.message_nic
     assert shared.nics.busy_s["pipeline messages"] == pytest.approx(messages / pp * one_s)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hwmodels.errors import InputError
 from simulator.lower.expansion import expand
 from simulator.tell.trace import StepTrace
+from tests.layer_work import kernels as layer_kernels
 
 RANK = 3
 
@@ -63,12 +64,12 @@ def expected_spans(run, detail):
 
 def opened(run, number):
     """Name, stream and wait of every task in the chunk of a step."""
-    key = run.blueprint.keys[run.blueprint.key_of_step[number]]
+    key = run.lowered.keys[run.lowered.part_of_step[number]]
     if run.record() is None:
-        timeline = run.chunks[key].timeline(run.folded.draw_of_step[number])
+        timeline = run.parts[key].timeline(run.folded.draw_of_step[number])
         tasks = range(len(timeline.graph))
     else:
-        expansion, timeline = expand(run.blueprint), run.record().segments
+        expansion, timeline = expand(run.lowered), run.record().segments
         tasks = range(expansion.begin[number] + 1, expansion.end[number])
     graph = timeline.graph
     for task in tasks:
@@ -81,8 +82,8 @@ def opened(run, number):
 def kernels(run, step, label):
     segment, place = label.split()
     chunk = step.forward if segment.endswith("(F)") else step.backward
-    layer = run.workload.stages[chunk.stage][int(place)]
-    return len(getattr(layer, segment[:-3]).of(segment[-2]))
+    layer = run.program.stages[chunk.stage][int(place)]
+    return len(layer_kernels(layer, segment[:-3], segment[-2]))
 
 
 def test_every_task_has_its_span(traced):
@@ -135,7 +136,7 @@ def test_spans_of_ranks_that_were_all_played_are_those_of_the_first_pipeline(sho
     and as long as it is in the record; waits are what lies between ready and start.
     """
     run = short_played(*PLAYS["explicit"])
-    record, expansion, trace = run.record(), expand(run.blueprint), StepTrace(run)
+    record, expansion, trace = run.record(), expand(run.lowered), StepTrace(run)
     own = expansion.rank == RANK
 
     def rows(timeline, tasks):
@@ -151,7 +152,7 @@ def test_spans_of_ranks_that_were_all_played_are_those_of_the_first_pipeline(sho
 
     pipeline = run.pipeline
     whole = [task for task, rank in enumerate(pipeline.rank) if rank == RANK]
-    assert list(written("chunks")) == list(rows(record.chunks, whole))
+    assert list(written("chunks")) == list(rows(record.steps, whole))
     parts = [
         task for task in range(len(expansion.graph)) if own[task] and expansion.part[task] >= 0
     ]
@@ -159,7 +160,7 @@ def test_spans_of_ranks_that_were_all_played_are_those_of_the_first_pipeline(sho
     found = list(written("segments"))
     waits = [span for span in found if span[0].startswith("wait for ")]
     assert sorted(span for span in found if span not in waits) == sorted(
-        [*rows(record.segments, parts), *rows(record.chunks, outside)]
+        [*rows(record.segments, parts), *rows(record.steps, outside)]
     )
     segments = record.segments
     expected = sum(segments.wait_s[task] for task in parts if segments.graph.collective[task] >= 0)

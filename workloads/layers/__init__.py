@@ -5,16 +5,16 @@ kernels that DeepSeek's published training trace runs (deepseek-ai/profile-data 
 EP64), casts, transposes, norms, copies and recomputation included: 28 % of its compute time is
 such glue. Op names and phases are those of the trace, so that measured times join to them.
 
-A layer has two halves with the expert exchange between them, the points where communication
-may start: `attn` up to the dispatch, `mlp` from there to the combine.
+A transformer layer has two blocks: `attn`, at whose end an expert layer dispatches its tokens, and
+`mlp`, at whose end they come home.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hwmodels.formats import FORMATS, NumberFormat
 from workloads.model import ModelSpec
-from workloads.ops import Exchange, Op
+from workloads.ops import Comm, Op, Work
 
 Phase = Literal["F", "B", "W"]
 
@@ -48,13 +48,13 @@ class LayerInputs:
 
 @dataclass(frozen=True, slots=True)
 class PhaseOps:
-    """The kernels of one half of a layer, by phase, in launch order.
+    """The work of a block, by phase, in launch order: kernels, and communication among them.
 
     `a + b` runs b after a, and their backward passes the other way round.
     """
 
-    forward: tuple[Op, ...] = ()
-    backward: tuple[Op, ...] = ()
+    forward: tuple[Work, ...] = ()
+    backward: tuple[Work, ...] = ()
     weight: tuple[Op, ...] = ()
 
     def __add__(self, later: "PhaseOps") -> "PhaseOps":
@@ -64,9 +64,16 @@ class PhaseOps:
             later.weight + self.weight,
         )
 
-    def of(self, phase: Phase) -> tuple[Op, ...]:
-        """Return the kernels of one phase."""
+    def of(self, phase: Phase) -> tuple[Work, ...]:
+        """Return the work of one phase."""
         return {"F": self.forward, "B": self.backward, "W": self.weight}[phase]
+
+
+class Block(NamedTuple):
+    """One block of a layer; a layer that lacks it has it without ops."""
+
+    name: str
+    ops: PhaseOps = PhaseOps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +112,7 @@ class Layer:
 
     Attributes:
         kind: `dense`, `moe`, `mtp`, `head` or `embedding`.
-        attn, mlp: kernels before and after the dispatch.
-        exchange: the all-to-all around `mlp`, None where nothing is routed.
+        blocks: in forward order.
         parameters: of its own.
         tables: name and size of weights that layers may share (embedding, head); a rank holds each
             once, whichever of its layers use it, in BF16 only.
@@ -115,10 +121,14 @@ class Layer:
     """
 
     kind: str
-    attn: PhaseOps = PhaseOps()
-    mlp: PhaseOps = PhaseOps()
-    exchange: Exchange | None = None
+    blocks: tuple[Block, ...] = ()
     parameters: Parameters = Parameters()
     tables: tuple[tuple[str, float], ...] = ()
     saved_bytes: float = 0.0
     logits_bytes: float = 0.0
+
+    @property
+    def routed(self) -> bool:
+        """Whether what a rank gets of it depends on the load of its experts."""
+        works = (work for block in self.blocks for work in block.ops.forward)
+        return any(isinstance(work, Comm) and work.routed for work in works)

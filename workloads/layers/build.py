@@ -4,8 +4,21 @@ from dataclasses import replace
 
 from hwmodels.errors import InfeasibleError
 from workloads.attention import MLASpec
-from workloads.layers import Layer, LayerInputs, Parameters, dense_ffn, embedding, mla, moe, mtp
+from workloads.layers import (
+    Block,
+    Layer,
+    LayerInputs,
+    Parameters,
+    PhaseOps,
+    dense_ffn,
+    embedding,
+    mla,
+    moe,
+    mtp,
+)
 from workloads.layout import Layout, Unit
+
+ATTN, MLP = "attn", "mlp"
 
 
 def stage_layers(inputs: LayerInputs, layout: Layout) -> tuple[tuple[Layer, ...], ...]:
@@ -33,10 +46,14 @@ def stage_layers(inputs: LayerInputs, layout: Layout) -> tuple[tuple[Layer, ...]
     first = stages[0][0]
     stages[0][0] = replace(
         first,
-        attn=embedding.embedding(inputs) + first.attn,
+        blocks=(_before(embedding.embedding(inputs), first.blocks[0]), *first.blocks[1:]),
         tables=_embedding_table(inputs) + first.tables,
     )
     return tuple(tuple(stage) for stage in stages)
+
+
+def _before(ops: PhaseOps, block: Block) -> Block:
+    return block._replace(ops=ops + block.ops)
 
 
 def _layer(inputs: LayerInputs, unit: Unit) -> Layer:
@@ -50,7 +67,7 @@ def _layer(inputs: LayerInputs, unit: Unit) -> Layer:
     return replace(
         layer,
         kind="mtp",
-        attn=mtp.mtp_projection(inputs) + layer.attn,
+        blocks=(_before(mtp.mtp_projection(inputs), layer.blocks[0]), *layer.blocks[1:]),
         parameters=layer.parameters + Parameters(dense=mtp.parameters(inputs.model.hidden)),
         tables=_embedding_table(inputs),
         saved_bytes=layer.saved_bytes + mtp.saved_bytes(inputs),
@@ -62,8 +79,7 @@ def _dense_layer(inputs: LayerInputs) -> Layer:
     residual = inputs.tokens * model.hidden * 2
     return Layer(
         "dense",
-        attn=mla.mla(inputs),
-        mlp=dense_ffn.dense_ffn(inputs),
+        (Block(ATTN, mla.mla(inputs)), Block(MLP, dense_ffn.dense_ffn(inputs))),
         parameters=Parameters(dense=model.layer_parameters("dense")),
         saved_bytes=mla.saved_bytes(inputs)
         + residual
@@ -77,9 +93,10 @@ def _moe_layer(inputs: LayerInputs) -> Layer:
     shared = model.layer_parameters("moe") - model.moe.routed_experts * model.expert_parameters
     return Layer(
         "moe",
-        attn=mla.mla(inputs) + moe.router(inputs),
-        mlp=moe.experts(inputs),
-        exchange=moe.exchange(inputs),
+        (
+            Block(ATTN, mla.mla(inputs) + moe.router(inputs) + moe.dispatch(inputs)),
+            Block(MLP, moe.experts(inputs) + moe.combine(inputs)),
+        ),
         parameters=Parameters(dense=shared, routed=inputs.local_experts * model.expert_parameters),
         saved_bytes=mla.saved_bytes(inputs) + moe.saved_bytes(inputs),
     )
@@ -95,7 +112,7 @@ def _head(inputs: LayerInputs) -> Layer:
     table = "embedding" if model.tied_embedding else "head"
     return Layer(
         "head",
-        mlp=embedding.lm_head(inputs),
+        (Block(ATTN), Block(MLP, embedding.lm_head(inputs))),
         tables=((table, float(model.head_parameters)), ("final norm", float(model.hidden))),
         saved_bytes=embedding.saved_bytes(inputs),
         logits_bytes=embedding.logits_bytes(inputs),

@@ -5,12 +5,14 @@ cast for the wire run before tokens leave, and their gradients after the gradien
 Routed work is written for a balanced load of `tokens * top_k` rows a rank.
 """
 
+from typing import Literal
+
 from hwmodels.formats import FORMATS
 from workloads.layers import LayerInputs, PhaseOps
 from workloads.layers.dense_ffn import gated_ffn
 from workloads.layers.dense_ffn import saved_bytes as ffn_saved_bytes
 from workloads.model import MoESpec
-from workloads.ops import Exchange, Gemm, MemoryOp
+from workloads.ops import COMM, Comm, Gemm, MemoryOp
 
 BF16, FP8 = FORMATS["bf16"], FORMATS["fp8_1x128"]
 METADATA_BYTES_PER_TOKEN = 4096
@@ -128,24 +130,31 @@ def _routed(inputs: LayerInputs) -> PhaseOps:
     return PhaseOps(forward, backward, weight)
 
 
-def exchange(inputs: LayerInputs) -> Exchange:
-    """Return the all-to-all around the experts, with the kernels its own stream runs."""
-    moe, t, h = _moe(inputs), inputs.tokens, inputs.model.hidden
-    return Exchange(
-        tokens=t,
-        hidden=h,
-        top_k=moe.top_k,
-        dispatch=inputs.dispatch,
-        combine=inputs.combine,
-        dispatch_glue=(MemoryOp("layout count", "expert_map", 0),),
-        combine_backward_glue=(
-            MemoryOp(
-                "cast 1x128 before cached dispatch",
-                "cast",
-                t * h * (2 + inputs.dispatch.element_bytes),
-            ),
-        ),
+def dispatch(inputs: LayerInputs) -> PhaseOps:
+    """Return the all-to-all that sends tokens out, and the one that brings their gradients home."""
+    count = MemoryOp("layout count", "expert_map", 0, stream=COMM)
+    return PhaseOps(
+        forward=(count, _exchange(inputs, "dispatch", "dispatch")),
+        backward=(_exchange(inputs, "dispatch", "combine"),),
     )
+
+
+def combine(inputs: LayerInputs) -> PhaseOps:
+    """Return the all-to-all that brings tokens home, and the one that sends their gradients out.
+
+    The gradient is cast for the wire on the stream that sends it.
+    """
+    size = inputs.tokens * inputs.model.hidden * (2 + inputs.dispatch.element_bytes)
+    cast = MemoryOp("cast 1x128 before cached dispatch", "cast", size, stream=COMM)
+    return PhaseOps(
+        forward=(_exchange(inputs, "combine", "combine"),),
+        backward=(cast, _exchange(inputs, "combine", "dispatch")),
+    )
+
+
+def _exchange(inputs: LayerInputs, name: str, kind: Literal["dispatch", "combine"]) -> Comm:
+    wire = inputs.dispatch if kind == "dispatch" else inputs.combine
+    return Comm(name, kind, ("ep",), wire.bytes_of(inputs.model.hidden), inputs.tokens)
 
 
 def saved_bytes(inputs: LayerInputs) -> float:

@@ -6,6 +6,14 @@ from typing import Literal, NamedTuple
 StepKind = Literal["F", "B", "Bi", "W", "FB"]
 Phase = Literal["F", "B", "W"]
 
+PHASE_OF_KIND: dict[StepKind, str] = {
+    "F": "forward",
+    "B": "backward",
+    "Bi": "backward",
+    "W": "weight",
+    "FB": "forward_backward",
+}
+
 
 class Chunk(NamedTuple):
     """One micro-batch on one stage."""
@@ -39,6 +47,18 @@ class Step(NamedTuple):
     kind: StepKind
     forward: Chunk | None = None
     backward: Chunk | None = None
+
+    @property
+    def label(self) -> str:
+        """`F 12`, `B 3`, `FB 14|2` ...: kind and micro-batches."""
+        chunks = (chunk for chunk in (self.forward, self.backward) if chunk)
+        return f"{self.kind} {'|'.join(str(chunk.microbatch) for chunk in chunks)}"
+
+    @property
+    def places(self) -> dict[str, dict[str, int]]:
+        """Stage and micro-batch of each of its chunks."""
+        chunks = {"forward": self.forward, "backward": self.backward}
+        return {name: chunk._asdict() for name, chunk in chunks.items() if chunk}
 
 
 Program = tuple[tuple[Step, ...], ...]

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hwmodels.arrays import Floats
-from simulator.lower.blueprint import Blueprint
 from simulator.lower.expansion import Expansion, expand
 from simulator.lower.explicit import ExplicitPlay, last_rank
+from simulator.lower.lowered import Lowered
 from simulator.play.order import Order, order_of
 from simulator.price.segments import SegmentPrices
 
@@ -29,7 +29,7 @@ class Link(NamedTuple):
 
 
 def critical_path_s(
-    blueprint: Blueprint, prices: SegmentPrices, play: ExplicitPlay
+    lowered: Lowered, prices: SegmentPrices, play: ExplicitPlay
 ) -> dict[str, float]:
     """Return the seconds of the critical path, the largest first.
 
@@ -38,16 +38,16 @@ def critical_path_s(
     Raises:
         KeyError: the timeline of the group that ends the step was not kept.
     """
-    expansion = expand(blueprint)
-    rank, pipeline = last_rank(blueprint, play)
-    group, replica = blueprint.workload.placement.group_of_pipeline(pipeline)
+    expansion = expand(lowered)
+    rank, pipeline = last_rank(lowered, play)
+    group, replica = lowered.program.placement.group_of_pipeline(pipeline)
     _, played, duration_s = play.groups[group]
-    final = expansion.end[blueprint.pipeline.links.first[rank + 1] - 1]
+    final = expansion.end[lowered.pipeline.links.first[rank + 1] - 1]
     seconds = defaultdict(float, {OPTIMIZER: play.step_s - float(play.finish_s[rank, pipeline])})
-    shares = _family_shares(blueprint, prices)
+    shares = _family_shares(lowered, prices)
     for link in _walk(order_of(expansion.graph), played.end_s, Link(int(final), replica)):
         own_s = float(duration_s[link])
-        for name, share in _names(blueprint, expansion, shares, link.task).items():
+        for name, share in _names(lowered, expansion, shares, link.task).items():
             seconds[name] += share * own_s
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
@@ -73,13 +73,13 @@ def _walk(order: Order, end_s: Floats, link: Link) -> Iterator[Link]:
         task = int(before[np.argmax(end_s[before, replica])])
 
 
-def _family_shares(blueprint: Blueprint, prices: SegmentPrices) -> list[dict[str, float]]:
+def _family_shares(lowered: Lowered, prices: SegmentPrices) -> list[dict[str, float]]:
     """Return for each segment the shares of its kernel families, at balanced load in overlapped
-    chunks.
+    parts.
 
     A segment that takes no time, as launches do on a roofline, has none.
     """
-    shares, segments = [], blueprint.segments
+    shares, segments = [], lowered.segments
     for launched in np.split(segments.launched, segments.first[1:]):
         total: defaultdict[str, float] = defaultdict(float)
         for index in launched.tolist():
@@ -90,13 +90,12 @@ def _family_shares(blueprint: Blueprint, prices: SegmentPrices) -> list[dict[str
 
 
 def _names(
-    blueprint: Blueprint, expansion: Expansion, shares: list[dict[str, float]], task: int
+    lowered: Lowered, expansion: Expansion, shares: list[dict[str, float]], task: int
 ) -> dict[str, float]:
     """Return what a task's seconds are booked under, and in which shares."""
     if expansion.part[task] < 0:
         return {MESSAGES: 1.0}  # begin and end take no time
     number, place = expansion.parts[expansion.part[task]].tolist()
-    chunk = blueprint.chunks[blueprint.keys[number]]
-    if chunk.row[place] < 0:
-        return {chunk.graph.program[place].carrier: 1.0}
-    return shares[int(chunk.row[place])]
+    part = lowered.parts[lowered.keys[number]]
+    comm = part.graph.segments[place].comm
+    return shares[int(part.row[place])] if comm is None else {comm.kind: 1.0}

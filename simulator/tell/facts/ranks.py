@@ -4,10 +4,10 @@ import numpy as np
 
 from hwmodels.spec import Spec
 from simulator.lower.explicit import ExplicitPlay
-from simulator.lower.pipeline import PHASES
 from simulator.lower.played import Played
 from simulator.tell.facts.critical_path import critical_path_s
 from workloads.mesh import Mesh
+from workloads.phases import IDLE
 
 WAITED_FOR_SHOWN = 10
 
@@ -65,13 +65,13 @@ def rank_facts(played: Played) -> RankFacts | None:
         "compute_s": play.compute_s,
         "communication_s": play.communication_s,
         "wait_s": play.wait_s,
-        "bubble_s": play.phase_s[PHASES.index("bubble")],
+        "bubble_s": play.phase_s[play.phases.index(IDLE)],
         "caused_s": play.blame_s,
     }
     return RankFacts(
         **{name: tuple(seconds.ravel().tolist()) for name, seconds in by_gpu.items()},
-        waited_for=tuple(_waited_for(play, played.workload.placement.mesh)),
-        critical_path_s=critical_path_s(played.blueprint, played.folded.prices, play),
+        waited_for=tuple(_waited_for(play, played.program.placement.mesh)),
+        critical_path_s=critical_path_s(played.lowered, played.folded.prices, play),
         folded_step_s=played.folded_timeline.makespan_s,
     )
 

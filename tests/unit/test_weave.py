@@ -1,28 +1,45 @@
-"""Programs of chunks: which segments run, in which order, and what each waits for."""
+"""Passes and woven passes: which segments run, in which order, and what each waits for."""
 
 from itertools import pairwise
 
 import pytest
 
-from workloads.chunks import COMM, COMPUTE, Segment, chunk_program, segment_ops
-from workloads.layers import Layer, PhaseOps
-from workloads.ops import Exchange, MemoryOp
+from workloads.layers import Block, Layer, PhaseOps
+from workloads.ops import COMM, COMPUTE, Comm, MemoryOp
+from workloads.scenarios.training_parts import step_segments
+from workloads.weave import Weaver
 
 
-def kernel(name):
-    return (MemoryOp(name, "cast", 1.0),)
+def kernel(name, **where):
+    return (MemoryOp(name, "cast", 1.0, **where),)
 
 
 def half(name, phases="FBW"):
     return PhaseOps(*[kernel(f"{name}({p})") if p in phases else () for p in "FBW"])
 
 
-GLUED = Exchange(1, 1, 1, dispatch_glue=kernel("count"), combine_backward_glue=kernel("cast"))
-MOE = Layer("moe", half("attn"), half("mlp"), Exchange(1, 1, 1))
-DENSE = Layer("dense", half("attn"), half("mlp"))
-HEAD = Layer("head", mlp=half("mlp"))
-EMBEDDING = Layer("embedding", attn=half("attn", "FW"))
-LAID_OUT = Layer("moe", half("attn"), half("mlp"), GLUED)
+def exchange(name, kind):
+    return (Comm(name, kind, ("ep",), 1.0),)
+
+
+def moe(glued=False):
+    """A layer with experts: what an exchange needs first, if anything, runs on its stream."""
+    count, cast = (kernel(name, stream=COMM) if glued else () for name in ("count", "cast"))
+    dispatch = PhaseOps(count + exchange("dispatch", "dispatch"), exchange("dispatch", "combine"))
+    combine = PhaseOps(exchange("combine", "combine"), cast + exchange("combine", "dispatch"))
+    return Layer(
+        "moe", (Block("attn", half("attn") + dispatch), Block("mlp", half("mlp") + combine))
+    )
+
+
+def chunk_program(kind, ahead, back):
+    return step_segments(kind, ahead, back, Weaver())
+
+
+MOE, LAID_OUT = moe(), moe(glued=True)
+DENSE = Layer("dense", (Block("attn", half("attn")), Block("mlp", half("mlp"))))
+HEAD = Layer("head", (Block("attn"), Block("mlp", half("mlp"))))
+EMBEDDING = Layer("embedding", (Block("attn", half("attn", "FW")), Block("mlp")))
 STAGES = {
     "one": [MOE],
     "two": [MOE, MOE],
@@ -33,12 +50,16 @@ STAGES = {
 
 
 def labels(program, stream):
-    return [segment.label for segment in program if segment.stream == stream]
+    return [str(segment.label) for segment in program if segment.stream == stream]
 
 
 def waits(program):
     """What each segment waits for, by label, the one before it in its stream left out."""
-    return {each.label: [program[place].label for place in each.after] for each in program}
+    names = [str(each.label) for each in program]
+    return {
+        name: [names[place] for place in each.after]
+        for name, each in zip(names, program, strict=True)
+    }
 
 
 def halves(kind, stage):
@@ -150,14 +171,22 @@ def test_every_segment_runs_once_and_waits_for_earlier_ones_only(kind, stage):
     expected = set()
     for phase in phases:
         for place, layer in enumerate(ahead if phase == "F" else back):
-            parts = ["attn", "mlp"] + ["layout"] * (phase != "W")
-            expected |= {(p, phase, place) for p in parts if segment_ops(layer, p, phase)}
-            if layer.exchange is not None and phase != "W":
-                expected |= {("dispatch", phase, place), ("combine", phase, place)}
+            for block in layer.blocks:
+                works = block.ops.of(phase)
+                if any(work.stream == COMPUTE for work in works):
+                    expected.add((block.name, phase, place, ""))
+                comms = [work.name for work in works if isinstance(work, Comm)]
+                expected |= {(name, phase, place, "") for name in comms}
+                if any(isinstance(work, MemoryOp) and work.stream == COMM for work in works):
+                    expected |= {(name, phase, place, "layout") for name in comms}
     program = chunk_program(kind, ahead, back)
-    assert {(each.part, each.phase, each.layer) for each in program} == expected
+    assert {tuple(each.label) for each in program} == expected
     assert len(program) == len(expected)
     assert all(after < place for place, each in enumerate(program) for after in each.after)
+
+
+def named(label):
+    return label.note or label.block
 
 
 @pytest.mark.parametrize("stage", ["one", "two", "last"])
@@ -177,49 +206,58 @@ def test_a_pass_goes_through_its_segments_one_by_one(kind, stage):
         parts = ["attn", "layout", "dispatch", "mlp", "combine"]
         if phase == "B":
             parts = ["layout", "combine", "mlp", "dispatch", "attn"]
-        own = [place for place, each in enumerate(program) if each.phase == phase]
-        own.sort(key=lambda p: (step * program[p].layer, parts.index(program[p].part)))
+        labels = [each.label for each in program]
+        own = [place for place, label in enumerate(labels) if label.pass_ == phase]
+        own.sort(key=lambda p: (step * labels[p].layer, parts.index(named(labels[p]))))
         assert all(one in before[other] for one, other in pairwise(own))
 
 
 # Segments
 
 
-@pytest.mark.parametrize(
-    ("part", "phase", "carrier"),
-    [
-        ("dispatch", "F", "dispatch"),
-        ("combine", "F", "combine"),
-        ("combine", "B", "dispatch"),
-        ("dispatch", "B", "combine"),
-    ],
-)
-def test_backward_exchanges_run_on_each_others_kernels(part, phase, carrier):
-    """The gradient of a combine goes out to the experts as tokens do in a dispatch."""
-    segment = Segment(COMM, part, phase, 0, ())
-    assert segment.is_exchange
-    assert segment.carrier == carrier
-
-
-def test_only_dispatch_and_combine_move_tokens():
+def test_a_segment_is_one_communication_or_a_run_of_kernels_of_one_block():
     program = chunk_program("FB", [LAID_OUT], [LAID_OUT])
-    moving = [each for each in program if each.is_exchange]
-    assert sorted(each.part for each in moving) == ["combine", "combine", "dispatch", "dispatch"]
-    assert all(each.stream == COMM for each in moving)
-    assert {e.part for e in program if not e.is_exchange} == {"attn", "mlp", "layout"}
-
-
-def test_the_kernels_of_a_segment_are_those_of_its_half_and_phase():
+    found = {str(each.label): each for each in program}
+    moving = {name for name, each in found.items() if each.comm is not None}
+    assert moving == {"dispatch(F) 0", "combine(F) 0", "dispatch(B) 0", "combine(B) 0"}
+    assert {found[name].comm.kind for name in ("combine(B) 0", "dispatch(F) 0")} == {"dispatch"}
+    assert all(len(found[name].work) == 1 for name in moving)
     for part in ("attn", "mlp"):
         for phase in "FBW":
-            assert segment_ops(LAID_OUT, part, phase) == kernel(f"{part}({phase})")
-    assert segment_ops(LAID_OUT, "layout", "F") == kernel("count")
-    assert segment_ops(LAID_OUT, "layout", "B") == kernel("cast")
-    for part in ("dispatch", "combine"):
-        assert segment_ops(LAID_OUT, part, "F") == segment_ops(LAID_OUT, part, "B") == ()
-    assert segment_ops(DENSE, "layout", "F") == ()
+            assert found[f"{part}({phase}) 0"].work == kernel(f"{part}({phase})")
+    assert found["dispatch(F) 0 layout"].work == kernel("count", stream=COMM)
+    assert found["combine(B) 0 layout"].work == kernel("cast", stream=COMM)
 
 
-def test_a_layout_is_named_after_its_exchange():
-    assert Segment(COMM, "layout", "F", 3, ()).label == "dispatch(F) 3 layout"
-    assert Segment(COMM, "layout", "B", 3, ()).label == "combine(B) 3 layout"
+def test_loads_are_numbered_in_model_order_forward_ones_first():
+    """All segments of a layer that routes meet its own; those of others meet none."""
+    program = chunk_program("FB", [DENSE, MOE, MOE], [MOE, DENSE, MOE])
+    expected = {("F", 1): 0, ("F", 2): 1, ("B", 0): 2, ("B", 2): 3}
+    for each in program:
+        side = "F" if each.label.pass_ == "F" else "B"
+        assert each.load == expected.get((side, each.label.layer), -1)
+
+
+def test_layers_that_are_one_object_share_the_tuples_of_their_kernels():
+    weaver = Weaver()
+    one = weaver.weave([MOE, MOE], [])
+    other = weaver.weave([MOE], [MOE])
+    runs = [each.work for each in (*one, *other) if str(each.label).startswith("attn(F)")]
+    assert len({id(run) for run in runs}) == 1
+
+
+def test_a_block_that_communicates_inside_takes_a_turn_for_each_run():
+    """As tensor parallelism would: gather, attention, scatter; each hides what the other sends."""
+    gather, scatter = exchange("gather", "send"), exchange("scatter", "send")
+    ops = PhaseOps(
+        gather + kernel("a(F)") + scatter + kernel("b(F)"),
+        kernel("b(B)") + gather + kernel("a(B)") + scatter,
+    )
+    layer = Layer("split", (Block("attn", ops), Block("mlp", half("mlp"))))
+    program = chunk_program("FB", [layer], [layer])
+    compute = [each.work[0].name for each in program if each.stream == COMPUTE]
+    assert compute == ["a(F)", "mlp(B)", "mlp(W)", "b(F)", "b(B)", "mlp(F)", "a(B)"]
+    waits_of = {each.work[0].name: each.after for each in program if each.stream == COMPUTE}
+    names = [each.work[0].name for each in program]
+    assert [names[place] for place in waits_of["b(F)"]] == ["scatter"]
+    assert [names[place] for place in waits_of["a(F)"]] == ["gather"]

@@ -1,10 +1,10 @@
-"""One training step of one pipeline: layers of every stage, program of every pipeline rank.
+"""One training step as a program: layers of every stage, steps of every pipeline rank.
 
 All pipelines do the same; the ranks of an expert group differ only in the load of their experts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 
 from hwmodels.errors import InfeasibleError
 from hwmodels.formats import NumberFormat
@@ -13,50 +13,24 @@ from workloads.homes import Holders, Home, homes_of, shared_tables
 from workloads.layers import Layer, LayerInputs
 from workloads.layers.build import stage_layers
 from workloads.layers.optimizer import OptimizerStep, optimizer_step
-from workloads.layout import Layout
 from workloads.memory import memory_terms, rank_parameters
 from workloads.model import ModelSpec
+from workloads.ops import Comm
 from workloads.parallel import ParallelPlan
 from workloads.placement import Placement
+from workloads.program import Program
 from workloads.routing import RoutingStatistics, copies_on
-from workloads.schedules.step import Program, Step
+from workloads.scenarios.training_parts import distinct_parts, load_table
+from workloads.schedules.step import Step as TrainingStep
+from workloads.steps import step_table
 
 MICROBATCHES_MAX = 10_000
 CHUNKS_MAX = 500_000  # of a pipeline: each is an object until it is numbered
 ACTIVATION_BYTES = 2  # BF16 residual stream between stages
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingStep:
-    """What the ranks of one pipeline do.
-
-    Attributes:
-        layout, stages: units of every stage, and their layers.
-        placement: where the ranks sit.
-        homes: pipeline ranks that hold the same stages; tables: what several of them hold.
-        program: steps of every pipeline rank, in order.
-        message_bytes: activations (or gradients) handed from stage to stage.
-        routing: copies a token costs in dispatch and combine, for each of `placement.layouts`; none
-            without experts.
-        optimizer: by pipeline rank, the end of the step.
-        memory_bytes: by pipeline rank, bytes by term.
-        microbatches: per pipeline.
-    """
-
-    layout: Layout
-    stages: tuple[tuple[Layer, ...], ...]
-    placement: Placement
-    homes: tuple[Home, ...]
-    tables: tuple[Holders, ...]
-    program: Program
-    message_bytes: float
-    routing: tuple[RoutingStatistics, ...]
-    optimizer: tuple[OptimizerStep, ...]
-    memory_bytes: tuple[dict[str, float], ...]
-    microbatches: int
-
-
-def training_step(
+@lru_cache(maxsize=8)
+def training_program(
     model: ModelSpec,
     plan: ParallelPlan,
     batch: BatchSpec,
@@ -66,8 +40,8 @@ def training_step(
     dispatch: NumberFormat,
     combine: NumberFormat,
     routed_nodes_max: int | None,
-) -> TrainingStep:
-    """Lay one step of `model` over `gpus` GPUs.
+) -> Program:
+    """Lay one training step of `model` over `gpus` GPUs; the same one for the same arguments.
 
     Args:
         dispatch, combine: number formats of the expert exchange on the wire.
@@ -91,29 +65,37 @@ def training_step(
         dispatch=dispatch,
         combine=combine,
     )
-    layout = plan.stages(model)
-    stages = stage_layers(inputs, layout)
-    program = plan.pipeline_schedule.steps(plan.pp, microbatches)
+    stages = stage_layers(inputs, plan.stages(model))
+    table = step_table(plan.pipeline_schedule.steps(plan.pp, microbatches))
     homes = homes_of(plan)
     tables = shared_tables(homes, stages)
     home_of = {rank: home for home in homes for rank in home.ranks}
     ends = [
-        _rank_end(stages, home_of[rank], rank, program[rank], placement, tables, plan.zero)
+        _rank_end(stages, home_of[rank], rank, table.steps[rank], placement, tables, plan.zero)
         for rank in range(plan.pp)
     ]
-    return TrainingStep(
-        layout=layout,
-        stages=stages,
+    parts, part = distinct_parts(table, stages)
+    return Program(
         placement=placement,
+        parts=parts,
+        part=part,
+        table=table,
+        message=_message(model, batch),
+        loads=load_table(table, stages, parts, part, microbatches),
+        routing=routing,
         homes=homes,
         tables=tables,
-        program=program,
-        message_bytes=float(batch.microbatch_tokens * model.hidden * ACTIVATION_BYTES),
-        routing=routing,
-        optimizer=tuple(optimizer for optimizer, _ in ends),
+        end=tuple(end for end, _ in ends),
         memory_bytes=tuple(memory_bytes for _, memory_bytes in ends),
+        stages=stages,
         microbatches=microbatches,
     )
+
+
+def _message(model: ModelSpec, batch: BatchSpec) -> Comm:
+    """Return what a stage hands on: activations, or gradients, of a micro-batch."""
+    size_bytes = float(batch.microbatch_tokens * model.hidden * ACTIVATION_BYTES)
+    return Comm("message", "send", ("pp",), size_bytes)
 
 
 def _routing(
@@ -128,7 +110,7 @@ def _rank_end(
     stages: Sequence[Sequence[Layer]],
     home: Home,
     rank: int,
-    program: Sequence[Step],
+    program: Sequence[TrainingStep],
     placement: Placement,
     tables: Sequence[Holders],
     zero: int,

@@ -5,15 +5,18 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from simulator.lower.parts import ChunkPlay, chunk_graph
+from simulator.lower.parts import PartPlay, part_graph
 from simulator.play import array, reference
 from simulator.play.settle import settle
-from workloads.chunks import chunk_program
-from workloads.layers import Layer, PhaseOps
-from workloads.ops import Exchange, MemoryOp
+from workloads.layers import Block, Layer, PhaseOps
+from workloads.ops import COMM, Comm, MemoryOp
+from workloads.scenarios.training_parts import step_segments
+from workloads.segments import Part
+from workloads.weave import Weaver
 
 KERNEL = (MemoryOp("kernel", "cast", 1.0),)  # what it costs is said beside it
 NOTHING = (0, 0, 0)
+KINDS = ("dispatch", "combine")
 
 
 class Timed(NamedTuple):
@@ -33,28 +36,33 @@ def layer(attn=(2, 5, 1), mlp=(4, 3, 1), dispatch=1.0, combine=2.0, glue=0.0, fa
     halves = {"attn": attn, "mlp": mlp}
     seconds = {(half, p): s for half in halves for p, s in zip("FBW", halves[half], strict=True)}
     ops = {half: PhaseOps(*[KERNEL if np.any(s) else () for s in halves[half]]) for half in halves}
-    exchange = None
     if dispatch is not None:
-        layout = KERNEL if np.any(glue) else ()
-        exchange = Exchange(1, 1, 1, dispatch_glue=layout, combine_backward_glue=layout)
+        layout = (MemoryOp("layout", "cast", 1.0, stream=COMM),) if np.any(glue) else ()
+        out, home = (lambda name, kind=kind: (Comm(name, kind, ("ep",), 1.0),) for kind in KINDS)
+        ops["attn"] += PhaseOps(layout + out("dispatch"), home("dispatch"))
+        ops["mlp"] += PhaseOps(home("combine"), layout + out("combine"))
         seconds |= dict.fromkeys([("dispatch", "F"), ("combine", "B")], dispatch)
         seconds |= dict.fromkeys([("combine", "F"), ("dispatch", "B")], combine)
         seconds |= dict.fromkeys([("layout", "F"), ("layout", "B")], glue)
-    return Timed(Layer("moe", ops["attn"], ops["mlp"], exchange), seconds, factor or {})
+    blocks = tuple(Block(name, own) for name, own in ops.items())
+    return Timed(Layer("moe", blocks), seconds, factor or {})
 
 
 def played(kind, forward, backward, groups=1, engine=reference):
     """Play a chunk on as many ranks as some segment has seconds for, `groups` of them in all."""
-    program = chunk_program(kind, *([each.layer for each in half] for half in (forward, backward)))
-    owner = [(forward if each.phase == "F" else backward)[each.layer] for each in program]
-    names = [(each.part, each.phase) for each in program]
+    layers = ([each.layer for each in half] for half in (forward, backward))
+    program = step_segments(kind, *layers, Weaver())
+    labels = [each.label for each in program]
+    owner = [(forward if label.pass_ == "F" else backward)[label.layer] for label in labels]
+    names = [(label.note or label.block, label.pass_) for label in labels]
     rows = [np.atleast_1d(own.seconds[name]) for own, name in zip(owner, names, strict=True)]
     columns = max(map(len, rows))
     alone = np.array([np.broadcast_to(row, columns) for row in rows], float)
     factor = np.array([own.factor.get(name, 1.0) for own, name in zip(owner, names, strict=True)])
-    graph, ranks = chunk_graph(kind, program), columns // groups
+    part = Part(kind, kind, kind, kind, program, loads=0, overlapped=kind == "FB")
+    graph, ranks = part_graph(part), columns // groups
     settled = settle(engine, graph.graph, graph.pairs, alone, factor, ranks)
-    return ChunkPlay.of(graph, ranks, alone, settled)
+    return PartPlay.of(graph, ranks, alone, settled)
 
 
 def dense():
@@ -263,8 +271,10 @@ def test_what_runs_wholly_beside_the_other_stream_takes_its_factor_as_long(facto
         "mlp(B) 0": (0, 2 * factor),
         "combine(F) 0": (2 * factor, 2 * factor),
     }
-    slowdown = dict(zip(chunk.graph.program, chunk.slowdown, strict=True))
-    assert {segment.label: times for segment, times in slowdown.items()} == {
+    slowdown = dict(
+        zip(map(str, (each.label for each in chunk.graph.segments)), chunk.slowdown, strict=True)
+    )
+    assert slowdown == {
         "dispatch(F) 0": pytest.approx(factor, rel=1e-12),
         "mlp(B) 0": pytest.approx(factor, rel=1e-12),
         "combine(F) 0": 1,
@@ -291,7 +301,7 @@ def test_waiting_for_other_ranks_slows_nothing_down():
     assert spans(chunk, rank=0)["mlp(B) 0"] == (0, 2)
     assert spans(chunk, rank=1)["mlp(B) 0"][1] > 2
     slowed_s = spans(chunk, rank=1)["mlp(B) 0"][1]
-    place = [segment.label for segment in chunk.graph.program].index("mlp(B) 0")
+    place = [str(segment.label) for segment in chunk.graph.segments].index("mlp(B) 0")
     assert chunk.slowdown[place] == pytest.approx((2 + slowed_s) / 4, rel=1e-12)
 
 
@@ -362,7 +372,7 @@ def test_means_of_a_chunk_are_over_all_ranks_of_all_its_groups():
 def test_tasks_that_may_run_side_by_side_are_those_that_do_not_wait_for_each_other():
     """A pair of one layer, from the drawing of the module: what the other stream may overlap."""
     graph = played("FB", [layer()], [layer()]).graph
-    names = [segment.label for segment in graph.program]
+    names = [str(segment.label) for segment in graph.segments]
     beside = {}
     for comm, compute in zip(*map(np.ndarray.tolist, graph.pairs), strict=True):
         beside.setdefault(names[comm], set()).add(names[compute])

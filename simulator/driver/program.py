@@ -1,0 +1,24 @@
+"""The program of an experiment."""
+
+from simulator.experiment import Experiment
+from workloads.program import Program
+from workloads.scenarios.training import training_program
+
+
+def program_of(experiment: Experiment) -> Program:
+    """Return what an experiment asks of the ranks, built at the first call for its plan.
+
+    Raises:
+        SpecError, InfeasibleError: as `training_program`.
+    """
+    cluster, communication = experiment.cluster, experiment.communication
+    return training_program(
+        experiment.model,
+        experiment.plan,
+        experiment.batch,
+        gpus=cluster.gpus,
+        gpus_per_node=cluster.node.gpus,
+        dispatch=communication.dispatch_format,
+        combine=communication.combine_format,
+        routed_nodes_max=communication.routed_nodes_max,
+    )

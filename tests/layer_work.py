@@ -1,0 +1,23 @@
+"""Work of layers, as tests ask for it: an exchange by itself, the kernels of one block."""
+
+from hwmodels.formats import FORMATS
+from workloads.ops import COMPUTE, Comm
+
+WIRE = {"dispatch": FORMATS["fp8_1x128"], "combine": FORMATS["bf16"]}
+
+
+def exchange(kind, tokens, hidden=7168, wire=None):
+    """A dispatch or combine of some tokens, on the wire as DeepSeek-V3's are."""
+    return Comm(kind, kind, ("ep",), (wire or WIRE[kind]).bytes_of(hidden), tokens)
+
+
+def kernels(layer, block, phase):
+    """Kernels of one block on its compute stream, in launch order."""
+    works = dict(layer.blocks)[block].of(phase)
+    return tuple(work for work in works if work.stream == COMPUTE)
+
+
+def sent(layer, phase):
+    """What one pass of a layer does on its communication stream."""
+    works = (work for block in layer.blocks for work in block.ops.of(phase))
+    return tuple(work for work in works if work.stream != COMPUTE)

@@ -1,0 +1,63 @@
+"""A program: all that a workload asks of the ranks of one pipeline, and no second of it."""
+
+from dataclasses import dataclass
+
+from hwmodels.arrays import Ints
+from workloads.homes import Holders, Home
+from workloads.layers import Layer
+from workloads.layers.optimizer import OptimizerStep
+from workloads.ops import Comm
+from workloads.placement import Placement
+from workloads.routing import RoutingStatistics
+from workloads.segments import Part
+from workloads.steps import Step, StepTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadTable:
+    """Expert loads that a pipeline meets: one for each micro-batch on each routed layer.
+
+    Attributes:
+        rank: (loads,) pipeline rank that meets each; layer: number of the routed layer in the
+            model, of `layers`.
+        of_part: of each part, (its steps, its loads) loads that they meet.
+    """
+
+    rank: Ints
+    layer: Ints
+    layers: int
+    of_part: tuple[Ints, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """What the ranks of one pipeline do; all pipelines do the same.
+
+    Attributes:
+        placement: where the ranks sit, on the axes of their mesh.
+        parts: distinct ones; part: (steps,) which of them each step runs.
+        table: the steps.
+        message: what ranks pass each other for a token.
+        loads: of experts.
+        routing: copies that a token costs in an exchange, for each of `placement.layouts`; none
+            without experts.
+        homes: pipeline ranks that hold the same stages; tables: what several of them hold.
+        end: by pipeline rank, what follows its last step.
+        memory_bytes: by pipeline rank, bytes by term.
+        stages: layers of every stage, which the parts are made of.
+        microbatches: of a pipeline.
+    """
+
+    placement: Placement
+    parts: tuple[Part, ...]
+    part: Ints
+    table: StepTable[Step]
+    message: Comm
+    loads: LoadTable
+    routing: tuple[RoutingStatistics, ...]
+    homes: tuple[Home, ...]
+    tables: tuple[Holders, ...]
+    end: tuple[OptimizerStep, ...]
+    memory_bytes: tuple[dict[str, float], ...]
+    stages: tuple[tuple[Layer, ...], ...]
+    microbatches: int

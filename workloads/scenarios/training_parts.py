@@ -1,0 +1,112 @@
+"""Steps of a schedule as parts: what each kind does, once for all stages that are alike."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hwmodels.arrays import Ints
+from workloads.layers import Layer
+from workloads.program import LoadTable
+from workloads.schedules.step import Chunk, StepKind
+from workloads.schedules.step import Step as TrainingStep
+from workloads.segments import Part, Segment
+from workloads.steps import NO_CHUNK, StepTable
+from workloads.weave import Weaver, WeightGradients
+
+PartKey = tuple[StepKind, int, int]
+"""Kind, forward stage and backward stage, -1 for none."""
+
+WEIGHT_GRADIENTS: dict[StepKind, WeightGradients] = {
+    "F": "put off",
+    "B": "awaited",
+    "Bi": "put off",
+    "FB": "beside",
+}
+
+
+def distinct_parts(
+    table: StepTable[TrainingStep], stages: Sequence[Sequence[Layer]]
+) -> tuple[tuple[Part, ...], Ints]:
+    """Return the distinct parts of all steps, and the part of each: stages alike share theirs."""
+    alike = [next(n for n, other in enumerate(stages) if _same(own, other)) for own in stages]
+    numbers: dict[PartKey, int] = {}
+
+    def stage_of(chunk: Chunk | None) -> int:
+        return alike[chunk.stage] if chunk else -1
+
+    part = [
+        numbers.setdefault((s.kind, stage_of(s.forward), stage_of(s.backward)), len(numbers))
+        for own in table.steps
+        for s in own
+    ]
+    weaver = Weaver()
+    return tuple(_part(key, stages, weaver) for key in numbers), np.array(part, np.int64)
+
+
+def _part(key: PartKey, stages: Sequence[Sequence[Layer]], weaver: Weaver) -> Part:
+    kind, *of_stage = key
+    ahead, back = (stages[stage] if stage >= 0 else () for stage in of_stage)
+    words = [
+        f"{word} of stage {stage}"
+        for word, stage in zip(("forward", "backward"), of_stage, strict=True)
+        if stage >= 0
+    ]
+    return Part(
+        key,
+        kind,
+        f"{kind} {'|'.join(str(stage) for stage in of_stage if stage >= 0)}",
+        " overlapped with ".join(words),
+        step_segments(kind, ahead, back, weaver),
+        loads=sum(layer.routed for layer in (*ahead, *back)),
+        overlapped=kind == "FB",
+    )
+
+
+def step_segments(
+    kind: StepKind, ahead: Sequence[Layer], back: Sequence[Layer], weaver: Weaver
+) -> tuple[Segment, ...]:
+    """Return what a step of this kind does on a stage that goes forward and one that goes back."""
+    if kind == "W":
+        return weaver.weight_gradients(back)
+    return weaver.weave(ahead, back, WEIGHT_GRADIENTS[kind])
+
+
+def _same(own: Sequence[Layer], other: Sequence[Layer]) -> bool:
+    """Return whether two stages do the same."""
+    pairs = zip(own, other, strict=False)
+    return len(own) == len(other) and all(one is two or one == two for one, two in pairs)
+
+
+def load_table(
+    table: StepTable[TrainingStep],
+    stages: Sequence[Sequence[Layer]],
+    parts: Sequence[Part],
+    part: Ints,
+    microbatches: int,
+) -> LoadTable:
+    """Number all expert loads: stage by stage, micro-batch by micro-batch, layer by layer."""
+    steps = [step for own in table.steps for step in own]
+    ahead = np.array([step.forward or NO_CHUNK for step in steps], np.int64)
+    back = np.array([step.backward or NO_CHUNK for step in steps], np.int64)
+    routed = np.array([sum(layer.routed for layer in stage) for stage in stages])
+    first_layer = np.concatenate(([0], np.cumsum(routed)))
+    home = np.zeros((len(routed), microbatches), np.int64)
+    forward = ahead[:, 0] >= 0
+    home[ahead[forward, 0], ahead[forward, 1]] = table.rank[forward]
+    rank = [np.repeat(home[stage], count) for stage, count in enumerate(routed.tolist())]
+    layer = [
+        np.tile(first_layer[stage] + np.arange(count), microbatches)
+        for stage, count in enumerate(routed.tolist())
+    ]
+    base, count = np.append(first_layer[:-1] * microbatches, 0), np.append(routed, 0)
+
+    def of_chunks(chunks: Ints) -> Ints:
+        """Return (chunks, routed layers) loads of chunks whose stages have equally many."""
+        own = count[chunks[0, 0]]
+        return np.asarray((base[chunks[:, 0]] + own * chunks[:, 1])[:, None] + np.arange(own))
+
+    met = [
+        np.concatenate([of_chunks(chunks[part == number]) for chunks in (ahead, back)], axis=1)
+        for number in range(len(parts))
+    ]
+    return LoadTable(np.concatenate(rank), np.concatenate(layer), int(first_layer[-1]), tuple(met))
