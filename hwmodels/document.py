@@ -23,11 +23,13 @@ class Document:
 
     Attributes:
         given: paths at and below which values may stand that no preset states; "" for all.
+        stated: leaves that the document itself states; what its base states is left out.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
+    stated: set[str] = field(default_factory=set)
 
     def source_of(self, path: str) -> Source | None:
         """Return the source of the nearest path at or above `path`, if any is given."""
@@ -44,6 +46,10 @@ class Document:
     def is_given(self, path: str) -> bool:
         """Return whether the value at `path` may be one that no preset states."""
         return any(not given or covers(given, path) for given in self.given)
+
+    def is_stated(self, path: str) -> bool:
+        """Return whether the document itself states the value at `path`, or one below it."""
+        return any(covers(path, leaf) or covers(leaf, path) for leaf in self.stated)
 
 
 def covers(path: str, leaf: str) -> bool:

@@ -118,6 +118,7 @@ class Catalogue(Generic[S]):
             raise UnknownPresetError(self.kind, str(name), self.names())
         document = read_document(self.spec, self.folder / f"{name}.toml")
         document.given.clear()
+        document.stated.clear()
         return document
 
     def load(self, name: str) -> S:
@@ -180,6 +181,7 @@ def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
             raise SpecError(f"base = {base!r}: {spec.__name__} has no presets to start from")
         document = spec.catalogue.document(base)
     cited = _citations(values)
+    document.stated = {path for path, _ in _leaves(values)}
     _merge(document, spec, values, prefix="")
     leaves = [path for path, _ in _leaves(document.values)]
     for path in cited:
@@ -208,6 +210,7 @@ def override(document: Document, spec: type[Spec], path: str, value: Any, origin
         raise SpecError(f"{path}: must have at most {DEPTH_MAX} keys, got {len(parents) + 1}")
     check_plain(value, path)
     document.given.add(path)
+    document.stated.add(path)
     value = None if value == "none" else value
     owner: type[Spec] | None = spec
     target: Any = document.values

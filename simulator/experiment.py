@@ -8,14 +8,15 @@ anything is priced.
 import os
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.document import Document, Source
-from hwmodels.errors import SpecError
+from hwmodels.errors import InfeasibleError, SpecError
 from hwmodels.far_values import FarValue, far_values
 from hwmodels.fields import with_numbers
 from hwmodels.formats import FORMATS, NumberFormat
@@ -28,9 +29,9 @@ from hwmodels.spec import (
     override,
     read_document,
 )
-from hwmodels.units import Experts, Load, Parts, Seed, Share
+from hwmodels.units import Experts, Parts, Seed, Share
 from simulator.network.links import Routing
-from simulator.stragglers import Stragglers
+from simulator.ranks import RanksSpec
 from workloads.batch import BatchSpec
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
@@ -93,96 +94,8 @@ class CommunicationSpec(Spec):
         return WIRE_FORMATS[self.combine]
 
 
-class ExpertLoadSpec(Spec):
-    """How unevenly tokens spread over the ranks of an expert group.
-
-    Attributes:
-        kind: `balanced`; `lognormal` rows per rank; `zipf` popularity of experts; `matrix`, given.
-        sigma: of `lognormal`: standard deviation of a rank's rows, relative to the mean.
-        exponent: of `zipf`: the k-th most popular expert draws tokens as k^-exponent.
-        correlation: of a layer's loads in two micro-batches. 0 draws each anew, 1 keeps the same
-            experts loaded; groups and ranks that hold them share what lasts. Layers do not.
-        loads: of `matrix`: a row for each MoE layer in the model's order (MTP last), or one row for
-            all, with a load for each rank of the group; rows are scaled to mean 1.
-    """
-
-    kind: Literal["balanced", "lognormal", "zipf", "matrix"] = "lognormal"
-    sigma: Annotated[float, Field(ge=0, le=1)] = 0.0
-    exponent: Annotated[float, Field(ge=0, le=3)] = 0.0
-    correlation: Annotated[float, Field(ge=0, le=1)] = 0.0
-    loads: tuple[tuple[Load, ...], ...] = ()
-
-    @property
-    def is_drawn(self) -> bool:
-        """Whether chance decides who is loaded."""
-        return bool(
-            (self.kind == "lognormal" and self.sigma) or (self.kind == "zipf" and self.exponent)
-        )
-
-    @model_validator(mode="after")
-    def _matrix_has_loads(self) -> "ExpertLoadSpec":
-        if (self.kind == "matrix") != bool(self.loads):
-            raise ValueError(
-                f"kind = 'matrix' and 'loads' come together, "
-                f"got kind = {self.kind!r} and {len(self.loads)} rows of loads"
-            )
-        for number, row in enumerate(self.loads):
-            if len(row) != len(self.loads[0]):
-                raise ValueError(
-                    f"loads: rows must be as long as the first, {len(self.loads[0])}, "
-                    f"got {len(row)} in row {number}"
-                )
-            if not any(row):
-                raise ValueError(f"loads: rows must have a load above 0, got none in row {number}")
-        return self
-
-
-EngineName = Literal["array", "reference"]
-
-
-class RanksSpec(Spec):
-    """Which ranks are played and how they differ.
-
-    Attributes:
-        play: `folded` plays one pipeline, and each distinct chunk on all ranks of one expert group;
-            `explicit` plays every rank; `auto` folds where all ranks are alike: unless some are
-            persistently loaded, slow, or jittery.
-        draws: folded: expert loads drawn for each distinct chunk; every micro-batch takes one.
-        engine: what plays the task graphs: `array`, compiled, or `reference`, the definition on
-            SimPy processes; same times, to rounding.
-        expert_load: how uneven the experts' tokens are.
-        gpu_speed_sigma: standard deviation of the GPUs' speed, a static factor each, log-normal.
-        jitter: standard deviation of the time of one chunk on one GPU, log-normal around mean 1.
-        stragglers: single slow GPUs, NICs or NVLinks.
-        seed: of everything drawn.
-    """
-
-    play: Literal["auto", "folded", "explicit"] = "auto"
-    engine: EngineName = "array"
-    expert_load: ExpertLoadSpec = ExpertLoadSpec()
-    draws: Annotated[int, Field(ge=1, le=1000, strict=True)] = 8
-    gpu_speed_sigma: Annotated[float, Field(ge=0, le=0.3)] = 0.0
-    jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    stragglers: Stragglers = ()
-    seed: Seed = 0
-
-    @property
-    def unlike(self) -> tuple[str, ...]:
-        """What makes single ranks differ for good, so that folding would hide it."""
-        load = self.expert_load
-        differs = {
-            "ranks.expert_load.correlation": load.is_drawn and load.correlation > 0,
-            "ranks.expert_load.loads": any(len(set(row)) > 1 for row in load.loads),
-            "ranks.gpu_speed_sigma": self.gpu_speed_sigma > 0,
-            "ranks.jitter": self.jitter > 0,
-            "ranks.stragglers": bool(self.stragglers),
-        }
-        return tuple(name for name, is_so in differs.items() if is_so)
-
-    @property
-    def is_explicit(self) -> bool:
-        """Whether every rank is played."""
-        return self.play == "explicit" or (self.play == "auto" and bool(self.unlike))
+GAVE_WAY = "the preset's gives way to an even split: it "
+"""Begins the source of a layout that came with a preset and did not hold the rest."""
 
 
 class UncertaintySpec(Spec):
@@ -239,6 +152,11 @@ class Experiment(Spec):
         """Validate a document and keep its sources."""
         name = document.values.get("name")
         experiment = build(cls, document, name if isinstance(name, str) else "experiment")
+        if misfit := experiment._inherited_layout_misfit(document):
+            document = deepcopy(document)
+            override(document, cls, "plan.layout", "none", "an even split")
+            document.sources["plan.layout"] = Source(text=f"{GAVE_WAY}{misfit}")
+            experiment = build(cls, document, experiment.name)
         experiment._document = document
         experiment._check()
         return experiment
@@ -250,7 +168,8 @@ class Experiment(Spec):
             SpecError: a path leads nowhere or a value does not fit.
         """
         own = self._document
-        document = Document(deepcopy(own.values), dict(own.sources), set(own.given))
+        document = replace(own, values=deepcopy(own.values), sources=dict(own.sources))
+        document.given, document.stated = set(own.given), set(own.stated)
         for path, value in values.items():
             override(document, Experiment, path, value, origin)
         return Experiment.from_document(document)
@@ -277,6 +196,14 @@ class Experiment(Spec):
     def far_values(self) -> tuple[FarValue, ...]:
         """Values that no preset states, and that are far from those of every known part."""
         return far_values(self, self._document)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else to know, in words: a layout that gave way, values far from every known one."""
+        source = self.sources.get("plan.layout")
+        gave_way = source is not None and source.text.startswith(GAVE_WAY)
+        layout = [f"plan.layout: {source.text}"] if gave_way and source is not None else []
+        return (*layout, *map(str, self.far_values))
 
     @property
     def unlike(self) -> tuple[str, ...]:
@@ -339,6 +266,19 @@ class Experiment(Spec):
         """SMs that communication kernels hold: none where nothing is exchanged."""
         return self.communication.sms if self.exchanges else 0
 
+    def _inherited_layout_misfit(self, document: Document) -> str:
+        """Return why a layout that came with a preset does not hold what was put in its place, if
+        it does not; a layout of one's own is refused where it is read.
+        """
+        changed = any(map(document.is_stated, ("model", "plan.pp", "plan.schedule")))
+        if self.plan.layout is None or document.is_stated("plan.layout") or not changed:
+            return ""
+        try:
+            self.plan.stages(self.model)
+        except InfeasibleError as error:
+            return str(error).removeprefix("plan.layout: ")
+        return ""
+
     def _check(self) -> None:
         """Refuse what no part of the document can see alone."""
         chip = self.cluster.node.chip
@@ -369,24 +309,7 @@ class Experiment(Spec):
                     f"ranks.stragglers: gpu must be from 0 to {self.cluster.gpus - 1}, "
                     f"got {straggler.gpu}"
                 )
-        self._check_loads()
-
-    def _check_loads(self) -> None:
-        """Refuse given expert loads that do not fit model and plan."""
-        loads, moe = self.ranks.expert_load.loads, self.model.moe
-        if not loads:
-            return
-        if len(loads[0]) != self.plan.ep:
-            raise SpecError(
-                f"ranks.expert_load.loads: rows must have plan.ep = {self.plan.ep} loads, "
-                f"got {len(loads[0])}"
-            )
-        layers = self.model.moe_layers + self.model.mtp_layers if moe else 0
-        if len(loads) not in (1, layers):
-            raise SpecError(
-                f"ranks.expert_load.loads: must have one row, or one for each of the {layers} "
-                f"layers with experts, got {len(loads)}"
-            )
+        self.ranks.expert_load.check(self.model, self.plan.ep)
 
 
 EXPERIMENTS = Catalogue("experiment", Path(__file__).parent / "presets" / "experiments", Experiment)

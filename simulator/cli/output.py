@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hwmodels.cluster import ClusterSpec
-    from hwmodels.far_values import FarValue
     from simulator.tell.link_load import LinkLoad
 
 WIDTH_WITHOUT_TERMINAL = 150
@@ -49,11 +48,11 @@ def echo_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
-def warn_of(far: "Sequence[FarValue]") -> None:
-    """Tell of values far from every known part, in one line on stderr."""
-    if far:
-        more = f" (and {len(far) - 1} more)" if len(far) > 1 else ""
-        click.echo(f"moesim: warning: {one_line(str(far[0]))}{more}", err=True)
+def warn_of(notes: "Sequence[object]") -> None:
+    """Tell of what else to know, in one line on stderr."""
+    if notes:
+        more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+        click.echo(f"moesim: warning: {one_line(str(notes[0]))}{more}", err=True)
 
 
 def cannot_write(path: Path, error: OSError, option: str = "--out") -> MoesimError:

@@ -67,7 +67,7 @@ def run(
     chosen = _load(experiment, overrides)
     if play is not None:
         chosen = chosen.with_overrides({"ranks.play": play}, "--ranks")
-    warn_of(chosen.far_values)
+    warn_of(chosen.notes)
     if out is None and (detail or ranks or pipeline is not None):
         raise InputError("--trace, --trace-rank, --trace-pipeline: need --out FOLDER, got none")
     if schedule == "all":

@@ -8,7 +8,7 @@ from simulator.driver.explicit import play_explicit
 from simulator.driver.extent import check_extent
 from simulator.driver.folded import play_folded
 from simulator.driver.program import program_of
-from simulator.experiment import EngineName, Experiment
+from simulator.experiment import Experiment
 from simulator.lower.lowered import lower
 from simulator.lower.played import Played
 from simulator.lower.rank_seconds import RankSeconds
@@ -22,6 +22,7 @@ from simulator.price.group_ports import GroupPorts
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import optimizer_seconds
 from simulator.price.segments import SegmentPricer
+from simulator.ranks import EngineName
 from workloads.memory import check_memory
 from workloads.program import Program
 

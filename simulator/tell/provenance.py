@@ -54,7 +54,7 @@ def provenance(played: Played) -> Provenance:
         folding=_folding(played),
         expert_routing=_expert_routing(played),
         sources=experiment.sources,
-        notes=tuple(map(str, experiment.far_values)),
+        notes=experiment.notes,
     )
 
 

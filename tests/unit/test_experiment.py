@@ -3,7 +3,9 @@
 import pytest
 
 from hwmodels.chip import CHIPS
+from hwmodels.cluster import CLUSTERS, ClusterSpec
 from hwmodels.errors import InfeasibleError, SpecError, UnknownPresetError
+from hwmodels.spec import validate
 from simulator import Experiment
 from simulator.cli.overrides import parse_override
 from tests.refusals import MPFT, refusal
@@ -379,3 +381,64 @@ def test_a_model_built_on_another_does_not_go_by_its_name() -> None:
     own = Experiment.load("deepseek-v3-pretrain").with_overrides({"model": wide})
     with pytest.raises(InfeasibleError, match=r"llama3.1-405b, changed has no experts"):
         own.plan.check(own.model, own.cluster.gpus)
+
+
+# A layout that came with a preset
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"plan.pp": 8}, "must have pp = 8 stages, got 16"),
+        ({"model.layers": 40}, "repeats a unit, deepseek-v3 has 37 x moe layer, got 58"),
+        (
+            {"model": "deepseek-v2", "plan.ep": 32},
+            "repeats a unit, deepseek-v2 has 1 x dense layer",
+        ),
+    ],
+    ids=["pp", "layers", "model"],
+)
+def test_a_layout_of_a_preset_gives_way_to_what_is_put_in_its_place(changes, why):
+    changed = MPFT.with_overrides(changes)
+    assert changed.plan.layout is None
+    (note,) = changed.notes
+    assert note.startswith("plan.layout: the preset's gives way to an even split: it ")
+    assert why in note
+
+
+def test_it_stays_where_it_holds(tmp_path):
+    """On another schedule, and in a file that is based on the preset; nothing is told."""
+    file = tmp_path / "mine.toml"
+    file.write_text('base = "deepseek-v3-pretrain"\n[plan]\nschedule = "1f1b"\n', encoding="utf-8")
+    for changed in (MPFT.with_overrides({"plan.schedule": "1f1b"}), Experiment.load(file)):
+        assert changed.plan.layout == MPFT.plan.layout
+        assert changed.notes == ()
+
+
+def test_in_a_file_it_gives_way_too(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('base = "deepseek-v3-pretrain"\n[plan]\npp = 8\n', encoding="utf-8")
+    assert Experiment.load(file).plan.layout is None
+
+
+def test_a_layout_of_ones_own_does_not():
+    own = {"plan.pp": 8, "plan.layout": "3d+1m, 14*4m, 1m+mtp+2heads"}
+    changed = MPFT.with_overrides(own)
+    assert changed.plan.layout == own["plan.layout"]
+    with pytest.raises(InfeasibleError, match="must have pp = 8 stages, got 16"):
+        changed.plan.stages(changed.model)
+
+
+@pytest.mark.parametrize("name", CLUSTERS.names())
+@pytest.mark.parametrize("nodes", [1, 2, 8, 64, 300])
+def test_a_preset_cluster_of_another_size_has_switches_to_match_or_says_why_not(name, nodes):
+    whole, why = CLUSTERS.load(name), ""
+    try:
+        other = validate(ClusterSpec, whole.model_dump(mode="json") | {"nodes": nodes}, name)
+    except SpecError as error:
+        why, other = str(error), whole
+    assert not why or "must be 1 with fabric scale_up_only" in why or "endpoints, got" in why
+    assert "\n" not in why
+    assert other.fabric_counts.endpoints == other.endpoints
+    more, fewer = (other, whole) if nodes >= whole.nodes else (whole, other)
+    assert more.fabric_counts.switches >= fewer.fabric_counts.switches
