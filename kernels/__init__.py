@@ -3,7 +3,8 @@
 One op a file: equation and layouts, kernel, `launch`, `reference` in plain torch,
 `work(shape) -> (flops, bytes)`, `inputs(shape, device, seed)` (fresh random arguments of
 `launch`), `SHAPES`, and `PROVIDERS`: functions with `launch`'s arguments, `moesim` being ours.
-`CHECKED`, where it differs from `SHAPES`, are the shapes at which numbers can be compared.
+`CHECKED`, where it differs from `SHAPES`, are the shapes at which numbers can be compared, and
+`TINY` is a ragged one that the interpreter runs in a moment.
 `CONFIGS`, where there are any, are what a sweep on a GPU tries, and `choose` picks one for a shape:
 the one that `choices.csv` says won on this device for the shape's class (`CLASSES`), and by
 reasoning where nobody measured, which is everywhere yet. `ADAPT` turns our arguments into those of

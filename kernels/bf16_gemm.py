@@ -38,6 +38,7 @@ SHAPES = (
     {"m": 64, "n": 7168, "k": 2048},
     {"m": 1037, "n": 1528, "k": 2000},
 )
+TINY = {"m": 9, "n": 16, "k": 24}
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ SHAPES = (
     {"m": 32768, "k": 2048, "from_fp8": 1},
     {"m": 1037, "k": 1992, "from_fp8": 0},
 )
+TINY = {"m": 130, "k": 16, "from_fp8": 0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ SHAPES = (
     {"m": 128, "n": 7168, "k": 16384},
     {"m": 1037, "n": 1528, "k": 2000},
 )
+TINY = {"m": 5, "n": 24, "k": 144}
 
 
 def check_specialized(block_m: int, warps: int, *, flatten: bool) -> None:

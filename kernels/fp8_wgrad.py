@@ -59,6 +59,7 @@ SHAPES = (
     {"counts": (8192,) * 4, "m": 7168, "n": 2048},
     {"counts": (8951, 0, 7423, 8190), "m": 7168, "n": 2048},
 )
+TINY = {"counts": (7, 0), "m": 16, "n": 24}
 
 # The candidates of a sweep on a GPU; `choose` picks among them. The last two are by what compiles:
 # a k-step takes 204 instructions of a warpgroup instead of 268 (Triton 3.7) or 331 (3.6). Scales

@@ -71,6 +71,7 @@ SHAPES = (
     {"counts": (256,) * 4, "n": 4096, "k": 7168, "masked": 1},
     {"counts": (31, 7, 0, 64, 128, 1, 90, 55), "n": 7168, "k": 2048, "masked": 1},
 )
+TINY = {"counts": (3, 0), "n": 24, "k": 144, "masked": 0}
 
 
 @dataclass(frozen=True, slots=True)

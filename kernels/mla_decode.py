@@ -49,6 +49,7 @@ SHAPES = (
     {"batch": 1, "heads": 16, "length": 131072, "ragged": 0},
     {"batch": 37, "heads": 128, "length": 3001, "ragged": 1},
 )
+TINY = {"batch": 2, "heads": 3, "length": 70, "ragged": 1}
 
 
 @dataclass(frozen=True, slots=True)

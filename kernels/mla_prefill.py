@@ -37,6 +37,7 @@ SHAPES = (
     {"batch": 4, "length": 1024, "heads": 64},
     {"batch": 2, "length": 1037, "heads": 16},
 )
+TINY = {"batch": 1, "length": 33, "heads": 1}
 
 
 @dataclass(frozen=True, slots=True)

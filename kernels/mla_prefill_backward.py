@@ -32,6 +32,7 @@ SHAPES = (
     {"batch": 8, "length": 4096, "heads": 16},
     {"batch": 2, "length": 1037, "heads": 16},
 )
+TINY = {"batch": 1, "length": 33, "heads": 1}
 
 
 @dataclass(frozen=True, slots=True)

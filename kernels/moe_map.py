@@ -28,6 +28,7 @@ SHAPES = (
     {"tokens": 4096, "rows": 32768, "top_k": 8, "experts": 256},
     {"tokens": 1037, "rows": 1500, "top_k": 6, "experts": 20},
 )
+TINY = {"tokens": 9, "rows": 12, "top_k": 2, "experts": 3}
 
 
 @triton.jit

@@ -38,6 +38,7 @@ SHAPES = (
     {"tokens": 4096, "rows": 32768, "top_k": 8, "experts": 256, "hidden": 7168, "fp8": 1},
     {"tokens": 1037, "rows": 1500, "top_k": 6, "experts": 20, "hidden": 2000, "fp8": 1},
 )
+TINY = {"tokens": 5, "rows": 4, "top_k": 2, "experts": 1, "hidden": 128, "fp8": 1}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ SHAPES = (
     {"tokens": 30720, "rows": 32768, "top_k": 8, "experts": 4, "hidden": 7168, "weighted": 0},
     {"tokens": 1037, "rows": 1500, "top_k": 6, "experts": 20, "hidden": 1999, "weighted": 1},
 )
+TINY = {"tokens": 9, "rows": 12, "top_k": 2, "experts": 3, "hidden": 40, "weighted": 1}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ TILE = WIDE + NARROW
 
 # 20 of 132 SMs belong to communication in DeepSeek-V3's training; each copies its share.
 SHAPES = ({"sms": 20, "bytes": 1 << 26, "rounds": 64}, {"sms": 20, "bytes": 0, "rounds": 64})
+TINY = {"sms": 1, "bytes": 4096, "rounds": 1}
 
 
 @dataclass(frozen=True, slots=True)

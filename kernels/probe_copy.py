@@ -19,6 +19,7 @@ from kernels._numerics import generator
 FORMAT = "exact"
 
 SHAPES = ({"bytes": 1 << 30}, {"bytes": 1 << 26}, {"bytes": 1 << 22}, {"bytes": 4_000_004})
+TINY = {"bytes": 4096}
 
 
 @dataclass(frozen=True, slots=True)

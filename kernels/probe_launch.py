@@ -16,6 +16,7 @@ from kernels._device import check
 FORMAT = "exact"
 
 SHAPES = ({"launches": 1}, {"launches": 100})
+TINY = {"launches": 2}
 
 
 @triton.jit

@@ -28,6 +28,7 @@ SHAPES = (
     {"format": "fp8", "programs": 132, "steps": 1024},
 )
 CHECKED = tuple(shape | {"steps": 2} for shape in SHAPES)
+TINY = {"format": "fp8", "programs": 1, "steps": 1}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ SHAPES = (
     {"m": 256, "k": 7168},
     {"m": 1037, "k": 1992},
 )
+TINY = {"m": 5, "k": 136}
 
 
 @dataclass(frozen=True, slots=True)

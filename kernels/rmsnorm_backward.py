@@ -40,6 +40,7 @@ SHAPES = (
     {"m": 4096, "k": 512, "residual": 0},
     {"m": 1037, "k": 1999, "residual": 0},
 )
+TINY = {"m": 3, "k": 40, "residual": 1}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ SHAPES = (
     {"tokens": 32768, "heads": 1, "dim": 64, "row": 576},
     {"tokens": 1037, "heads": 7, "dim": 64, "row": 192},
 )
+TINY = {"tokens": 3, "heads": 2, "dim": 64, "row": 192}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ SHAPES = (
     {"tokens": 128, "experts": 256, "groups": 8, "groups_kept": 4, "top_k": 8},
     {"tokens": 1037, "experts": 64, "groups": 4, "groups_kept": 2, "top_k": 6},
 )
+TINY = {"tokens": 3, "experts": 16, "groups": 4, "groups_kept": 2, "top_k": 2}
 
 
 @dataclass(frozen=True, slots=True)

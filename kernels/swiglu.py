@@ -29,6 +29,7 @@ SHAPES = (
     {"rows": 4096, "width": 18432, "quantize": 1},
     {"rows": 1037, "width": 1416, "quantize": 1},
 )
+TINY = {"rows": 3, "width": 136, "quantize": 1}
 
 
 @dataclass(frozen=True, slots=True)

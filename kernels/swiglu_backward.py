@@ -25,6 +25,7 @@ SHAPES = (
     {"rows": 4096, "width": 18432, "recompute": 1},
     {"rows": 1037, "width": 1416, "recompute": 0},
 )
+TINY = {"rows": 3, "width": 136, "recompute": 1}
 
 
 @dataclass(frozen=True, slots=True)

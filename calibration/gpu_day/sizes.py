@@ -106,34 +106,6 @@ class RealSizes:
         return DEEPSEEK_V3
 
 
-# One shape for each kernel that the interpreter runs in a moment.
-TINY: dict[str, Shape] = {
-    "bf16_gemm": {"m": 9, "n": 16, "k": 24},
-    "cast_transpose": {"m": 130, "k": 16, "from_fp8": 0},
-    "fp8_gemm": {"m": 5, "n": 24, "k": 144},
-    "fp8_wgrad": {"counts": (7, 0), "m": 16, "n": 24},
-    "grouped_gemm": {"counts": (3, 0), "n": 24, "k": 144, "masked": 0},
-    "mla_decode": {"batch": 2, "heads": 3, "length": 70, "ragged": 1},
-    "mla_prefill": {"batch": 1, "length": 33, "heads": 1},
-    "mla_prefill_backward": {"batch": 1, "length": 33, "heads": 1},
-    "moe_map": {"tokens": 9, "rows": 12, "top_k": 2, "experts": 3},
-    "moe_permute": {"tokens": 5, "rows": 4, "top_k": 2, "experts": 1, "hidden": 128, "fp8": 1},
-    "moe_unpermute": {
-        "tokens": 9, "rows": 12, "top_k": 2, "experts": 3, "hidden": 40, "weighted": 1,
-    },
-    "occupy": {"sms": 1, "bytes": 1 << 12, "rounds": 1},
-    "probe_copy": {"bytes": 1 << 12},
-    "probe_launch": {"launches": 2},
-    "probe_tensor_rate": {"format": "fp8", "programs": 1, "steps": 1},
-    "quantize": {"m": 5, "k": 136},
-    "rmsnorm": {"m": 3, "k": 40, "residual": 1},
-    "rmsnorm_backward": {"m": 3, "k": 40, "residual": 1},
-    "rope": {"tokens": 3, "heads": 2, "dim": 64, "row": 192},
-    "router": {"tokens": 3, "experts": 16, "groups": 4, "groups_kept": 2, "top_k": 2},
-    "swiglu": {"rows": 3, "width": 136, "quantize": 1},
-    "swiglu_backward": {"rows": 3, "width": 136, "recompute": 1},
-}  # fmt: skip
-
 TINY_LAYER = Dimensions(
     hidden=128,
     heads=1,
@@ -158,15 +130,15 @@ class TinySizes:
 
     def ops(self) -> list[Point]:
         """Return each kernel once."""
-        return [Point(kernel, TINY[kernel]) for kernel in names() if _is_op(kernel)]
+        return [Point(kernel, load(kernel).TINY) for kernel in names() if _is_op(kernel)]
 
     def shapes(self, kernel: str) -> Sequence[Shape]:
         """Return the tiny shape."""
-        return (TINY[kernel],)
+        return (load(kernel).TINY,)
 
     def checked(self, kernel: str) -> Sequence[Shape]:
         """Return the tiny shape, which is ragged."""
-        return (TINY[kernel],)
+        return (load(kernel).TINY,)
 
     def configs(self, kernel: str) -> Sequence[Any]:
         """Return two that the kernel offers."""
@@ -174,7 +146,7 @@ class TinySizes:
 
     def design(self) -> list[list[Point]]:
         """Return two families of two points."""
-        shapes = ("quantize", TINY["quantize"]), ("fp8_gemm", TINY["fp8_gemm"])
+        shapes = ((name, load(name).TINY) for name in ("quantize", "fp8_gemm"))
         return [[Point(name, shape), Point(name, {**shape, "m": 2})] for name, shape in shapes]
 
     def copy_bytes(self) -> int:

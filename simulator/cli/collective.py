@@ -1,5 +1,6 @@
 """The command `collective`: one collective, or one expert exchange, on a cluster's network."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
     from simulator.network.moe_exchange import ExpertTraffic
 
 EXCHANGES = ("dispatch", "combine")
-ALGORITHMS = "ring, tree, hierarchical, in-network, pairwise, one-shot, two-shot"
+_FILES = Path(__file__).parents[1] / "network" / "collectives"
+_NAMES = (re.search(r'^NAME = "(.+)"', file.read_text(encoding="utf-8"), re.MULTILINE)
+          for file in sorted(_FILES.glob("*.py")))  # fmt: skip
+ALGORITHMS = ", ".join(found[1] for found in _NAMES if found)
+"""Read off the files, so that `--help` starts without numpy."""
 SIZE_LEAST, SIZE_MOST = 1.0, 2.0**60
 
 

@@ -6,42 +6,46 @@ broadcast and send_recv the message. In send_recv each rank sends to the next an
 first; broadcast starts at rank 0. Steps of one node are those of `hwmodels.costs.protocol`.
 """
 
-from collections.abc import Callable
+import importlib
+import pkgutil
+from typing import Protocol
 
 from hwmodels.errors import InfeasibleError, InputError, suggestion
-from simulator.network.collectives import (
-    hierarchical,
-    in_network,
-    one_shot,
-    pairwise,
-    ring,
-    tree,
-    two_shot,
-)
 from simulator.network.collectives.plan import KINDS, PLANS, Plan
 from simulator.network.links import Network, check_alive
 from simulator.network.placement import Group
 
-__all__ = ["KINDS", "Plan", "algorithms_of", "algorithms_tried", "plan_of"]
+__all__ = ["ALGORITHMS", "KINDS", "Plan", "algorithms_of", "algorithms_tried", "plan_of"]
 
-_RING = ("all_gather", "reduce_scatter", "all_reduce", "broadcast")
 
-ALGORITHMS: dict[str, tuple[Callable[[Network, Group, str], Plan], tuple[str, ...]]] = {
-    "ring": (ring.plan, _RING),
-    "tree": (tree.plan, ("all_reduce", "broadcast")),
-    "hierarchical": (
-        hierarchical.plan,
-        ("all_gather", "reduce_scatter", "all_reduce", "all_to_all"),
-    ),
-    "in-network": (in_network.plan, _RING),
-    "pairwise": (
-        pairwise.plan,
-        ("all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_recv"),
-    ),
-    "one-shot": (one_shot.plan, KINDS),
-    "two-shot": (two_shot.plan, ("all_reduce",)),
-}
-"""Each algorithm's plan, and the kinds it makes."""
+class Algorithm(Protocol):
+    """What a module of this package provides that is an algorithm: it has a `NAME`.
+
+    `pays(kind, group)` may be left out: whether it may be fastest for a group where no library says
+    what it has.
+
+    Attributes:
+        MAKES: kinds of collectives it makes.
+    """
+
+    NAME: str
+    MAKES: tuple[str, ...]
+
+    @staticmethod
+    def plan(network: Network, group: Group, kind: str) -> Plan:
+        """Return how a group of more than one rank does a collective."""
+
+
+def _discover() -> dict[str, Algorithm]:
+    """Import every sibling and collect those that are algorithms, by name."""
+    modules = (
+        importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)
+    )
+    found = sorted((m for m in modules if hasattr(m, "NAME")), key=lambda m: m.NAME)
+    return {module.NAME: module for module in found}  # type: ignore[misc]
+
+
+ALGORITHMS: dict[str, Algorithm] = _discover()
 
 
 def algorithms_of(kind: str) -> tuple[str, ...]:
@@ -52,22 +56,16 @@ def algorithms_of(kind: str) -> tuple[str, ...]:
     """
     if kind not in KINDS:
         raise InputError(f"collective: unknown kind {kind!r}{suggestion(kind, KINDS)}")
-    return tuple(name for name, (_, kinds) in ALGORITHMS.items() if kind in kinds)
+    return tuple(name for name, own in ALGORITHMS.items() if kind in own.MAKES)
 
 
 def algorithms_tried(kind: str, group: Group) -> tuple[str, ...]:
-    """Return the algorithms that may be fastest for a group where no library says what it has.
+    """Return the algorithms that may be fastest for a group where no library says what it has."""
+    return tuple(name for name in algorithms_of(kind) if _pays(ALGORITHMS[name], kind, group))
 
-    Not every switch reduces, so `in-network` is taken only where it is asked for. Taking messages
-    in turn, or joining them for a second stage, saves no bytes: it pays only where messages cost
-    something by themselves, which is for a library to say.
-    """
-    apart = {"in-network"}
-    if len(group.nodes) == 1 or kind == "all_to_all":
-        apart.add("hierarchical")
-    if kind != "send_recv":
-        apart.add("pairwise")
-    return tuple(name for name in algorithms_of(kind) if name not in apart)
+
+def _pays(algorithm: Algorithm, kind: str, group: Group) -> bool:
+    return bool(getattr(algorithm, "pays", lambda *_: True)(kind, group))
 
 
 def plan_of(network: Network, group: Group, kind: str, algorithm: str) -> Plan:
@@ -89,7 +87,7 @@ def plan_of(network: Network, group: Group, kind: str, algorithm: str) -> Plan:
         raise InfeasibleError(
             f"algorithm: hierarchical needs ranks on more than one node, got {len(group)} on one"
         )
-    make = ALGORITHMS[algorithm][0]
+    make = ALGORITHMS[algorithm].plan
     return PLANS.get(
         (network, group, kind, algorithm),
         lambda: make(network, group, kind),

@@ -19,6 +19,16 @@ from simulator.network.links import Network
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic
 
+NAME = "hierarchical"
+MAKES = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all")
+
+
+def pays(kind: str, group: Group) -> bool:
+    """Return whether it may be fastest: joining messages for a second stage saves no bytes, and
+    pays only where messages cost something by themselves, which is for a library to say.
+    """
+    return kind != "all_to_all" and len(group.nodes) > 1
+
 
 def plan(network: Network, group: Group, kind: str) -> Plan:
     """Return the plan of a group on more than one node."""

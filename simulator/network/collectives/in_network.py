@@ -22,6 +22,14 @@ from simulator.network.links import Network
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic
 
+NAME = "in-network"
+MAKES = ("all_gather", "reduce_scatter", "all_reduce", "broadcast")
+
+
+def pays(kind: str, group: Group) -> bool:
+    """Return False: not every switch reduces, so it is taken only where it is asked for."""
+    return False
+
 
 def plan(network: Network, group: Group, kind: str) -> Plan:
     """Return the plan of an all-reduce, all-gather, reduce-scatter or broadcast.

@@ -5,9 +5,12 @@ and nothing to wait for.
 """
 
 from simulator.network.collectives import pairwise
-from simulator.network.collectives.plan import Plan
+from simulator.network.collectives.plan import KINDS, Plan
 from simulator.network.links import Network
 from simulator.network.placement import Group
+
+NAME = "one-shot"
+MAKES = KINDS
 
 
 def plan(network: Network, group: Group, kind: str) -> Plan:

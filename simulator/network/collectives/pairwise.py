@@ -15,6 +15,14 @@ from simulator.network.links import Network
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic
 
+NAME = "pairwise"
+MAKES = ("all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_recv")
+
+
+def pays(kind: str, group: Group) -> bool:
+    """Return whether it may be fastest: taking messages in turn saves no bytes."""
+    return kind == "send_recv"
+
 
 def plan(network: Network, group: Group, kind: str) -> Plan:
     """Return the plan of any kind but all-reduce, in one message for each other rank."""

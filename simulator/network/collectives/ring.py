@@ -17,6 +17,9 @@ from simulator.network.links import Network
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic
 
+NAME = "ring"
+MAKES = ("all_gather", "reduce_scatter", "all_reduce", "broadcast")
+
 
 def plan(network: Network, group: Group, kind: str) -> Plan:
     """Return the plan of a ring collective."""

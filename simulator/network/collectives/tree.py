@@ -16,6 +16,9 @@ from simulator.network.links import Network
 from simulator.network.placement import Group
 from simulator.network.traffic import Traffic
 
+NAME = "tree"
+MAKES = ("all_reduce", "broadcast")
+
 
 def plan(network: Network, group: Group, kind: str) -> Plan:
     """Return the plan of an all-reduce or a broadcast."""

@@ -5,6 +5,9 @@ from simulator.network.collectives.plan import Plan
 from simulator.network.links import Network
 from simulator.network.placement import Group
 
+NAME = "two-shot"
+MAKES = ("all_reduce",)
+
 
 def plan(network: Network, group: Group, kind: str) -> Plan:
     """Return the plan of an all-reduce in two steps."""

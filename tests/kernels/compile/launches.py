@@ -28,7 +28,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from calibration.ahead import HOPPER, HOPPER_SMS, Ahead, OfflineDriver, compile_point
 from calibration.gpu_day.parts import parts
-from calibration.gpu_day.sizes import TINY, RealSizes
+from calibration.gpu_day.sizes import RealSizes
 from calibration.measure import prepare
 from calibration.measurement import Point, config_text
 from kernels import _device, load, names
@@ -39,13 +39,13 @@ COMPILED_S = 120.0
 # A kernel with TMA, one of its configurations, two kernels of one launch, inputs that come from
 # another kernel, fewer SMs.
 COMPILED = (
-    Point("fp8_gemm", TINY["fp8_gemm"]),
-    Point("fp8_gemm", TINY["fp8_gemm"], config=config_text(load("fp8_gemm").CONFIGS[-1])),
-    Point("mla_decode", TINY["mla_decode"]),
-    Point("mla_prefill_backward", TINY["mla_prefill_backward"]),
-    Point("rmsnorm", TINY["rmsnorm"], mode="limited", held_sms=20),
+    Point("fp8_gemm", load("fp8_gemm").TINY),
+    Point("fp8_gemm", load("fp8_gemm").TINY, config=config_text(load("fp8_gemm").CONFIGS[-1])),
+    Point("mla_decode", load("mla_decode").TINY),
+    Point("mla_prefill_backward", load("mla_prefill_backward").TINY),
+    Point("rmsnorm", load("rmsnorm").TINY, mode="limited", held_sms=20),
 )
-NOT_COMPILED = Point("probe_copy", TINY["probe_copy"])
+NOT_COMPILED = Point("probe_copy", load("probe_copy").TINY)
 
 
 class StandIn(OfflineDriver):

@@ -1,0 +1,152 @@
+"""CONTRIBUTING, followed: one file of each kind added to a copy of the sources, and used there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+SOURCES = ("hwmodels", "workloads", "simulator", "kernels", "calibration")
+
+GUIDE = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """Sources to add one file to; nothing else of them is changed."""
+    for name in SOURCES:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / name, tmp_path / name, ignore=ignored)
+    return tmp_path
+
+
+def add(folder: Path, place: str, text: str) -> None:
+    """Add one file where CONTRIBUTING says that its kind belongs."""
+    assert f"`{place.rpartition('/')[0]}/" in GUIDE.replace("{chips,nodes,clusters}", "chips")
+    (folder / place).write_text(text, encoding="utf-8")
+
+
+def python(folder: Path, *arguments: str, **environment: str) -> str:
+    run = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def moesim(folder: Path, *arguments: str) -> str:
+    return python(folder, "-m", "simulator.cli", *arguments)
+
+
+def test_a_chip_is_one_file(copied) -> None:
+    text = 'base = "h800"\nhbm_bytes_per_s = "6.7 TB/s"\n[assumed]\nhbm_bytes_per_s = "twice it"\n'
+    add(copied, "hwmodels/presets/chips/h801.toml", text)
+    assert "h801" in moesim(copied, "list", "chips")
+    chip = ("--set", "cluster.node.chip=h801", "--set", "batch.sequences=4096", "--json")
+    changed = json.loads(moesim(copied, "run", "deepseek-v3-pretrain", *chip))
+    assert changed["experiment"]["cluster"]["node"]["chip"]["name"] == "h801"
+
+
+def test_a_fabric_is_one_file(copied) -> None:
+    text = '''"""Rails with twice the switches."""
+
+from typing import Literal
+
+from hwmodels.fabrics.clos import Clos
+from hwmodels.fabrics.rail_only import RailOnly
+
+
+class Twins(RailOnly):
+    """Two switches side by side for each rail."""
+
+    kind: Literal["twins"] = "twins"
+
+    def clos(self, endpoints: int) -> Clos:
+        return Clos(2 * self.planes, leaves=1, pod_leaves=1)
+'''
+    add(copied, "hwmodels/fabrics/twins.py", text)
+    twins = ("--set", "cluster.fabric.kind=twins", "--json")
+    told = json.loads(moesim(copied, "show", "cluster", "h800-512-rail-only", *twins))
+    assert told["network"]["switches"] == 16
+
+
+def test_a_schedule_is_one_file(copied) -> None:
+    text = '''"""GPipe: all forwards, then all backwards (arXiv 1811.06965)."""
+
+from workloads.schedules import one_f_one_b
+from workloads.schedules.one_f_one_b import bubble_s, check, minimum_microbatches, stages_of_rank
+from workloads.schedules.step import Chunk, Program, Step
+
+NAME = "gpipe"
+PARAMETER_COPIES = 1
+
+
+def steps(pp: int, microbatches: int) -> Program:
+    check(pp, microbatches)
+    chunks = [[Chunk(rank, i) for i in range(microbatches)] for rank in range(pp)]
+    return tuple(
+        (*(Step("F", forward=c) for c in own), *(Step("B", backward=c) for c in own))
+        for own in chunks
+    )
+
+
+def chunks_in_flight(pp: int) -> int:
+    return one_f_one_b.chunks_in_flight(pp)
+'''
+    add(copied, "workloads/schedules/gpipe.py", text)
+    plan = ("--set", "plan.schedule=gpipe", "--set", "batch.sequences=2048", "--json",
+            "--set", "cluster.node.chip.hbm_capacity_bytes='2 TB'")  # fmt: skip
+    played = json.loads(moesim(copied, "run", "deepseek-v3-pretrain", *plan))
+    assert played["metrics"]["step_time_s"] > 0
+    assert {chunk["name"].split()[0] for chunk in played["metrics"]["chunks"]} == {"F", "B"}
+
+
+def test_an_algorithm_of_collectives_is_one_file(copied) -> None:
+    text = '''"""A ring whose bytes all go twice."""
+
+from simulator.network.collectives import ring
+from simulator.network.collectives.plan import Plan
+from simulator.network.links import Network
+from simulator.network.placement import Group
+
+NAME = "double-ring"
+MAKES = ("all_gather",)
+
+
+def plan(network: Network, group: Group, kind: str) -> Plan:
+    return ring.plan(network, group, kind).twice()
+'''
+    add(copied, "simulator/network/collectives/double_ring.py", text)
+    assert "double-ring" in moesim(copied, "collective", "--help")
+    sizes = ("--ranks", "16", "--bytes", "1 GiB", "--cluster", "h800-2048-mpft", "--json")
+    one, two, fastest = (
+        json.loads(moesim(copied, "collective", "all_gather", *sizes, "--algorithm", name))
+        for name in ("ring", "double-ring", "auto")
+    )
+    assert two["time_s"] > 1.9 * one["time_s"]
+    assert fastest["time_s"] <= one["time_s"]
+
+
+def test_a_kernel_is_one_file(copied) -> None:
+    text = (copied / "kernels" / "probe_copy.py").read_text(encoding="utf-8")
+    add(copied, "kernels/probe_twin.py", text)
+    code = """
+from calibration.gpu_day.parts import parts
+from calibration.gpu_day.sizes import TinySizes
+from kernels import load, names
+assert "probe_twin" in names()
+op = load("probe_twin")
+arguments = op.inputs({"bytes": 4000}, "cpu")
+assert (op.launch(**arguments) == op.reference(**arguments)).all()
+print(*{point.kernel for part in parts().values() for point in part.points(TinySizes())})
+"""
+    assert "probe_twin" in python(copied, "-c", code, TRITON_INTERPRET="1").split()
