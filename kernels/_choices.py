@@ -1,8 +1,8 @@
 """What won a sweep on a GPU, as data that each kernel's `choose` asks before it reasons.
 
 A row of `choices.csv` says: for this kernel, this class of shapes and this device, take this
-configuration. `calibration.winners` writes it. A kernel names its classes beside its configurations
-by upper bounds of what matters to it:
+configuration. `calibration.judge.winners` writes it. A kernel names its classes beside its
+configurations by upper bounds of what matters to it:
 
     CLASSES = {"m": (64, 512)}    # three classes: m<=64, 64<m<=512, m>512
 
@@ -51,7 +51,7 @@ class Choice:
 
     Attributes:
         config: fields of the kernel's `Config`, as JSON.
-        time_s, runner_up_s: of the winner and of the next, as `calibration.winners` means them.
+        time_s, runner_up_s: of winner and next, as `calibration.judge.winners` means them.
         triton: version with which it won; another may compile the same tile better or worse.
         where: file and line, for messages.
     """

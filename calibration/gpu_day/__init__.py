@@ -9,7 +9,7 @@ from there. A part that fails is recorded, and the next one starts.
 
     day.json         the device, the versions, the parts: state, seconds, rows, what went wrong
     numerics.csv     every kernel against its float64 reference; wrong ones are never timed
-    rows.csv         measured rows (`calibration.measurement`) of the parts that time kernels
+    rows.csv         measured rows (`calibration.measure.measurement`) of parts that time kernels
     stack.csv        a layer as a sequence of kernels, op by op and in total, eager and as a graph
     profile.json.gz  the trace of one training pass of it
 

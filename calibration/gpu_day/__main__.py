@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import calibration.gpu_day
 from calibration.gpu_day.files import RECORD
 from calibration.gpu_day.supervise import supervise
-from calibration.process import end_with_parent
+from calibration.measure.process import end_with_parent
 from hwmodels.errors import CalibrationError, MachineError, MoesimError
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ def _day(options: argparse.Namespace, parts: "Mapping[str, Part]") -> "Day":
         dry = DryMachine()
         budget = Budget(options.budget, dry.clock)
         return Day(options.out, dry, TinySizes(), budget)
-    from calibration.ahead import Ahead  # noqa: PLC0415
-    from calibration.measure import find_gpu  # noqa: PLC0415
+    from calibration.measure.ahead import Ahead  # noqa: PLC0415
+    from calibration.measure.machine import find_gpu  # noqa: PLC0415
 
     budget, machine, sizes = Budget(options.budget), find_gpu(), RealSizes()
     refuse_device(options.out, machine)  # before processes are started that compile for it

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from calibration.append_csv import AppendCsv, whole_rows
 from calibration.gpu_day.budget import Budget
 from calibration.gpu_day.files import RECORD, ROWS, SCHEMA
 from calibration.gpu_day.sizes import Sizes
-from calibration.measure import Machine, first_line, measure, row
-from calibration.measurement import Point, RowWriter, key_of, read_rows, shape_text
+from calibration.measure.append_csv import AppendCsv, whole_rows
+from calibration.measure.machine import Machine, first_line, measure, row
+from calibration.measure.measurement import Point, RowWriter, key_of, read_rows, shape_text
 from hwmodels.errors import CalibrationError
 
 COMPILE_WAIT_S = 60.0
@@ -87,7 +87,7 @@ def _known(out: Path) -> dict[str, Any] | None:
 
 
 class Compilers(Protocol):
-    """Who compiles beside the measuring; `calibration.ahead.Ahead` does."""
+    """Who compiles beside the measuring; `calibration.measure.ahead.Ahead` does."""
 
     def wait(self, point: Point, seconds: float) -> str:
         """Wait until a point is compiled; `late` if it is not by then, `ended` if it never is."""

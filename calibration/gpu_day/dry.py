@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from calibration.measurement import DRY_DEVICE
-from calibration.timing import Timing
+from calibration.measure.measurement import DRY_DEVICE
+from calibration.measure.timing import Timing
 
 ROW_S = 0.4
 """Seconds by which the clock moves with each row; about what a row takes on a GPU."""

@@ -1,7 +1,7 @@
 """The files of a day: their names and columns, for those who write them and those who read them.
 
 Nothing here needs PyTorch or Triton, for a day is read anywhere. The columns of `ROWS` are those of
-`calibration.measurement.Measurement`.
+`calibration.measure.measurement.Measurement`.
 """
 
 RECORD, SCHEMA = "day.json", 1

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from calibration.gpu_day.day import Day
 from calibration.gpu_day.parts import Part
-from calibration.measure import check_alive, first_line
+from calibration.measure.machine import check_alive, first_line
 from hwmodels.errors import MachineError
 
 

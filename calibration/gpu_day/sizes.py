@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from calibration.measurement import Point, read_plan
-from calibration.plan import (
+from calibration.measure.measurement import Point, read_plan
+from calibration.measure.plan import (
     by_others,
     decode_points,
     element_wise_points,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.constants import fit_constants
+from calibration.fit.constants import fit_constants
 from calibration.judge.cost_models import FORMATS, NO_MODEL, CostModel, cost_model
 from calibration.judge.folder import OURS, Day
 from calibration.judge.rates import seconds
-from calibration.measurement import Measurement
+from calibration.measure.measurement import Measurement
 from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS, ChipSpec
 from hwmodels.costs import Parameters

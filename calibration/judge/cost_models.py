@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.measurement import Measurement, shape_of, sizes_of
+from calibration.measure.measurement import Measurement, shape_of, sizes_of
 from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import (

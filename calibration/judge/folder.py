@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.append_csv import whole_rows
 from calibration.gpu_day.files import (
     NUMERICS,
     NUMERICS_COLUMNS,
@@ -21,7 +20,8 @@ from calibration.gpu_day.files import (
     ROWS,
     SCHEMA,
 )
-from calibration.measurement import Measurement, measurement_of, read_rows
+from calibration.measure.append_csv import whole_rows
+from calibration.measure.measurement import Measurement, measurement_of, read_rows
 from hwmodels.errors import CalibrationError, shown
 
 OURS = "moesim"

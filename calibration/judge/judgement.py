@@ -9,7 +9,7 @@ from calibration.judge.folder import Day, OtherDevice, WrongKernel, read_day
 from calibration.judge.rates import Ceilings, Rate, ceilings, rates
 from calibration.judge.sharing import Beside, Curve, beside, curves
 from calibration.judge.targets import Verdict, verdicts
-from calibration.winners import Winner, winners
+from calibration.judge.winners import Winner, winners
 
 HOPPER = 90
 """Compute capability of the devices that the targets are for."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from calibration.bench import is_fp8
 from calibration.judge.folder import OURS, Day
-from calibration.measurement import Measurement, sizes_of
+from calibration.measure.bench import is_fp8
+from calibration.measure.measurement import Measurement, sizes_of
 
 PROBES = ("probe_copy", "probe_tensor_rate", "probe_launch", "occupy")
 """Kernels that measure the device, or hold it, and compute nothing of a model."""

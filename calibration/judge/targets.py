@@ -10,7 +10,7 @@ from typing import Any
 
 from calibration.judge.folder import Day
 from calibration.judge.rates import Rate, rates
-from calibration.measurement import shape_text
+from calibration.measure.measurement import shape_text
 
 Shape = Mapping[str, Any]
 Measure = Callable[[Rate], float | None]

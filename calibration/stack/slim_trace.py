@@ -1,4 +1,4 @@
-"""A profiler's trace made small: what `calibration.trace` reads of it, and nothing else.
+"""A profiler's trace made small: what `calibration.read.torch_trace` reads of it, and nothing else.
 
 Kept are kernels, copies and memsets of the device, the host's launch of each, and named ranges.
 """

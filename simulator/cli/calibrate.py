@@ -14,7 +14,7 @@ from simulator.cli.output import cannot_write, console, echo_json, json_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from calibration.bench import BenchRow
+    from calibration.measure.bench import BenchRow
 
 
 @click.group()
@@ -43,7 +43,7 @@ trace_option = click.option(
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; stdout without it.")
 def fit(trace: Path, tables: tuple[Path, ...], out: Path | None) -> None:
     """Fit the profile h800-deepseek again and print it as TOML."""
-    from calibration.h800_deepseek import profile_text
+    from calibration.presets.h800_deepseek import profile_text
     from hwmodels.chip import CHIPS
 
     _write(profile_text(trace, tables, CHIPS.load("h800")), out)
@@ -53,10 +53,10 @@ def fit(trace: Path, tables: tuple[Path, ...], out: Path | None) -> None:
 @trace_option
 def score(trace: Path) -> None:
     """Judge the fit by family, and on layers and kernels it has not seen."""
-    from calibration.fit import fit_rows
-    from calibration.report import family_errors, report_lines
-    from calibration.score import score_trace
-    from calibration.trace_rows import read_trace_data
+    from calibration.fit.kernels import fit_rows
+    from calibration.judge.report import family_errors, report_lines
+    from calibration.judge.score import score_trace
+    from calibration.read.trace_rows import read_trace_data
     from hwmodels.chip import CHIPS
 
     chip, data = CHIPS.load("h800"), read_trace_data(trace)
@@ -80,8 +80,8 @@ def score(trace: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the library presets.")
 def collectives(table: Path, exchange_table: Path | None, held_out: bool, out: Path | None) -> None:
     """Fit NCCL and the all-reduces of serving frameworks; print the errors."""
-    from calibration import gb200_alltoall
-    from calibration.collective_tables import fit_collective_table, library_texts, score_lines
+    from calibration.fit import gb200_alltoall
+    from calibration.fit.collective_tables import fit_collective_table, library_texts, score_lines
 
     fits = fit_collective_table(table, held_out)
     click.echo("\n".join(score_lines(fits)))
@@ -116,7 +116,8 @@ def collectives(table: Path, exchange_table: Path | None, held_out: bool, out: P
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the library presets.")
 def exchanges(table: Path, low_latency_table: Path, trace: Path | None, out: Path | None) -> None:
     """Fit DeepEP's dispatch and combine; print the errors, in sample and on shapes held out."""
-    from calibration import deepep_h800, deepep_table
+    from calibration.fit import deepep_table
+    from calibration.presets import deepep_h800
     from hwmodels.chip import CHIPS
 
     fits = deepep_table.fit_libraries(table, low_latency_table)
@@ -136,9 +137,9 @@ def exchanges(table: Path, low_latency_table: Path, trace: Path | None, out: Pat
 def plan(model: str, quick: bool, out: Path | None) -> None:
     """Write what to measure: the kernels that a model's training runs, and a design that fits."""
     _require_torch("calibrate plan")
+    from calibration.measure.plan import device_time_s, plan_text
+    from calibration.measure.plan import plan as points_of
     from calibration.model_ops import model_ops
-    from calibration.plan import device_time_s, plan_text
-    from calibration.plan import plan as points_of
     from workloads.model import MODELS
 
     points = points_of(model_ops(MODELS.load(model)), quick=quick)
@@ -159,8 +160,8 @@ def ops(model: str, out: Path | None) -> None:
     The one of DeepSeek-V3 is calibration/gpu_day/ops.json, for machines that read no presets.
     """
     _require_torch("calibrate ops")
+    from calibration.measure.plan import op_point, plan_text
     from calibration.model_ops import decode_ops, model_ops
-    from calibration.plan import op_point, plan_text
     from workloads.model import MODELS
 
     spec = MODELS.load(model)
@@ -174,7 +175,7 @@ def ops(model: str, out: Path | None) -> None:
 @click.option("--resume", is_flag=True, help="Go on with a file that is there.")
 def measure(plan_file: Path, out: Path, resume: bool) -> int:
     """Measure PLAN on the GPU that is here; the same as python -m calibration.measure."""
-    from calibration.measure import main as measure_all
+    from calibration.measure.__main__ import main as measure_all
 
     return measure_all([str(plan_file), "--out", str(out), *(["--resume"] if resume else [])])
 
@@ -196,7 +197,7 @@ def bench(op: str | None, provider: str | None, as_json: bool) -> None:
     _require_torch("kernels bench")
     from dataclasses import asdict
 
-    from calibration.bench import bench as rows_of
+    from calibration.measure.bench import bench as rows_of
 
     rows = rows_of(op, provider)
     if as_json:

@@ -60,7 +60,7 @@ def judge(folder: Path, chip: str | None, choices: Path | None, as_json: bool) -
 
 
 def _write(choices: Path, found: "Judgement") -> None:
-    from calibration.winners import write_choices
+    from calibration.judge.winners import write_choices
 
     try:
         write_choices(choices, found.winners)

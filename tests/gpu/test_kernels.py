@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch and Triton")
 pytest.importorskip("triton", reason="needs PyTorch and Triton")
 
-from calibration.numerics import as_tuple, check, checked_shape, compare  # noqa: E402
+from calibration.measure.numerics import as_tuple, check, checked_shape, compare  # noqa: E402
 from kernels import load, names  # noqa: E402
 
 

@@ -6,9 +6,9 @@ pytest.importorskip("triton", reason="needs PyTorch and Triton")
 
 import torch
 
-from calibration.bench import ceilings
-from calibration.measure import find_gpu, measure
-from calibration.measurement import Point
+from calibration.measure.bench import ceilings
+from calibration.measure.machine import find_gpu, measure
+from calibration.measure.measurement import Point
 from calibration.stack.dimensions import DEEPSEEK_V3
 from calibration.stack.layer import BACKWARD, FORWARD, training
 

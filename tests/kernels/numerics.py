@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from calibration.numerics import closeness
+from calibration.measure.numerics import closeness
 
 
 def assert_close(out: Tensor, want: Tensor, format_: str, what: str = "output") -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration.measurement import Measurement, shape_text
-from calibration.winners import winners
+from calibration.judge.winners import winners
+from calibration.measure.measurement import Measurement, shape_text
 
 CONFIGS = ("", '{"rows":8}', '{"rows":32}')
 SHAPES = ({"m": 4096, "k": 512}, {"m": 8192, "k": 512}, {"m": 16, "k": 512})

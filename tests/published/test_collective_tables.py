@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration import gb200_alltoall
-from calibration.collective_rows import CollectiveRows
-from calibration.collective_tables import (
+from calibration.fit import gb200_alltoall
+from calibration.fit.collective_tables import (
     LibraryFit,
     errors,
     fit_collective_table,
     library_texts,
     score_lines,
 )
-from calibration.gb200_alltoall import ExchangeFit, fit_exchange_table
-from calibration.protocol_fit import predict_s
+from calibration.fit.gb200_alltoall import ExchangeFit, fit_exchange_table
+from calibration.fit.protocols import predict_s
+from calibration.read.collective_rows import CollectiveRows
 from hwmodels.costs.protocol import library_collective_s
 from hwmodels.library import LIBRARIES, LibrarySpec
 
@@ -133,8 +133,8 @@ def test_the_shipped_exchange_is_what_the_table_says(exchange: ExchangeFit) -> N
 
 
 def test_presets_are_written_by_the_command(invoke, fits, exchange, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("calibration.collective_tables.fit_collective_table", lambda *_: fits)
-    monkeypatch.setattr("calibration.gb200_alltoall.fit_exchange_table", lambda _: exchange)
+    monkeypatch.setattr("calibration.fit.collective_tables.fit_collective_table", lambda *_: fits)
+    monkeypatch.setattr("calibration.fit.gb200_alltoall.fit_exchange_table", lambda _: exchange)
     tables = ("--table", "x", "--exchange-table", "y")
     done = invoke("calibrate", "collectives", *tables, "--out", tmp_path)
     assert done.exit_code == 0

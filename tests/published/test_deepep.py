@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from calibration.deepep_rows import read_low_latency, read_normal
-from calibration.deepep_table import SYSTEMS, LibraryFit, fit_libraries, library_texts, score_lines
+from calibration.fit.deepep_table import (
+    SYSTEMS,
+    LibraryFit,
+    fit_libraries,
+    library_texts,
+    score_lines,
+)
+from calibration.read.deepep_rows import read_low_latency, read_normal
 from hwmodels.cluster import CLUSTERS
 from hwmodels.library import LIBRARIES, LibrarySpec
 from simulator.network.moe_exchange import BENCHMARK_EXPERTS, ExpertTraffic, moe_exchange

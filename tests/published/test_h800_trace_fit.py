@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calibration.deepep_h800 import library_text
-from calibration.dualpipe_trace import TENSOR_MAPS, MeasuredOp, label
-from calibration.fit import fit_rows, fit_trace
-from calibration.h800_deepseek import profile_text
-from calibration.interference import undisturbed_s
-from calibration.pricing import Pricer
-from calibration.report import family_errors, report_lines
-from calibration.score import Scores, score_trace
-from calibration.trace import read_trace
-from calibration.trace_rows import TraceData, read_trace_data
+from calibration.fit.interference import undisturbed_s
+from calibration.fit.kernels import fit_rows, fit_trace
+from calibration.fit.pricing import Pricer
+from calibration.judge.report import family_errors, report_lines
+from calibration.judge.score import Scores, score_trace
+from calibration.presets.deepep_h800 import library_text
+from calibration.presets.h800_deepseek import profile_text
+from calibration.read.dualpipe_trace import TENSOR_MAPS, MeasuredOp, label
+from calibration.read.torch_trace import read_trace
+from calibration.read.trace_rows import TraceData, read_trace_data
 from hwmodels.chip import CHIPS
 from hwmodels.costs import slowdown
 from hwmodels.library import LIBRARIES

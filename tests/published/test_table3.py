@@ -6,7 +6,7 @@ that only the fifth, Dragonfly, tests them: 1,550 M$ where 1,522 are printed, 1.
 
 import pytest
 
-from calibration.fabric_prices import DRAGONFLY, TABLE3, CostColumn, fit_fabric_prices
+from calibration.presets.fabric_prices import DRAGONFLY, TABLE3, CostColumn, fit_fabric_prices
 from hwmodels.errors import CalibrationError, InfeasibleError
 from hwmodels.fabrics import FabricCounts
 from hwmodels.prices import PRICES, PriceSpec, fabric_cost_usd, fabric_power_w

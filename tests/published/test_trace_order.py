@@ -8,8 +8,8 @@ from itertools import groupby
 
 import pytest
 
-from calibration.dualpipe_trace import COMMUNICATION_STREAM, COMPUTE_STREAM
-from calibration.trace import read_trace
+from calibration.read.dualpipe_trace import COMMUNICATION_STREAM, COMPUTE_STREAM
+from calibration.read.torch_trace import read_trace
 from workloads.ops import COMM, COMPUTE
 from workloads.scenarios.training_parts import step_segments
 from workloads.weave import Weaver

@@ -9,7 +9,7 @@ from typing import Any
 
 from calibration.gpu_day.files import NUMERICS, NUMERICS_COLUMNS, RECORD, RIGHT, ROWS
 from calibration.judge.targets import TARGETS
-from calibration.measurement import COLUMNS, Measurement, shape_text
+from calibration.measure.measurement import COLUMNS, Measurement, shape_text
 
 DEVICE, SMS = "NVIDIA H100 80GB HBM3", 132
 COPY_BYTES_PER_S = 2e12

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from calibration.pricing import Pricer
-from calibration.trace_rows import TraceRow, layer_ops
+from calibration.fit.pricing import Pricer
+from calibration.read.trace_rows import TraceRow, layer_ops
 from hwmodels.chip import CHIPS
 from hwmodels.profile import PROFILES
 from simulator.price.kernels import KernelPricer

@@ -198,7 +198,7 @@ def test_a_configuration_with_an_unknown_field_is_refused_by_file_and_line(
 
 def test_who_compiles_for_a_device_elsewhere_chooses_as_on_it() -> None:
     here = torch_kernels()
-    from calibration.ahead import compiling
+    from calibration.measure.ahead import compiling
 
     meta = here.torch.device("meta")
     assert here.device.device_name(meta) == ""

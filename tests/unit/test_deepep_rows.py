@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.deepep_rows import DeepEpRows, read_low_latency, read_normal
+from calibration.read.deepep_rows import DeepEpRows, read_low_latency, read_normal
 from hwmodels.errors import CalibrationError
 
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow (extra 'store')")

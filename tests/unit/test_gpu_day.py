@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 pytest.importorskip("triton", reason="needs PyTorch and Triton")
 pytest.importorskip("torch", reason="needs PyTorch and Triton")
 
-from calibration import ahead
 from calibration.gpu_day.__main__ import main
 from calibration.gpu_day.budget import Budget
 from calibration.gpu_day.day import Day
@@ -24,7 +23,8 @@ from calibration.gpu_day.parts import parts
 from calibration.gpu_day.run import run_parts
 from calibration.gpu_day.sizes import OPS, RealSizes, TinySizes
 from calibration.gpu_day.supervise import supervise
-from calibration.measurement import Point, read_rows
+from calibration.measure import ahead
+from calibration.measure.measurement import Point, read_rows
 from hwmodels.errors import CalibrationError, MachineError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -305,7 +305,7 @@ class Refuse:
                                   "matplotlib", "rich", "click", "pyarrow"}:
             raise ModuleNotFoundError(f"{name} is not on a GPU machine")
 sys.meta_path.insert(0, Refuse())
-import calibration.ahead, calibration.gpu_day.run, calibration.gpu_day.dry
+import calibration.measure.ahead, calibration.gpu_day.run, calibration.gpu_day.dry
 from calibration.gpu_day.__main__ import main
 sys.exit(main(["--list"]))
 """
@@ -390,7 +390,7 @@ def test_a_day_goes_on_on_its_own_device_only(
     other = DryMachine()
     here = other.facts() | facts
     other.facts = lambda: here
-    monkeypatch.setattr("calibration.measure.find_gpu", lambda: other)
+    monkeypatch.setattr("calibration.measure.machine.find_gpu", lambda: other)
     monkeypatch.setattr("calibration.gpu_day.__main__.end_with_parent", lambda: None)
     monkeypatch.setattr(ahead, "Ahead", None)
     assert main(["--alone", "--resume", "--out", str(day.out)]) == 2
@@ -417,7 +417,7 @@ def test_a_day_goes_on_on_its_own_device_only(
 def test_an_output_is_as_near_as_its_relative_error(got, want, error) -> None:
     import torch
 
-    from calibration.numerics import closeness
+    from calibration.measure.numerics import closeness
 
     found = closeness(torch.tensor(got), torch.tensor(want), "bf16")
     assert found.error == pytest.approx(error)

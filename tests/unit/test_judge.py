@@ -16,7 +16,7 @@ from calibration.judge.judgement import judge
 from calibration.judge.rates import ceilings, rates
 from calibration.judge.sharing import beside, curves
 from calibration.judge.targets import TARGETS, verdicts
-from calibration.measurement import COLUMNS, DRY_DEVICE
+from calibration.measure.measurement import COLUMNS, DRY_DEVICE
 from hwmodels.errors import CalibrationError
 from kernels._choices import read_choices
 from tests.unit.days import (
@@ -145,7 +145,7 @@ def test_a_day_measures_every_shape_of_every_target() -> None:
     pytest.importorskip("triton", reason="needs PyTorch and Triton")
     from calibration.gpu_day.parts import parts
     from calibration.gpu_day.sizes import RealSizes
-    from calibration.measurement import Point
+    from calibration.measure.measurement import Point
 
     timing = [part for name, part in parts().items() if name != "numerics"]
     measured = {point.key for part in timing for point in part.points(RealSizes())}

@@ -18,9 +18,9 @@ from calibration.gpu_day.dry import DryMachine
 from calibration.gpu_day.files import PROFILE
 from calibration.gpu_day.parts import profile
 from calibration.gpu_day.sizes import TinySizes
+from calibration.read.torch_trace import read_trace
 from calibration.stack import slim_trace
 from calibration.stack.tape import Step, Tape
-from calibration.trace import read_trace
 from hwmodels.errors import CalibrationError
 
 

@@ -14,11 +14,12 @@ import pytest
 pytest.importorskip("triton", reason="needs PyTorch and Triton")
 torch = pytest.importorskip("torch", reason="needs PyTorch and Triton")
 
-from calibration import bench as bench_module  # noqa: E402
-from calibration import measure as measuring  # noqa: E402
-from calibration import timing  # noqa: E402
-from calibration.bench import Ceilings, bench_row  # noqa: E402
-from calibration.measurement import (  # noqa: E402
+from calibration.measure import bench as bench_module  # noqa: E402
+from calibration.measure import machine as measuring  # noqa: E402
+from calibration.measure import run_plan, timing  # noqa: E402
+from calibration.measure.__main__ import main  # noqa: E402
+from calibration.measure.bench import Ceilings, bench_row  # noqa: E402
+from calibration.measure.measurement import (  # noqa: E402
     COLUMNS,
     Point,
     RowWriter,
@@ -27,7 +28,7 @@ from calibration.measurement import (  # noqa: E402
     read_plan,
     read_rows,
 )
-from calibration.timing import Timing  # noqa: E402
+from calibration.measure.timing import Timing  # noqa: E402
 from hwmodels.errors import CalibrationError, MachineError  # noqa: E402
 from kernels import rmsnorm  # noqa: E402
 
@@ -62,7 +63,7 @@ class StandIn:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     one = StandIn()
-    monkeypatch.setattr(measuring, "find_gpu", lambda: one)
+    monkeypatch.setattr(run_plan, "find_gpu", lambda: one)
     monkeypatch.setattr(bench_module, "find_gpu", lambda: one)
     return one
 
@@ -89,7 +90,7 @@ def test_a_plan_reads_as_it_was_written(plan_file: Path) -> None:
 
 def test_rows_are_measured_and_resumed(machine: StandIn, plan_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
-    assert measuring.main([str(plan_file), "--out", str(out)]) == 0
+    assert main([str(plan_file), "--out", str(out)]) == 0
     rows = read_rows(out)
     assert [float(row["time_s"]) for row in rows] == [1e-3, 1e-3, 1e-3, 2e-3]
     assert [row["library"] for row in rows[:2]] == ["triton", "torch"]
@@ -99,11 +100,11 @@ def test_rows_are_measured_and_resumed(machine: StandIn, plan_file: Path, tmp_pa
     # A kill in the middle of the last row: it is measured again, the others are not.
     out.write_text(out.read_text()[:-20])
     assert len(read_rows(out)) == 3
-    assert measuring.main([str(plan_file), "--out", str(out), "--resume"]) == 0
+    assert main([str(plan_file), "--out", str(out), "--resume"]) == 0
     again = read_rows(out)
     assert len(again) == 4
     assert again[:3] == rows[:3]
-    assert measuring.main([str(plan_file), "--out", str(out), "--resume"]) == 0
+    assert main([str(plan_file), "--out", str(out), "--resume"]) == 0
     assert read_rows(out) == again
 
 
@@ -112,8 +113,8 @@ def test_a_file_is_not_overwritten(
 ) -> None:
     out = tmp_path / "rows.csv"
     out.write_text("something,else\n1,2\n")
-    assert measuring.main([str(plan_file), "--out", str(out)]) == 2
-    assert measuring.main([str(plan_file), "--out", str(out), "--resume"]) == 2
+    assert main([str(plan_file), "--out", str(out)]) == 2
+    assert main([str(plan_file), "--out", str(out), "--resume"]) == 2
     assert out.read_text() == "something,else\n1,2\n"
     assert "--resume" in capsys.readouterr().err
 
@@ -151,7 +152,7 @@ def test_a_failing_machine_keeps_the_rows(
 
     machine.time = fails_third
     out = tmp_path / "rows.csv"
-    assert measuring.main([str(plan_file), "--out", str(out)]) == 3
+    assert main([str(plan_file), "--out", str(out)]) == 3
     assert len(read_rows(out)) == 2
     assert "the GPU fell off the bus" in capsys.readouterr().err
 
@@ -226,7 +227,7 @@ def test_a_bad_plan_is_refused(
 ) -> None:
     path = tmp_path / "plan.json"
     path.write_text(text)
-    assert measuring.main([str(path), "--out", str(tmp_path / "rows.csv")]) == 2
+    assert main([str(path), "--out", str(tmp_path / "rows.csv")]) == 2
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
@@ -249,7 +250,7 @@ def test_no_gpu_is_one_line_and_exit_3(plan_file: Path, tmp_path: Path) -> None:
 
 def test_progress_tells_time_left() -> None:
     stream = io.StringIO()
-    progress = measuring.Progress(10, stream)
+    progress = run_plan.Progress(10, stream)
     progress.tell(0, Point("rmsnorm", NORM))
     progress.tell(1, Point("rmsnorm", NORM))  # too soon for a second line
     assert stream.getvalue().splitlines() == ['0/10: rmsnorm {"k":64,"m":4,"residual":0}']
@@ -283,7 +284,7 @@ def test_columns_are_what_the_fit_expects() -> None:
 
 def test_a_file_cut_anywhere_keeps_its_whole_rows(tmp_path: Path) -> None:
     """Also in the middle of a character; what is no text at all is refused."""
-    from calibration.append_csv import AppendCsv, whole_rows
+    from calibration.measure.append_csv import AppendCsv, whole_rows
 
     path = tmp_path / "rows.csv"
     with AppendCsv(path, ("a", "b"), "rows", resume=False) as rows:

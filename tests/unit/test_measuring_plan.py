@@ -7,15 +7,15 @@ import pytest
 
 pytest.importorskip("triton", reason="needs PyTorch and Triton")
 
-from calibration.measurement import Point, read_plan
-from calibration.model_ops import measurable, model_ops
-from calibration.plan import (
+from calibration.measure.measurement import Point, read_plan
+from calibration.measure.plan import (
     GEMM_ANCHORS,
     device_time_s,
     op_point,
     plan,
     plan_text,
 )
+from calibration.model_ops import measurable, model_ops
 from hwmodels.errors import CalibrationError, InfeasibleError
 from hwmodels.formats import FORMATS
 from kernels import load, names

@@ -2,7 +2,7 @@
 
 import tomllib
 
-from calibration.profile_document import ProfileDocument, Sourced, rounded
+from calibration.fit.profile_document import ProfileDocument, Sourced, rounded
 
 DOCUMENT = ProfileDocument(
     "two\nlines",

@@ -12,7 +12,6 @@ pytest.importorskip("torch", reason="needs PyTorch and Triton")
 
 import torch
 
-from calibration.append_csv import whole_rows
 from calibration.gpu_day.budget import Budget
 from calibration.gpu_day.day import Day
 from calibration.gpu_day.dry import DryMachine
@@ -20,7 +19,8 @@ from calibration.gpu_day.files import STACK, STACK_COLUMNS, STACK_ROWS
 from calibration.gpu_day.parts import stack
 from calibration.gpu_day.parts.stack import EAGER, GRAPH, TOTAL
 from calibration.gpu_day.sizes import RealSizes, TinySizes
-from calibration.measurement import shape_text
+from calibration.measure.append_csv import whole_rows
+from calibration.measure.measurement import shape_text
 from calibration.model_ops import DECODE_BATCHES, decode_ops, measurable
 from calibration.stack.dimensions import DEEPSEEK_V3
 from calibration.stack.layer import BACKWARD, DECODE, FORWARD, bytes_of, decoding, training

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from calibration import trace as trace_module
-from calibration.dualpipe_trace import BLOCKS, label
-from calibration.trace import TraceKernel, launch_gap_s, overlap_s, read_trace
+from calibration.read import torch_trace as trace_module
+from calibration.read.dualpipe_trace import BLOCKS, label
+from calibration.read.torch_trace import TraceKernel, launch_gap_s, overlap_s, read_trace
 from hwmodels.errors import CalibrationError
 
 

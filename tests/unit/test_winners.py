@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from calibration.measurement import DRY_DEVICE, Measurement, shape_text
-from calibration.winners import winners, write_choices
+from calibration.judge.winners import winners, write_choices
+from calibration.measure.measurement import DRY_DEVICE, Measurement, shape_text
 from hwmodels.errors import CalibrationError
 from kernels._choices import read_choices
 

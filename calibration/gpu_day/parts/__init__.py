@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
-from calibration.measurement import Point
-from calibration.plan import device_time_s
+from calibration.measure.measurement import Point
+from calibration.measure.plan import device_time_s
 from hwmodels.errors import CalibrationError, suggestion
 
 if TYPE_CHECKING:

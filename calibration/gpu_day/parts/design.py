@@ -7,8 +7,8 @@ from itertools import zip_longest
 from calibration.gpu_day.day import Day
 from calibration.gpu_day.parts import Estimate, of_rows
 from calibration.gpu_day.sizes import Sizes
-from calibration.measurement import Point
-from calibration.plan import LIMITED_SMS
+from calibration.measure.measurement import Point
+from calibration.measure.plan import LIMITED_SMS
 
 NUMBER, SHARE, LEAST_S = 5, 0.19, 0.0
 

@@ -6,7 +6,7 @@ Everything else is judged against these. Its name, memory, clocks and versions a
 from calibration.gpu_day.day import Day
 from calibration.gpu_day.parts import Estimate, of_rows
 from calibration.gpu_day.sizes import Sizes
-from calibration.measurement import Point
+from calibration.measure.measurement import Point
 
 NUMBER, SHARE, LEAST_S = 1, 0.05, 12.0
 

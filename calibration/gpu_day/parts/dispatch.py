@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from calibration.gpu_day.day import Day
 from calibration.gpu_day.parts import Estimate, of_rows
 from calibration.gpu_day.sizes import Sizes
-from calibration.measurement import Point
-from calibration.plan import BESIDE, HELD_SMS, HOPPER_SMS
+from calibration.measure.measurement import Point
+from calibration.measure.plan import BESIDE, HELD_SMS, HOPPER_SMS
 
 NUMBER, SHARE, LEAST_S = 6, 0.06, 0.0
 

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from calibration import numerics
 from calibration.gpu_day.day import Day
 from calibration.gpu_day.files import (
     FAILED,
@@ -15,8 +14,9 @@ from calibration.gpu_day.files import (
 )
 from calibration.gpu_day.parts import Estimate
 from calibration.gpu_day.sizes import Sizes
-from calibration.measure import check_alive, first_line
-from calibration.measurement import Point, shape_text
+from calibration.measure import numerics
+from calibration.measure.machine import check_alive, first_line
+from calibration.measure.measurement import Point, shape_text
 from hwmodels.errors import MachineError
 from kernels import names
 

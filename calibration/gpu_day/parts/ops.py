@@ -3,7 +3,7 @@
 from calibration.gpu_day.day import Day
 from calibration.gpu_day.parts import Estimate, of_rows
 from calibration.gpu_day.sizes import Sizes
-from calibration.measurement import Point
+from calibration.measure.measurement import Point
 
 NUMBER, SHARE, LEAST_S = 3, 0.20, 20.0
 

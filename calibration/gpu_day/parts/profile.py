@@ -1,7 +1,8 @@
 """One training pass of the layer under PyTorch's profiler: a trace of our own to read.
 
 Each op's kernels lie in a range of its name, so that the trace's times can be laid beside those of
-`stack.csv`, and whether `calibration.trace` reads what this PyTorch writes is seen on the way.
+`stack.csv`, and whether `calibration.read.torch_trace` reads what this PyTorch writes is seen on
+the way.
 """
 
 import json
@@ -20,8 +21,8 @@ from calibration.gpu_day.files import PROFILE
 from calibration.gpu_day.parts import Estimate
 from calibration.gpu_day.parts import stack as timed
 from calibration.gpu_day.sizes import Sizes
-from calibration.measure import check_alive, first_line
-from calibration.measurement import Point
+from calibration.measure.machine import check_alive, first_line
+from calibration.measure.measurement import Point
 from calibration.stack.layer import training
 from calibration.stack.slim_trace import write
 from calibration.stack.tape import Tape

@@ -20,9 +20,9 @@ from calibration.gpu_day.day import Day
 from calibration.gpu_day.files import STACK, STACK_COLUMNS, STACK_ROWS
 from calibration.gpu_day.parts import ROW_HOST_S, Estimate
 from calibration.gpu_day.sizes import Sizes
-from calibration.measure import check_alive, first_line, work_of
-from calibration.measurement import Point, shape_text
-from calibration.plan import device_time_s
+from calibration.measure.machine import check_alive, first_line, work_of
+from calibration.measure.measurement import Point, shape_text
+from calibration.measure.plan import device_time_s
 from calibration.stack.dimensions import Dimensions
 from calibration.stack.layer import BACKWARD, DECODE, FORWARD, decoding, training
 from calibration.stack.tape import Step, Tape

@@ -5,7 +5,7 @@ from dataclasses import replace
 from calibration.gpu_day.day import Day
 from calibration.gpu_day.parts import Estimate, numerics, of_rows
 from calibration.gpu_day.sizes import Sizes
-from calibration.measurement import Point, config_text
+from calibration.measure.measurement import Point, config_text
 from kernels import names
 
 NUMBER, SHARE, LEAST_S = 4, 0.22, 0.0

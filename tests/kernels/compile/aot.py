@@ -3,7 +3,7 @@
     python -m tests.kernels.compile.aot     reads op names, one a line; answers each with one line:
                                             a JSON list of facts, or an error message
 
-How: `calibration.ahead`. The Triton that compiles is the first on PYTHONPATH.
+How: `calibration.measure.ahead`. The Triton that compiles is the first on PYTHONPATH.
 """
 
 import json
@@ -19,10 +19,10 @@ from typing import Any
 
 import triton
 
-from calibration.ahead import compile_kernels
 from calibration.gpu_day.parts import parts
 from calibration.gpu_day.sizes import RealSizes
-from calibration.measurement import Point, config_text
+from calibration.measure.ahead import compile_kernels
+from calibration.measure.measurement import Point, config_text
 from kernels import load
 from tests.kernels.compile.routing import draw_once
 

@@ -2,11 +2,11 @@
 
     python -m tests.kernels.compile.launches        prints one JSON object, see `main`
 
-`calibration.ahead` compiles for tensors without memory, under a driver that only names a target.
-Here `calibration.measure` launches: Triton's own path from the launcher to the entry in the cache,
-whose name follows from source, specialisation, constants, options and target. In place of the GPU
-stand addresses on steps of 64 bytes (CUDA's are on steps of 512), the target that a driver names
-on a Hopper GPU, and a driver that loads and starts nothing.
+`calibration.measure.ahead` compiles for tensors without memory, under a driver that only names a
+target. Here `calibration.measure.machine` launches: Triton's own path from the launcher to the
+entry in the cache, whose name follows from source, specialisation, constants, options and target.
+In place of the GPU stand addresses on steps of 64 bytes (CUDA's are on steps of 512), the target
+that a driver names on a Hopper GPU, and a driver that loads and starts nothing.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ from triton import knobs
 from triton.runtime import driver, jit
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from calibration.ahead import HOPPER, HOPPER_SMS, Ahead, OfflineDriver, compile_point
 from calibration.gpu_day.parts import parts
 from calibration.gpu_day.sizes import RealSizes
-from calibration.measure import prepare
-from calibration.measurement import Point, config_text
+from calibration.measure.ahead import HOPPER, HOPPER_SMS, Ahead, OfflineDriver, compile_point
+from calibration.measure.machine import prepare
+from calibration.measure.measurement import Point, config_text
 from kernels import _device, load, names
 from tests.kernels.compile.routing import draw_once
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from calibration.ahead import compiling
 from calibration.gpu_day.parts.stack import points
 from calibration.gpu_day.sizes import RealSizes
+from calibration.measure.ahead import compiling
 from calibration.stack.dimensions import DEEPSEEK_V3
 from calibration.stack.layer import decoding, training
 from kernels import load

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from calibration.measure import TRITON_MIN
+from calibration.measure.machine import TRITON_MIN
 
 OLDEST = ".".join(map(str, TRITON_MIN))
 INSTALLED, FOLDER = "installed", "MOESIM_OLDEST_TRITON"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from calibration.numerics import poison
+from calibration.measure.numerics import poison
 from kernels import cast_transpose, fp8_wgrad, quantize
 from kernels._numerics import dequantize_rows
 from tests.kernels.numerics import assert_close

@@ -4,7 +4,7 @@ import pytest
 import torch
 from triton.runtime import _allocation
 
-from calibration.numerics import poison
+from calibration.measure.numerics import poison
 from kernels import fp8_gemm
 from kernels._device import with_scratch
 from kernels.fp8_gemm import Config

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from calibration.append_csv import whole_rows
 from calibration.gpu_day.__main__ import main
 from calibration.gpu_day.files import (
     NUMERICS,
@@ -25,9 +24,10 @@ from calibration.gpu_day.parts import parts, stack
 from calibration.gpu_day.sizes import TinySizes
 from calibration.judge.folder import read_day
 from calibration.judge.judgement import judge
-from calibration.measurement import DRY_DEVICE, key_of, read_rows
+from calibration.measure.append_csv import whole_rows
+from calibration.measure.measurement import DRY_DEVICE, key_of, read_rows
+from calibration.read.torch_trace import read_trace
 from calibration.stack.layer import BACKWARD, FORWARD
-from calibration.trace import read_trace
 from hwmodels.errors import CalibrationError
 from kernels import names
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.numerics import poison
+from calibration.measure.numerics import poison
 from kernels import grouped_gemm
 from kernels.grouped_gemm import Config
 from tests.kernels.numerics import assert_close

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from calibration.numerics import poison
+from calibration.measure.numerics import poison
 from kernels import mla_decode
 from kernels.mla_decode import Config
 from tests.kernels.numerics import assert_close

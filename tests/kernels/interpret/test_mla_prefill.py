@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from calibration.numerics import poison
+from calibration.measure.numerics import poison
 from kernels import mla_prefill, mla_prefill_backward
 from tests.kernels.numerics import assert_close
 

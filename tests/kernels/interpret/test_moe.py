@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from calibration.numerics import poison
+from calibration.measure.numerics import poison
 from kernels import moe_map, moe_permute, moe_unpermute, router
 from tests.kernels.numerics import assert_close
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from calibration.numerics import poison
+from calibration.measure.numerics import poison
 from kernels import rmsnorm, rmsnorm_backward, rope
 from tests.kernels.numerics import assert_close
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from calibration.numerics import TOLERANCE, poison
+from calibration.measure.numerics import TOLERANCE, poison
 from kernels import (
     bf16_gemm,
     load,

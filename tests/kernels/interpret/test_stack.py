@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from calibration.gpu_day.sizes import TINY_LAYER
-from calibration.numerics import poison
+from calibration.measure.numerics import poison
 from calibration.stack.attention import heads
 from calibration.stack.dimensions import D_NOPE, Dimensions
 from calibration.stack.layer import BACKWARD, DECODE, FORWARD, decoding, training

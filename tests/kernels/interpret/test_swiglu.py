@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from calibration.numerics import poison
+from calibration.measure.numerics import poison
 from kernels import quantize, swiglu, swiglu_backward
 from kernels._numerics import dequantize_rows
 from tests.kernels.numerics import assert_close

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.fit import fit_rows
-from calibration.profile_document import ProfileDocument, Sourced
-from calibration.trace_rows import read_trace_data
+from calibration.fit.kernels import fit_rows
+from calibration.fit.profile_document import ProfileDocument, Sourced
+from calibration.read.trace_rows import read_trace_data
 from hwmodels.chip import ChipSpec
 from hwmodels.costs.exchange import Direction, ExchangeParameters
 from hwmodels.library import LIBRARIES
@@ -41,8 +41,8 @@ LOW_LATENCY = {
 """By direction: bytes of one copy on the wire, and the README's times on 8 and 64 GPUs; 128 tokens
 of a GPU, eight experts each."""
 
-_COMMENT = """DeepEP on H800 as DeepSeek-V3's training used it. Written by calibration.deepep_h800
-from published rates and the training trace; do not edit, refit."""
+_COMMENT = """DeepEP on H800 as DeepSeek-V3's training used it. Written by
+calibration.presets.deepep_h800 from published rates and the training trace; do not edit, refit."""
 
 
 def library_text(trace: Path, chip: ChipSpec) -> str:

@@ -10,8 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.dualpipe_trace import COMPUTE_STREAM, TENSOR_MAPS, TRANSFER_OPS, MeasuredOp, label
-from calibration.trace import launch_gap_s, read_trace
+from calibration.read.dualpipe_trace import (
+    COMPUTE_STREAM,
+    TENSOR_MAPS,
+    TRANSFER_OPS,
+    MeasuredOp,
+    label,
+)
+from calibration.read.torch_trace import launch_gap_s, read_trace
 from hwmodels.arrays import Floats
 from hwmodels.errors import CalibrationError
 from workloads.layers import LayerInputs, mla, moe

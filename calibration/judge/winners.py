@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from calibration.measurement import DRY_DEVICE, Measurement
+from calibration.measure.measurement import DRY_DEVICE, Measurement
 from hwmodels.errors import CalibrationError
 from kernels._choices import COLUMNS, Choice, read_choices, shape_class
 

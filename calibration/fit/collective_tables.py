@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.collective_rows import CollectiveRows, groups, read_collective_table
-from calibration.profile_document import ProfileDocument, Sourced
-from calibration.protocol_fit import Protocols, Way, fit_protocols, held_out_s, predict_s
+from calibration.fit.profile_document import ProfileDocument, Sourced
+from calibration.fit.protocols import Protocols, Way, fit_protocols, held_out_s, predict_s
+from calibration.read.collective_rows import CollectiveRows, groups, read_collective_table
 from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS
 from hwmodels.errors import CalibrationError
@@ -65,7 +65,7 @@ class LibraryFit:
     """One library on one system.
 
     Attributes:
-        library, system: a group of `calibration.collective_rows`.
+        library, system: a group of `calibration.read.collective_rows`.
         protocols: fitted, by kind.
         rows: what was fitted.
         nvlink_bytes_per_s: datasheet rate of the system's GPU, one direction.
@@ -200,7 +200,7 @@ def _text(fit: LibraryFit) -> str:
     what = "collectives of nccl-tests" if nccl else "all-reduce under CUDA graphs"
     document = ProfileDocument(
         f"{name} inside one NVLink node of {fit.system.upper()}. Written by\n"
-        f"calibration.collective_tables from timed collectives; do not edit, refit.",
+        f"calibration.fit.collective_tables from timed collectives; do not edit, refit.",
         {
             "version": ", ".join(versions),
             "description": f"{name} {what}, {fit.system.upper()}, one switched node.",

@@ -8,8 +8,8 @@ them.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from calibration.measure import Machine, find_gpu, measure
-from calibration.measurement import Measurement, Point
+from calibration.measure.machine import Machine, find_gpu, measure
+from calibration.measure.measurement import Measurement, Point
 from hwmodels.errors import CalibrationError, MachineError
 
 FP8_KERNELS = ("fp8_gemm", "fp8_wgrad", "grouped_gemm")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.fit import FitResult
-from calibration.interference import undisturbed_s
-from calibration.score import Scores
-from calibration.trace_rows import TraceData
+from calibration.fit.interference import undisturbed_s
+from calibration.fit.kernels import FitResult
+from calibration.judge.score import Scores
+from calibration.read.trace_rows import TraceData
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.trace_rows import TraceRow
+from calibration.read.trace_rows import TraceRow
 from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import Parameters, kernel_time_s

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from calibration.append_csv import AppendCsv, whole_rows
+from calibration.measure.append_csv import AppendCsv, whole_rows
 from hwmodels.errors import CalibrationError, found_at, shown
 
 MODES = ("isolated", "limited", "beside")

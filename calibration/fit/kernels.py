@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares, lsq_linear
 
-from calibration.dualpipe_trace import COMPUTE_SMS
-from calibration.interference import Factor, interference_factors, undisturbed_s
-from calibration.pricing import Pricer
-from calibration.trace_rows import LAYERS, TraceData, TraceRow, read_trace_data
+from calibration.fit.interference import Factor, interference_factors, undisturbed_s
+from calibration.fit.pricing import Pricer
+from calibration.read.dualpipe_trace import COMPUTE_SMS
+from calibration.read.trace_rows import LAYERS, TraceData, TraceRow, read_trace_data
 from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import AttentionParameters, GemmParameters, MemoryParameters, Parameters

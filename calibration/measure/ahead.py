@@ -24,9 +24,9 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver, jit
 
-from calibration.measure import first_line
-from calibration.measurement import Point
-from calibration.process import end_with_parent
+from calibration.measure.machine import first_line
+from calibration.measure.measurement import Point
+from calibration.measure.process import end_with_parent
 from kernels import _device, load
 
 HOPPER = GPUTarget("cuda", 90, 32)

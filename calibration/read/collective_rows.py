@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.parquet import read_columns
+from calibration.read.parquet import read_columns
 from hwmodels.arrays import Floats, Mask
 from hwmodels.errors import CalibrationError
 

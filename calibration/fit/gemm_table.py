@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from calibration.constants import fit_constants
-from calibration.parquet import read_columns
+from calibration.fit.constants import fit_constants
+from calibration.read.parquet import read_columns
 from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import GemmParameters, gemm_time_s

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from calibration.trace import TraceKernel, overlap_s
+from calibration.read.torch_trace import TraceKernel, overlap_s
 from hwmodels.errors import CalibrationError
 
 COMPUTE_STREAM = 7

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.deepep_fit import (
+from calibration.fit.exchanges import (
     Constants,
     TableFit,
     fit_table,
@@ -24,8 +24,8 @@ from calibration.deepep_fit import (
     nested,
     normal_errors,
 )
-from calibration.deepep_rows import DeepEpRows, read_low_latency, read_normal
-from calibration.profile_document import ProfileDocument, Sourced
+from calibration.fit.profile_document import ProfileDocument, Sourced
+from calibration.read.deepep_rows import DeepEpRows, read_low_latency, read_normal
 from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS, ChipSpec
 from hwmodels.errors import CalibrationError
@@ -86,7 +86,7 @@ NOTIFY = (
     "for 16,384 tokens, a straight line over doublings; on 8 nodes 2 and 4 alone would say 76 us "
     "for dispatch (measured 73) and 73 us for combine (84)"
 )
-_COMMENT = """DeepEP as timed on one system. Written by calibration.deepep_table from public
+_COMMENT = """DeepEP as timed on one system. Written by calibration.fit.deepep_table from public
 tables; do not edit, refit."""
 
 
@@ -153,8 +153,8 @@ def fit_libraries(normal: Path, low_latency: Path) -> tuple[LibraryFit, ...]:
         normal, low_latency: parquet tables of timed exchanges in the two modes.
 
     Raises:
-        MachineError, CalibrationError: see `calibration.deepep_rows.read_normal`; or a system has
-            no rows.
+        MachineError, CalibrationError: see `calibration.read.deepep_rows.read_normal`; or a system
+            has no rows.
     """
     slow, quick = read_normal(normal), read_low_latency(low_latency)
     found: dict[str, LibraryFit] = {}
@@ -302,7 +302,7 @@ def _add(
     inside, outside = (np.median(np.abs(each)) for each in (fit.in_sample, fit.held_out))
     where = f"{TABLES}, DeepEP {mode}, SGLang {system.version}, label {system.label}"
     document.sources[table] = (
-        f"{where}: fitted by calibration.deepep_table, median |error| {inside:.0%}, of shapes "
+        f"{where}: fitted by calibration.fit.deepep_table, median |error| {inside:.0%}, of shapes "
         f"held out {outside:.0%}"
     )
     for path in fixed:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from calibration.trace_rows import TraceRow, time_s
+from calibration.read.trace_rows import TraceRow, time_s
 from hwmodels.arrays import Floats
 
 IDENTIFIED_SPREAD = 0.2

@@ -1,39 +1,25 @@
-"""Measure the points of a plan on the GPU that is here.
+"""What measuring asks of a GPU, and one point measured on it."""
 
-    python -m calibration.measure PLAN.json --out ROWS.csv [--resume]
-
-Needs Python, numpy, PyTorch and Triton, and of this project only `kernels` and a few files of this
-folder. Exit 0: done; 2: the plan or the rows file is wrong; 3: the machine lacks something or
-failed on the way, and what was measured is in the rows file.
-"""
-
-import argparse
 import inspect
 import os
 import re
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
-from calibration.measurement import (
+from calibration.measure.measurement import (
     Measurement,
     Point,
-    RowWriter,
-    finished,
-    read_plan,
     shape_text,
 )
-from hwmodels.errors import CalibrationError, MachineError, MoesimError
+from hwmodels.errors import MachineError
 
 TRITON_MIN = (3, 6)
 
 
 class Machine(Protocol):
-    """What measuring asks of a GPU; `calibration.timing.Gpu` is the real one."""
+    """What measuring asks of a GPU; `calibration.measure.timing.Gpu` is the real one."""
 
     device: Any
     name: str
@@ -83,7 +69,7 @@ def find_gpu() -> Machine:
     version = tuple(int(part) for part in triton.__version__.split(".")[:2])
     if version < TRITON_MIN:
         raise MachineError(f"Triton {triton.__version__}: 3.6 or newer is needed")
-    from calibration.timing import Gpu  # noqa: PLC0415 - imports torch
+    from calibration.measure.timing import Gpu  # noqa: PLC0415 - imports torch
 
     try:
         return Gpu()
@@ -204,82 +190,6 @@ def work_of(point: Point) -> tuple[float, float]:
     return float(flops), float(bytes_)
 
 
-class Progress:
-    """Points done and time left, on a terminal in place, elsewhere every ten seconds."""
-
-    def __init__(self, total: int, stream: TextIO) -> None:
-        self._total, self._stream = total, stream
-        self._start = self._told = time.monotonic()
-
-    def tell(self, done: int, point: Point) -> None:
-        """Say that `point` is about to be measured, `done` others being finished."""
-        now = time.monotonic()
-        terminal = self._stream.isatty()
-        if not terminal and done and now - self._told < 10:
-            return
-        self._told = now
-        left_s = (now - self._start) / done * (self._total - done) if done else None
-        left = "" if left_s is None else f", {left_s:.0f} s left"
-        text = f"{done}/{self._total}{left}: {point.kernel} {shape_text(point.shape)}"
-        self._stream.write(f"\r\x1b[K{text[:110]}" if terminal else f"{text}\n")
-        self._stream.flush()
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._stream.isatty():
-            self._stream.write("\r\x1b[K")
-
-
-def measure_plan(
-    points: Sequence[Point], machine: Machine, progress: Progress
-) -> Iterator[Measurement]:
-    """Measure one point after another; the caller keeps each row before it asks for the next."""
-    for done, point in enumerate(points):
-        progress.tell(done, point)
-        yield measure(point, machine)
-    progress.end()
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m calibration.measure", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("plan", type=Path, metavar="PLAN.json")
-    parser.add_argument("--out", type=Path, required=True, metavar="ROWS.csv")
-    parser.add_argument("--resume", action="store_true", help="continue ROWS.csv")
-    options = parser.parse_args(arguments)
-    try:
-        return measure_file(options.plan, options.out, resume=options.resume)
-    except MoesimError as error:
-        sys.stderr.write(f"{first_line(error)}\n")
-        return error.exit_code
-    except OSError as error:
-        sys.stderr.write(f"{options.out}: {error.strerror}\n")
-        return MachineError.exit_code
-
-
-def measure_file(plan: Path, out: Path, *, resume: bool) -> int:
-    """Measure what a plan asks for and `out` does not hold yet.
-
-    Raises:
-        CalibrationError: the plan cannot be read, or `out` exists and is not to be resumed.
-        MachineError: no GPU, or it failed on the way.
-    """
-    points = read_plan(plan)
-    if not points:
-        raise CalibrationError(f"{plan}: has no points")
-    machine = find_gpu()
-    with RowWriter(out, resume=resume) as rows:
-        done = finished(out)
-        todo = [point for point in points if point.key not in done]
-        failed = 0
-        for measured in measure_plan(todo, machine, Progress(len(todo), sys.stderr)):
-            rows.write(measured)
-            failed += bool(measured.error)
-    sys.stderr.write(f"{len(todo)} points measured, {failed} of them failed; rows in {out}\n")
-    return 0
-
-
 def first_line(error: BaseException) -> str:
     """Return the first line of a message that has any; where that is a place, also the reason.
 
@@ -289,7 +199,3 @@ def first_line(error: BaseException) -> str:
     if len(lines) > 1 and re.fullmatch(r"at \d+:\d+:", lines[0]):
         return f"{lines[0]} {lines[-1]}"
     return lines[0]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

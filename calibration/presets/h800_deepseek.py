@@ -1,10 +1,10 @@
 """The profile `h800-deepseek`: DeepSeek's training kernels on H800, from two kinds of evidence.
 
-    compute kernels    fitted to the published DualPipe trace (`calibration.fit`), the router's
-                       BF16 products among them
-    BF16 GEMM          fitted to public H100 timings (`calibration.gemm_table`)
+    compute kernels    fitted to the published DualPipe trace (`calibration.fit.kernels`), the
+                       router's BF16 products among them
+    BF16 GEMM          fitted to public H100 timings (`calibration.fit.gemm_table`)
 
-Its communication is the library `deepep-h800` (`calibration.deepep_h800`).
+Its communication is the library `deepep-h800` (`calibration.presets.deepep_h800`).
 
 `profile_text` writes the preset that ships; running it again on the same files gives the same text.
 """
@@ -12,18 +12,18 @@ Its communication is the library `deepep-h800` (`calibration.deepep_h800`).
 from collections.abc import Sequence
 from pathlib import Path
 
-from calibration.fit import FITTED_GEMMS, LAUNCH_FAMILIES, ROUTER_GEMMS, FitResult, fit_rows
-from calibration.gemm_table import FREE_CONSTANTS, GemmTableFit, fit_gemm_tables
-from calibration.profile_document import ProfileDocument, Sourced
-from calibration.score import score_trace
-from calibration.trace_rows import read_trace_data
+from calibration.fit.gemm_table import FREE_CONSTANTS, GemmTableFit, fit_gemm_tables
+from calibration.fit.kernels import FITTED_GEMMS, LAUNCH_FAMILIES, ROUTER_GEMMS, FitResult, fit_rows
+from calibration.fit.profile_document import ProfileDocument, Sourced
+from calibration.judge.score import score_trace
+from calibration.read.trace_rows import read_trace_data
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import GemmParameters, MemoryParameters
 from hwmodels.costs.attention import AttentionParameters
 
 TRACE = (
     "fitted to the DualPipe training trace of deepseek-ai/profile-data @4496024 "
-    "(H800, EP64, 4 MoE layers, 112 compute SMs) by calibration.fit"
+    "(H800, EP64, 4 MoE layers, 112 compute SMs) by calibration.fit.kernels"
 )
 TABLES = (
     "fitted to BF16 rows of the AIConfigurator GEMM tables (ai-dynamo/aiconfigurator @095f58a5, "
@@ -44,8 +44,8 @@ HEAD_RATE = (
 NOT_IN_TRACE = {"loss": "elementwise"}
 """Memory-bound families of the head, and those they are taken to be like."""
 
-_COMMENT = """Kernels of DeepSeek-V3's training run on H800. Written by calibration.h800_deepseek
-from the published trace and tables; do not edit, refit."""
+_COMMENT = """Kernels of DeepSeek-V3's training run on H800. Written by
+calibration.presets.h800_deepseek from the published trace and tables; do not edit, refit."""
 
 
 def profile_text(trace: Path, gemm_tables: Sequence[Path], chip: ChipSpec) -> str:
@@ -80,7 +80,9 @@ def profile_text(trace: Path, gemm_tables: Sequence[Path], chip: ChipSpec) -> st
     _add_attention(document, fit)
     _add_memory(document, fit)
     _add_interference(document, fit)
-    document.sources["errors"] = "calibration.score, calibration.gemm_table; fractions of time"
+    document.sources["errors"] = (
+        "calibration.judge.score, calibration.fit.gemm_table; fractions of time"
+    )
     document.tables["errors"] = score_trace(data, chip).table() | {
         "bf16_median_held_out_sites": table.error_median,
         "bf16_p90_held_out_sites": table.error_p90,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.measurement import Point, points_as_json
+from calibration.measure.measurement import Point, points_as_json
 from hwmodels.errors import CalibrationError
 
 HOPPER_SMS = 132
@@ -265,7 +265,7 @@ ASSUMED_FLOPS_PER_S = 4e14
 ASSUMED_BYTES_PER_S = 2e12
 ASSUMED_OVERHEAD_S = 150e-6  # of a timed run: flush of the L2 and the pause before it
 INPUT_PASSES = 20  # over a kernel's bytes, to draw and quantise its inputs
-TIMED_S, SUSTAINED_S = 0.05, 0.6  # as in calibration.timing
+TIMED_S, SUSTAINED_S = 0.05, 0.6  # as in calibration.measure.timing
 
 
 def device_time_s(points: Iterable[Point]) -> float:

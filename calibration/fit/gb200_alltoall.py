@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from calibration.collective_rows import Texts
-from calibration.collective_tables import TABLES
-from calibration.parquet import read_columns
-from calibration.profile_document import ProfileDocument, Sourced
+from calibration.fit.collective_tables import TABLES
+from calibration.fit.profile_document import ProfileDocument, Sourced
+from calibration.read.collective_rows import Texts
+from calibration.read.parquet import read_columns
 from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS, ChipSpec
 from hwmodels.costs.scale_up_exchange import ScaleUpExchangeParameters, scale_up_exchange_s
@@ -189,7 +189,7 @@ def library_text(fit: ExchangeFit) -> str:
     chip = CHIPS.load("gb200")
     document = ProfileDocument(
         "TensorRT-LLM's expert exchange over NVLink of GB200 NVL72. Written by\n"
-        "calibration.gb200_alltoall from timed kernels; do not edit, refit.",
+        "calibration.fit.gb200_alltoall from timed kernels; do not edit, refit.",
         {
             "version": fit.rows.version,
             "description": "TensorRT-LLM all-to-all of tokens, GB200 NVL72, 2 to 64 ranks; "

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibration.fit import FITTED_GEMMS, ROUTER_GEMMS, FitResult, fit_rows
-from calibration.interference import undisturbed_s
-from calibration.trace_rows import LAYERS, TraceData, TraceRow
+from calibration.fit.interference import undisturbed_s
+from calibration.fit.kernels import FITTED_GEMMS, ROUTER_GEMMS, FitResult, fit_rows
+from calibration.read.trace_rows import LAYERS, TraceData, TraceRow
 from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import Parameters

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.parquet import read_columns
+from calibration.read.parquet import read_columns
 from hwmodels.arrays import Floats, Ints
 from hwmodels.costs.exchange import Direction, ExchangeShape
 from hwmodels.costs.low_latency import LowLatencyShape

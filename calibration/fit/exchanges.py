@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-from calibration.deepep_rows import DeepEpRows
+from calibration.read.deepep_rows import DeepEpRows
 from hwmodels.arrays import Floats
 from hwmodels.costs.exchange import ExchangeParameters, exchange_s
 from hwmodels.costs.low_latency import LowLatencyParameters, low_latency_s

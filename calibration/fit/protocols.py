@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from calibration.collective_rows import CollectiveRows
+from calibration.read.collective_rows import CollectiveRows
 from hwmodels.arrays import Floats, Mask
 from hwmodels.costs.protocol import own_bytes, protocols_s, steps, wire_bytes
 from hwmodels.protocols import Algorithm, Protocol

@@ -1,0 +1,1 @@
+"""Constants of cost models and libraries, fitted to rows."""

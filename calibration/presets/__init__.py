@@ -1,0 +1,1 @@
+"""Shipped documents that are written by fitting, one a file."""

@@ -1,0 +1,1 @@
+"""Readers of what others measured: traces and tables, as rows."""
