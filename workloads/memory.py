@@ -52,8 +52,8 @@ def memory_terms(
 ) -> dict[str, float]:
     """Return bytes by term for a rank that holds stages `held` and runs `program`."""
     parameters = rank_parameters(stages, held)
-    saved = [sum(layer.saved_bytes for layer in stage) for stage in stages]
-    logits = [sum(layer.logits_bytes for layer in stage) for stage in stages]
+    saved = {stage: sum(layer.saved_bytes for layer in stages[stage]) for stage in held}
+    logits = {stage: sum(layer.logits_bytes for layer in stages[stage]) for stage in held}
     shards = (dense.members, experts.members) if zero else (1, 1)
     states = parameters.replicated / shards[0] + parameters.routed / shards[1]
     return {
@@ -61,8 +61,8 @@ def memory_terms(
         "fp8_weights": (parameters.dense + parameters.routed) * FP8_WEIGHT_BYTES,
         "gradients": parameters.total * GRADIENT_BYTES,
         "optimizer_states": states * STATE_BYTES,
-        "activations": peak_in_flight(program, lambda stage: saved[stage]),
-        "logits": max(logits[stage] for stage in held),
+        "activations": peak_in_flight(program, saved.__getitem__),
+        "logits": max(logits.values()),
         "buffers": BUFFER_BYTES,
         "driver_and_context": CONTEXT_BYTES,
     }

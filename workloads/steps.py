@@ -4,19 +4,19 @@ Steps are numbered rank by rank, in the order in which each rank runs them. What
 it has ended is a token; a step that needs one of another rank gets it by message.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
 import numpy as np
 
-from hwmodels.arrays import Ints
+from hwmodels.arrays import Ints, Mask
 from workloads.phases import PHASES
-from workloads.schedules.step import PHASE_OF_KIND, Program
+from workloads.schedules.step import PHASE_OF_KIND, Program, StepKind
 from workloads.schedules.step import Step as TrainingStep
 
 NO_CHUNK = (-1, -1)
+KINDS: tuple[StepKind, ...] = get_args(StepKind)
 
 
 class Step(Protocol):
@@ -50,8 +50,9 @@ class Tokens:
     def labels(self, tokens: Ints) -> list[str]:
         """Return kind and micro-batch of some tokens."""
         kinds = tokens // (len(self.giver) // len(self.names))
-        pairs = zip(kinds.tolist(), (tokens % self.microbatches).tolist(), strict=True)
-        return [f"{self.names[kind]} {microbatch}" for kind, microbatch in pairs]
+        known = [f"{name} {number}" for name in self.names for number in range(self.microbatches)]
+        places = kinds * self.microbatches + tokens % self.microbatches
+        return [known[place] for place in places.tolist()]
 
 
 S_co = TypeVar("S_co", bound=Step, covariant=True)
@@ -66,6 +67,8 @@ class StepTable(Generic[S_co]):
         first: number of each rank's first step, and one more for the end.
         rank: (steps,) pipeline rank.
         phases: names, those that no step is in among them; phase: (steps,) place in it.
+        kind: (steps,) place in `KINDS`.
+        forward, backward: (steps, 2) stage and micro-batch that goes this way; -1 for none.
     """
 
     steps: tuple[tuple[S_co, ...], ...]
@@ -73,6 +76,9 @@ class StepTable(Generic[S_co]):
     rank: Ints
     phases: tuple[str, ...]
     phase: Ints
+    kind: Ints
+    forward: Ints
+    backward: Ints
     tokens: Tokens
 
 
@@ -80,19 +86,22 @@ def step_table(program: Program) -> StepTable[TrainingStep]:
     """Return the steps that a schedule lists, with the rules of `workloads.schedules` applied."""
     first = (0, *accumulate(map(len, program)))
     rank = np.repeat(np.arange(len(program)), np.diff(first))
-    names = tuple(PHASES)
-    place = {kind: names.index(phase) for kind, phase in PHASE_OF_KIND.items()}
-    phase = np.array([place[step.kind] for own in program for step in own], np.int64)
-    return StepTable(program, first, rank, names, phase, _tokens(program))
-
-
-def _tokens(program: Sequence[Sequence[Any]]) -> Tokens:
-    columns = [
-        (kind == "W", *(forward or NO_CHUNK), *(backward or NO_CHUNK))
+    number = {kind: place for place, kind in enumerate(KINDS)}
+    rows = [
+        (number[kind], *(forward or NO_CHUNK), *(backward or NO_CHUNK))
         for own in program
         for kind, forward, backward in own
     ]
-    is_w, fs, fm, bs, bm = np.array(columns, np.int64).reshape(-1, 5).T
+    kind, *chunks = np.array(rows, np.int64).reshape(-1, 5).T
+    forward, backward = np.stack(chunks[:2], axis=1), np.stack(chunks[2:], axis=1)
+    names = tuple(PHASES)
+    phase = np.array([names.index(PHASE_OF_KIND[each]) for each in KINDS])[kind]
+    tokens = _tokens(kind == number["W"], forward, backward)
+    return StepTable(program, first, rank, names, phase, kind, forward, backward, tokens)
+
+
+def _tokens(is_w: Mask, forward: Ints, backward: Ints) -> Tokens:
+    (fs, fm), (bs, bm) = forward.T, backward.T
     stages = 1 + max(fs.max(initial=-1), bs.max(initial=-1))
     microbatches = 1 + max(fm.max(initial=-1), bm.max(initial=-1))
     step = np.arange(len(is_w))
@@ -100,13 +109,13 @@ def _tokens(program: Sequence[Sequence[Any]]) -> Tokens:
     def token(kind: int, stage: Ints, microbatch: Ints) -> Ints:
         return np.asarray((kind * stages + stage) * microbatches + microbatch)
 
-    ahead, back = fs >= 0, (bs >= 0) & (is_w == 0)
+    ahead, back = fs >= 0, (bs >= 0) & ~is_w
     giver = np.full(2 * stages * microbatches, -1)
     giver[token(0, fs, fm)[ahead]] = step[ahead]
     giver[token(1, bs, bm)[back]] = step[back]
     rules = (
         (fs > 0, token(0, fs - 1, fm)),
-        (is_w == 1, token(1, bs, bm)),
+        (is_w, token(1, bs, bm)),
         (back, token(0, bs, bm)),
         (back & (bs < stages - 1), token(1, bs + 1, bm)),
     )

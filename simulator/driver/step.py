@@ -49,7 +49,7 @@ def play(
     check_memory(program.memory_bytes, experiment.cluster.node.chip.hbm_capacity_bytes)
     check_extent(experiment, lowered)
     paths = paths_of(experiment)
-    fabric = fabric_slowdowns(paths, program, pipeline.links.rank_pairs)
+    fabric = fabric_slowdowns(paths, program, lowered.message_pairs)
     unlike = fabric if paths.unlike else None
     pricer = _pricer(experiment, program, fabric if unlike is None else None)
     engine = ENGINES[experiment.ranks.engine]

@@ -59,6 +59,12 @@ class Lowered:
     pipeline: Pipeline
 
     @cached_property
+    def message_pairs(self) -> Ints:
+        """(pairs, 2) pipeline ranks that send a message, and those that get it, each pair once."""
+        links = self.pipeline.links
+        return np.unique(np.stack([links.rank[links.sender], links.receiver], axis=1), axis=0)
+
+    @cached_property
     def end_ops(self) -> tuple[Op, ...]:
         """Kernels of the end of the step, rank by rank."""
         return tuple(op for end in self.program.end for op in end.update)

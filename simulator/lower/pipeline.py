@@ -47,12 +47,6 @@ class StepLinks:
     local: Ints
     remote: Ints
 
-    @property
-    def rank_pairs(self) -> Ints:
-        """(pairs, 2) ranks that send a message, and those that get it, each pair once."""
-        ends = np.stack([self.rank[self.sender], self.receiver], axis=1)
-        return np.unique(ends, axis=0)
-
     def of_messages(self, hops: NDArray[T]) -> NDArray[T]:
         """Return (messages,) the values of (ranks, ranks) from sending to receiving rank."""
         return hops[self.rank[self.sender], self.receiver]

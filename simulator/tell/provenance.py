@@ -1,6 +1,7 @@
 """Where the numbers of a result come from."""
 
 import hashlib
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -113,6 +114,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@cache
 def _version() -> str:
     try:
         return version("moesim")

@@ -47,7 +47,7 @@ def on_leaves(small_experiment):
 def of_step(experiment):
     """Return paths and program of an experiment, and the pipeline ranks that send to others."""
     program = program_of(experiment)
-    pairs = lower(program).pipeline.links.rank_pairs
+    pairs = lower(program).message_pairs
     return paths_of(experiment), program, pairs
 
 

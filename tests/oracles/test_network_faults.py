@@ -34,7 +34,7 @@ def faulty(small_experiment):
 def of_step(experiment):
     """Return paths and program of an experiment, and the pipeline ranks that send to others."""
     program = program_of(experiment)
-    pairs = lower(program).pipeline.links.rank_pairs
+    pairs = lower(program).message_pairs
     return paths_of(experiment), program, pairs
 
 

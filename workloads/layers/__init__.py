@@ -10,6 +10,7 @@ A transformer layer has two blocks: `attn`, at whose end an expert layer dispatc
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from hwmodels.formats import FORMATS, NumberFormat
@@ -106,7 +107,7 @@ class Parameters:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layer:
     """One unit of a pipeline stage: a transformer layer, an embedding or a head.
 
@@ -127,7 +128,7 @@ class Layer:
     saved_bytes: float = 0.0
     logits_bytes: float = 0.0
 
-    @property
+    @cached_property
     def routed(self) -> bool:
         """Whether what a rank gets of it depends on the load of its experts."""
         works = (work for block in self.blocks for work in block.ops.forward)

@@ -7,10 +7,10 @@ import numpy as np
 from hwmodels.arrays import Ints
 from workloads.layers import Layer
 from workloads.program import LoadTable
-from workloads.schedules.step import Chunk, StepKind
 from workloads.schedules.step import Step as TrainingStep
+from workloads.schedules.step import StepKind
 from workloads.segments import Part, Segment
-from workloads.steps import NO_CHUNK, StepTable
+from workloads.steps import KINDS, StepTable
 from workloads.weave import Weaver, WeightGradients
 
 PartKey = tuple[StepKind, int, int]
@@ -29,18 +29,18 @@ def distinct_parts(
 ) -> tuple[tuple[Part, ...], Ints]:
     """Return the distinct parts of all steps, and the part of each: stages alike share theirs."""
     alike = [next(n for n, other in enumerate(stages) if _same(own, other)) for own in stages]
-    numbers: dict[PartKey, int] = {}
-
-    def stage_of(chunk: Chunk | None) -> int:
-        return alike[chunk.stage] if chunk else -1
-
-    part = [
-        numbers.setdefault((s.kind, stage_of(s.forward), stage_of(s.backward)), len(numbers))
-        for own in table.steps
-        for s in own
-    ]
+    first_alike = np.array([*alike, -1])  # the last stands for no stage
+    forward, backward = (first_alike[way[:, 0]] for way in (table.forward, table.backward))
+    code = (table.kind * len(first_alike) + forward + 1) * len(first_alike) + backward + 1
+    _, step, place = np.unique(code, return_index=True, return_inverse=True)
+    order = np.argsort(step)  # parts are numbered as steps come to them
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    columns = (table.kind, forward, backward)
+    keys = zip(*(column[step[order]].tolist() for column in columns), strict=True)
     weaver = Weaver()
-    return tuple(_part(key, stages, weaver) for key in numbers), np.array(part, np.int64)
+    parts = tuple(_part((KINDS[kind], *of_stage), stages, weaver) for kind, *of_stage in keys)
+    return parts, number[place]
 
 
 def _part(key: PartKey, stages: Sequence[Sequence[Layer]], weaver: Weaver) -> Part:
@@ -85,9 +85,7 @@ def load_table(
     microbatches: int,
 ) -> LoadTable:
     """Number all expert loads: stage by stage, micro-batch by micro-batch, layer by layer."""
-    steps = [step for own in table.steps for step in own]
-    ahead = np.array([step.forward or NO_CHUNK for step in steps], np.int64)
-    back = np.array([step.backward or NO_CHUNK for step in steps], np.int64)
+    ahead, back = table.forward, table.backward
     routed = np.array([sum(layer.routed for layer in stage) for stage in stages])
     first_layer = np.concatenate(([0], np.cumsum(routed)))
     home = np.zeros((len(routed), microbatches), np.int64)

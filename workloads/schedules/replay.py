@@ -127,5 +127,6 @@ def peak_in_flight(
     held = peak = 0.0
     for _, chunk, change in in_flight(steps):
         held += change * weight(chunk.stage)
-        peak = max(peak, held)
+        if held > peak:  # noqa: PLR1730 - a third of the time that max() takes
+            peak = held
     return peak

@@ -51,8 +51,11 @@ class Step(NamedTuple):
     @property
     def label(self) -> str:
         """`F 12`, `B 3`, `FB 14|2` ...: kind and micro-batches."""
-        chunks = (chunk for chunk in (self.forward, self.backward) if chunk)
-        return f"{self.kind} {'|'.join(str(chunk.microbatch) for chunk in chunks)}"
+        kind, forward, backward = self
+        if forward and backward:
+            return f"{kind} {forward.microbatch}|{backward.microbatch}"
+        only = forward or backward
+        return f"{kind} {only.microbatch}" if only else kind
 
     @property
     def places(self) -> dict[str, dict[str, int]]:
