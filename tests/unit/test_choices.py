@@ -228,3 +228,17 @@ def test_every_row_of_our_table_is_alive(tmp_path: Path) -> None:
         "no launch asks for roape all",
     ]
     assert not dead_rows(_choices.FILE)
+
+
+def test_a_sweep_decides_every_class_that_priced_ops_are_in() -> None:
+    """A class without a shape of the kernel's own would stay as reasoned, whatever is measured."""
+    load = torch_kernels().load
+    from calibration.gpu_day.sizes import OPS
+    from calibration.measure.measurement import read_plan
+
+    ours = [point for point in read_plan(OPS) if hasattr(load(point.kernel), "CONFIGS")]
+    met = {(point.kernel, shape_class(point.kernel, point.shape)) for point in ours}
+    shapes = {kernel: load(kernel).SHAPES for kernel, _ in met}
+    swept = {(kernel, shape_class(kernel, s)) for kernel, own in shapes.items() for s in own}
+    assert len(shapes) > 10
+    assert met <= swept
