@@ -3,9 +3,10 @@
     python -m calibration.gpu_day --out DIR [--budget 480] [--resume] [--only PART ...] [--list]
 
 Needs Python, numpy, PyTorch, Triton and this repository, nothing else. Parts run in order of worth,
-each with its share of the budget; what one leaves unused, the later ones have. Every file grows row
-by row, so that a cut-off at any second leaves what was measured until then, and `--resume` goes on
-from there. A part that fails is recorded, and the next one starts.
+each with its share of the budget; what one leaves unused, the later ones have, and at the end those
+that were cut off. Every file grows row by row, so that a cut-off at any second leaves what was
+measured until then, and `--resume` goes on from there. A part that fails is recorded, and the next
+one starts.
 
     day.json         the device, the versions, the parts: state, seconds, rows, what went wrong
     numerics.csv     every kernel against its float64 reference; wrong ones are never timed

@@ -1,12 +1,16 @@
-"""Run the parts of a day one after another."""
+"""Run the parts of a day one after another, and again those that were cut off if time is left."""
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from calibration.gpu_day.day import Day
 from calibration.gpu_day.parts import Part
 from calibration.measure.machine import check_alive, first_line
 from hwmodels.errors import MachineError
+
+CUT_OFF = "cut off"
+NOTHING: Mapping[str, Any] = {"state": "", "seconds": 0.0, "rows": 0, "error": ""}
 
 
 def run_parts(day: Day, parts: Mapping[str, Part]) -> None:
@@ -20,19 +24,23 @@ def run_parts(day: Day, parts: Mapping[str, Part]) -> None:
         to_come -= part.SHARE
         day.budget.begin_part(part.SHARE, to_come, part.LEAST_S)
         _run_part(day, name, part)
+    for name, part in parts.items():  # the last ones may not have needed their share
+        if day.record["parts"][name]["state"] == CUT_OFF and day.budget.left_s > 0:
+            day.budget.begin_part(1.0, 0.0, 0.0)
+            _run_part(day, name, part, day.record["parts"][name])
     day.record["doing"] = None
     day.keep()
 
 
-def _run_part(day: Day, name: str, part: Part) -> None:
-    began_s, rows = day.budget.spent_s, day.rows_done
+def _run_part(day: Day, name: str, part: Part, so_far: Mapping[str, Any] = NOTHING) -> None:
+    began_s, rows = day.budget.spent_s - so_far["seconds"], day.rows_done - so_far["rows"]
     day.cut_off = False
-    told = {"state": "running", "seconds": 0.0, "rows": 0, "error": ""}
+    told = {**so_far, "state": "running", "error": ""}
     day.record["parts"][name] = told
     day.keep()
     try:
         part.run(day)
-        told["state"] = "cut off" if day.cut_off else "done"
+        told["state"] = CUT_OFF if day.cut_off else "done"
     except MachineError as error:
         told |= {"state": "failed", "error": first_line(error)}
         raise

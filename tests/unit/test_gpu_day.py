@@ -104,6 +104,16 @@ def test_the_last_part_has_all_that_is_left(day: Day) -> None:
     assert 99 <= len(read_rows(day.out / "rows.csv")) <= 101
 
 
+def test_a_part_that_was_cut_off_goes_on_in_the_time_that_others_left(day: Day) -> None:
+    """Two of equal share, a row a second: the first is cut off at 50 of 80, the second takes 5."""
+    long, short = part(lambda day: day.measure(distinct(80))), part(lambda _day: None, 2)
+    run_parts(day, {"long": long, "short": short})
+    assert day.record["parts"]["long"] == {
+        "state": "done", "seconds": pytest.approx(80, abs=1), "rows": 80, "error": "",
+    }  # fmt: skip
+    assert len(read_rows(day.out / "rows.csv")) == 80
+
+
 def test_a_part_that_fails_is_told_and_the_next_one_runs(day: Day) -> None:
     def fails(_day: Day) -> None:
         raise ZeroDivisionError("of no importance")
