@@ -109,15 +109,15 @@ def _tokens(is_w: Mask, forward: Ints, backward: Ints) -> Tokens:
     def token(kind: int, stage: Ints, microbatch: Ints) -> Ints:
         return np.asarray((kind * stages + stage) * microbatches + microbatch)
 
-    ahead, back = fs >= 0, (bs >= 0) & ~is_w
+    is_f, is_b = fs >= 0, (bs >= 0) & ~is_w
     giver = np.full(2 * stages * microbatches, -1)
-    giver[token(0, fs, fm)[ahead]] = step[ahead]
-    giver[token(1, bs, bm)[back]] = step[back]
+    giver[token(0, fs, fm)[is_f]] = step[is_f]
+    giver[token(1, bs, bm)[is_b]] = step[is_b]
     rules = (
         (fs > 0, token(0, fs - 1, fm)),
         (is_w, token(1, bs, bm)),
-        (back, token(0, bs, bm)),
-        (back & (bs < stages - 1), token(1, bs + 1, bm)),
+        (is_b, token(0, bs, bm)),
+        (is_b & (bs < stages - 1), token(1, bs + 1, bm)),
     )
     needs = [np.stack([step[chosen], tokens[chosen]], axis=1) for chosen, tokens in rules]
     return Tokens(giver, np.concatenate(needs), ("F", "B"), int(microbatches))

@@ -15,7 +15,7 @@ Where the two differ in length, the longer one's last layers run alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
+from itertools import count, groupby, zip_longest
 from typing import Literal
 
 from workloads.layers import Layer, Phase
@@ -68,43 +68,41 @@ class Weaver:
 
     def weave(
         self,
-        ahead: Sequence[Layer],
-        back: Sequence[Layer],
+        forward: Sequence[Layer],
+        backward: Sequence[Layer],
         weight: WeightGradients = "awaited",
     ) -> tuple[Segment, ...]:
-        """Return a forward pass of `ahead`, a backward pass of `back`, or the two woven.
+        """Return a forward pass of some layers, a backward pass of others, or the two woven.
 
         Args:
-            ahead, back: layers in model order; their expert loads are numbered in this order.
-            weight: what becomes of the weight gradients of `back`.
+            forward, backward: layers in model order; their expert loads are numbered in this order.
+            weight: what becomes of the weight gradients of the backward pass.
         """
+        loads = _loads((*forward, *backward))
         written: list[Segment] = []
-        forward = _Pass("F", written, _loads(ahead))
-        backward = _Pass("B", written, _loads(back, sum(layer.routed for layer in ahead)), weight)
-        places = zip_longest(range(len(ahead)), reversed(range(len(back))))
-        for one, other in places:
-            mine = [] if one is None else self._turns_of(ahead[one], "F")
-            theirs = [] if other is None else self._turns_of(back[other], "B")
-            forward.layer, backward.layer = one or 0, other or 0
-            for turn in theirs[:1]:
-                backward.take(turn)
-            for turn in mine[:1]:
-                forward.take(turn)
-            for turn, their_turn in zip_longest(mine[1:], theirs[1:], fillvalue=Turn()):
-                forward.take(turn)
-                backward.take(their_turn)
+        one = _Pass(self, "F", forward, loads[: len(forward)], written)
+        other = _Pass(self, "B", backward, loads[len(forward) :], written, weight)
+        for place, back in zip_longest(range(len(forward)), reversed(range(len(backward)))):
+            first, *then = one.at(place)
+            first_back, *then_back = other.at(back)
+            other.take(first_back)
+            one.take(first)
+            for turn, turn_back in zip_longest(then, then_back, fillvalue=Turn()):
+                one.take(turn)
+                other.take(turn_back)
         return tuple(written)
 
-    def weight_gradients(self, back: Sequence[Layer]) -> tuple[Segment, ...]:
-        """Return the weight gradients that a backward pass of `back` put off."""
+    def weight_gradients(self, backward: Sequence[Layer]) -> tuple[Segment, ...]:
+        """Return the weight gradients that a backward pass of some layers put off."""
         written: list[Segment] = []
-        late = _Pass("W", written, _loads(back))
-        for late.layer, layer in reversed(list(enumerate(back))):
-            for turn in self._turns_of(layer, "B"):
+        late = _Pass(self, "B", backward, _loads(backward), written)
+        for place in reversed(range(len(backward))):
+            for turn in late.at(place):
                 late.run("W", turn.block, turn.weight, awaited=False)
         return tuple(written)
 
-    def _turns_of(self, layer: Layer, phase: Phase) -> list[Turn]:
+    def turns_of(self, layer: Layer, phase: Phase) -> list[Turn]:
+        """Return the turns of one pass of a layer, the same ones at every call."""
         name = id(layer), phase
         if name not in self._turns:
             self._turns[name] = turns_of(layer, phase)
@@ -112,9 +110,9 @@ class Weaver:
         return self._turns[name]
 
 
-def _loads(layers: Sequence[Layer], first: int = 0) -> list[int]:
-    """Return the number of the expert load that each layer meets, from `first` on; -1 for none."""
-    numbers = iter(range(first, first + len(layers)))
+def _loads(layers: Sequence[Layer]) -> list[int]:
+    """Return the number of the expert load that each layer meets; -1 for none."""
+    numbers = count()
     return [next(numbers) if layer.routed else -1 for layer in layers]
 
 
@@ -124,16 +122,26 @@ class _Pass:
 
     Attributes:
         loads: by layer.
+        written: segments of all passes.
         layer: place of the one that is at work.
         last: what the next segment of the pass waits for.
     """
 
+    weaver: Weaver
     phase: Phase
-    written: list[Segment]
+    layers: Sequence[Layer]
     loads: list[int]
+    written: list[Segment]
     weight: WeightGradients = "put off"
     layer: int = 0
     last: int | None = None
+
+    def at(self, place: int | None) -> list[Turn]:
+        """Go on to a layer and return its turns; an empty one where there is no layer left."""
+        if place is None:
+            return [Turn()]
+        self.layer = place
+        return self.weaver.turns_of(self.layers[place], self.phase)
 
     def take(self, turn: Turn) -> None:
         """Write a turn."""

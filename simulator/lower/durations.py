@@ -40,7 +40,7 @@ class Slowness:
     Attributes:
         rank, step: (tasks,) rows of the arrays below.
         kernels: (ranks, replicas) time / normal time of a GPU's kernels.
-        jitter: (steps, replicas) the same of single chunks.
+        jitter: (steps, replicas) the same of single steps.
     """
 
     rank: Ints

@@ -43,7 +43,7 @@ class FoldedPlay:
     loads: Floats
 
     @property
-    def step_s(self) -> Floats:
+    def steps_s(self) -> Floats:
         """(steps,) seconds of each step, rank by rank."""
         table = [self.parts[key].duration_s for key in self.lowered.keys]
         return np.stack(table)[self.lowered.part_of_step, self.draw_of_step]
@@ -72,7 +72,7 @@ class FoldedPlay:
     def timed(self, message_s: Floats | float, optimizer_s: Floats) -> TaskGraph:
         """Return the pipeline with seconds; arguments as of `Pipeline.timed`."""
         pipeline = self.lowered.pipeline
-        return pipeline.timed(self.step_s + self.lag_s, message_s, optimizer_s)
+        return pipeline.timed(self.steps_s + self.lag_s, message_s, optimizer_s)
 
     def of_mean_rank(self, timeline: Timeline) -> Timeline:
         """Return a timeline of the pipeline's graph, in which steps last until the slowest rank is

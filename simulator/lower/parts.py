@@ -102,7 +102,7 @@ class PartPlay:
     def duration_s(self) -> Floats:
         """(draws,) until the slowest rank is done: the next stage's exchanges join them all.
 
-        Without an exchange of its own a chunk holds nobody, and this is the mean over ranks.
+        A part without an exchange holds nobody, and this is the mean over ranks.
         """
         by_rank_s = self.by_rank_s
         return np.asarray(by_rank_s.max(axis=1) if self.is_joined else by_rank_s.mean(axis=1))

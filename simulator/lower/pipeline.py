@@ -120,23 +120,23 @@ class Pipeline:
         return self.links.first[-1]
 
     def timed(
-        self, chunk_s: Floats, message_s: Floats | float, optimizer_s: Sequence[float] | Floats
+        self, steps_s: Floats, message_s: Floats | float, optimizer_s: Sequence[float] | Floats
     ) -> TaskGraph:
         """Return the graph with seconds.
 
         Args:
-            chunk_s: (steps,) of each step's chunk, rank by rank.
+            steps_s: (steps,) of each step, rank by rank.
             message_s: (messages,) that each holds the sending port; one number for all alike.
             optimizer_s: of the end of the step, by rank.
         """
-        return self.graph.with_durations(self.seconds(chunk_s, message_s, optimizer_s))
+        return self.graph.with_durations(self.seconds(steps_s, message_s, optimizer_s))
 
     def seconds(
-        self, chunk_s: Floats, message_s: Floats | float, optimizer_s: Sequence[float] | Floats
+        self, steps_s: Floats, message_s: Floats | float, optimizer_s: Sequence[float] | Floats
     ) -> Floats:
         """Return (tasks,) seconds; arguments as of `timed`."""
         messages = np.broadcast_to(message_s, len(self.links.sender))
-        return np.concatenate([chunk_s, messages, optimizer_s])
+        return np.concatenate([steps_s, messages, optimizer_s])
 
 
 def build_pipeline(
@@ -179,7 +179,7 @@ class RankTimes:
     """Seconds of each rank in one step, by phase; rows sum to the step.
 
     Attributes:
-        phases: name -> (ranks,) seconds; `bubble` is what no chunk and no optimizer fills.
+        phases: name -> (ranks,) seconds; `bubble` is what no step and no end of a step fills.
     """
 
     phases: dict[str, Floats]

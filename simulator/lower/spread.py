@@ -28,7 +28,7 @@ class GroupDraw:
         load: (slots, ep) expert load of each micro-batch on each routed layer.
         slowness: (pp, ep) time / normal time of each GPU's kernels.
         nic, nvlink: (pp, ep) the same of its links.
-        jitter: (steps, ep) time / expected time of each chunk's kernels.
+        jitter: (steps, ep) time / expected time of each step's kernels.
     """
 
     group: int
@@ -47,7 +47,7 @@ class GroupDraw:
 def part_loads(
     experiment: Experiment, lowered: Lowered, draws: int, rng: np.random.Generator
 ) -> Floats:
-    """Return (draws, slots, ranks) expert loads of all distinct chunks, one after another.
+    """Return (draws, slots, ranks) expert loads of all distinct parts, one after another.
 
     Draws stand for micro-batches: they differ in what does not last. A part that stands for
     several stages has the layers of those that play it first.

@@ -48,7 +48,7 @@ class RingSeconds:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OptimizerSeconds:
-    """What a rank does after its last chunk: rings, kernels, rings.
+    """What a rank does after its last step: rings, kernels, rings.
 
     Attributes:
         reduce, gather: of gradients and of weights.

@@ -91,7 +91,7 @@ def test_from_experiment_to_result_folded(table, folded):
 def test_the_pipeline_with_other_seconds_only(table, folded):
     """What is left of a step once its chunks are known: their seconds put in, played, summed up."""
     training = play(folded.resolved())
-    pipeline, chunk_s = training.pipeline, training.folded.step_s
+    pipeline, chunk_s = training.pipeline, training.folded.steps_s
     graph, tasks = training.folded_timeline.graph, len(pipeline.graph)
     own = pipeline.phase == 5
     message_s, optimizer_s = float(graph.duration_s[pipeline.steps]), graph.duration_s[own]

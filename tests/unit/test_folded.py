@@ -58,13 +58,13 @@ def test_steps_last_as_long_as_on_the_mean_rank_and_wait_for_the_slowest(run):
     steps = len(folded.lag_s)
     lasted_s = (timeline.end_s - timeline.start_s)[:steps]
     alone = np.array([not run.parts[run.lowered.keys[k]].is_joined for k in folded_keys(run)])
-    assert lasted_s[alone] == pytest.approx(folded.step_s[alone], rel=1e-9)
-    assert (lasted_s >= folded.step_s * (1 - 1e-9)).all()
+    assert lasted_s[alone] == pytest.approx(folded.steps_s[alone], rel=1e-9)
+    assert (lasted_s >= folded.steps_s * (1 - 1e-9)).all()
     assert (timeline.start_s >= timeline.ready_s).all()
     assert timeline.ready_s == pytest.approx(ready_s(timeline.graph, timeline.end_s), rel=1e-12)
     optimizer_s = (timeline.end_s - timeline.start_s)[-len(run.program.table.steps) :]
     message_s = (timeline.end_s - timeline.start_s)[run.pipeline.phase == -1]
-    held = array.play(run.pipeline.timed(folded.step_s + folded.lag_s, message_s, optimizer_s))
+    held = array.play(run.pipeline.timed(folded.steps_s + folded.lag_s, message_s, optimizer_s))
     assert timeline.makespan_s == pytest.approx(held.makespan_s, rel=1e-12)
     assert timeline.end_s[:steps] + folded.lag_s == pytest.approx(held.end_s[:steps], rel=1e-9)
 

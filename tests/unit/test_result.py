@@ -337,7 +337,7 @@ def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_played):
         draw = folded.draw_of_step[number]
         assert key[0] == step.kind
         duration_s = training.parts[key].duration_s[draw]
-        assert folded.step_s[number] == duration_s
+        assert folded.steps_s[number] == duration_s
         behind_s = folded.lag_s[number - 1] if number else 0.0
         assert duration_s * (1 - 1e-9) <= lasted_s[number] <= duration_s + behind_s + 1e-9
         if step.kind == "FB":

@@ -45,7 +45,7 @@ def distinct_parts(
 
 def _part(key: PartKey, stages: Sequence[Sequence[Layer]], weaver: Weaver) -> Part:
     kind, *of_stage = key
-    ahead, back = (stages[stage] if stage >= 0 else () for stage in of_stage)
+    forward, backward = (stages[stage] if stage >= 0 else () for stage in of_stage)
     words = [
         f"{word} of stage {stage}"
         for word, stage in zip(("forward", "backward"), of_stage, strict=True)
@@ -56,19 +56,19 @@ def _part(key: PartKey, stages: Sequence[Sequence[Layer]], weaver: Weaver) -> Pa
         kind,
         f"{kind} {'|'.join(str(stage) for stage in of_stage if stage >= 0)}",
         " overlapped with ".join(words),
-        step_segments(kind, ahead, back, weaver),
-        loads=sum(layer.routed for layer in (*ahead, *back)),
+        step_segments(kind, forward, backward, weaver),
+        loads=sum(layer.routed for layer in (*forward, *backward)),
         overlapped=kind == "FB",
     )
 
 
 def step_segments(
-    kind: StepKind, ahead: Sequence[Layer], back: Sequence[Layer], weaver: Weaver
+    kind: StepKind, forward: Sequence[Layer], backward: Sequence[Layer], weaver: Weaver
 ) -> tuple[Segment, ...]:
     """Return what a step of this kind does on a stage that goes forward and one that goes back."""
     if kind == "W":
-        return weaver.weight_gradients(back)
-    return weaver.weave(ahead, back, WEIGHT_GRADIENTS[kind])
+        return weaver.weight_gradients(backward)
+    return weaver.weave(forward, backward, WEIGHT_GRADIENTS[kind])
 
 
 def _same(own: Sequence[Layer], other: Sequence[Layer]) -> bool:
@@ -85,12 +85,11 @@ def load_table(
     microbatches: int,
 ) -> LoadTable:
     """Number all expert loads: stage by stage, micro-batch by micro-batch, layer by layer."""
-    ahead, back = table.forward, table.backward
     routed = np.array([sum(layer.routed for layer in stage) for stage in stages])
     first_layer = np.concatenate(([0], np.cumsum(routed)))
     home = np.zeros((len(routed), microbatches), np.int64)
-    forward = ahead[:, 0] >= 0
-    home[ahead[forward, 0], ahead[forward, 1]] = table.rank[forward]
+    goes = table.forward[:, 0] >= 0
+    home[tuple(table.forward[goes].T)] = table.rank[goes]
     rank = [np.repeat(home[stage], count) for stage, count in enumerate(routed.tolist())]
     layer = [
         np.tile(first_layer[stage] + np.arange(count), microbatches)
@@ -104,7 +103,10 @@ def load_table(
         return np.asarray((base[chunks[:, 0]] + own * chunks[:, 1])[:, None] + np.arange(own))
 
     met = [
-        np.concatenate([of_chunks(chunks[part == number]) for chunks in (ahead, back)], axis=1)
+        np.concatenate(
+            [of_chunks(chunks[part == number]) for chunks in (table.forward, table.backward)],
+            axis=1,
+        )
         for number in range(len(parts))
     ]
     return LoadTable(np.concatenate(rank), np.concatenate(layer), int(first_layer[-1]), tuple(met))
