@@ -33,6 +33,7 @@ from hwmodels.units import Experts, Parts, Seed, Share
 from simulator.network.links import Routing
 from simulator.ranks import RanksSpec
 from workloads.batch import BatchSpec
+from workloads.layout import layout_text
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.parallel import ParallelPlan
@@ -94,7 +95,7 @@ class CommunicationSpec(Spec):
         return WIRE_FORMATS[self.combine]
 
 
-GAVE_WAY = "the preset's gives way to an even split: it "
+GAVE_WAY = "the preset's gives way to an even split"
 """Begins the source of a layout that came with a preset and did not hold the rest."""
 
 
@@ -152,10 +153,10 @@ class Experiment(Spec):
         """Validate a document and keep its sources."""
         name = document.values.get("name")
         experiment = build(cls, document, name if isinstance(name, str) else "experiment")
-        if misfit := experiment._inherited_layout_misfit(document):
+        if why := experiment._why_layout_gives_way(document):
             document = deepcopy(document)
-            override(document, cls, "plan.layout", "none", "an even split")
-            document.sources["plan.layout"] = Source(text=f"{GAVE_WAY}{misfit}")
+            override(document, cls, "plan.layout", "none", why)
+            document.sources["plan.layout"] = Source(text=why)
             experiment = build(cls, document, experiment.name)
         experiment._document = document
         experiment._check()
@@ -266,9 +267,9 @@ class Experiment(Spec):
         """SMs that communication kernels hold: none where nothing is exchanged."""
         return self.communication.sms if self.exchanges else 0
 
-    def _inherited_layout_misfit(self, document: Document) -> str:
-        """Return why a layout that came with a preset does not hold what was put in its place, if
-        it does not; a layout of one's own is refused where it is read.
+    def _why_layout_gives_way(self, document: Document) -> str:
+        """Return why a layout that came with a preset does not hold what was put in its place, and
+        what stands in for it; empty where it holds, or is one's own and refused where it is read.
         """
         changed = any(map(document.is_stated, ("model", "plan.pp", "plan.schedule")))
         if self.plan.layout is None or document.is_stated("plan.layout") or not changed:
@@ -276,7 +277,9 @@ class Experiment(Spec):
         try:
             self.plan.stages(self.model)
         except InfeasibleError as error:
-            return str(error).removeprefix("plan.layout: ")
+            even = self.plan.model_copy(update={"layout": None}).stages(self.model)
+            misfit = str(error).removeprefix("plan.layout: ")
+            return f"{GAVE_WAY}, {layout_text(even)}: it {misfit}"
         return ""
 
     def _check(self) -> None:

@@ -18,9 +18,10 @@ GUIDE = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 @pytest.fixture
 def copied(tmp_path):
     """Sources to add one file to; nothing else of them is changed."""
-    for name in SOURCES:
+    for name in (*SOURCES, "tests"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(CHECKOUT / name, tmp_path / name, ignore=ignored)
+    shutil.copy(CHECKOUT / "pyproject.toml", tmp_path)
     return tmp_path
 
 
@@ -43,17 +44,29 @@ def python(folder: Path, *arguments: str, **environment: str) -> str:
     return run.stdout
 
 
+def passes(folder: Path, tests: str, name: str) -> None:
+    """Run the tests that every one of its kind has to pass, on the new one."""
+    told = python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests, "-k", name)
+    assert " passed" in told
+
+
 def moesim(folder: Path, *arguments: str) -> str:
     return python(folder, "-m", "simulator.cli", *arguments)
 
 
 def test_a_chip_is_one_file(copied) -> None:
-    text = 'base = "h800"\nhbm_bytes_per_s = "6.7 TB/s"\n[assumed]\nhbm_bytes_per_s = "twice it"\n'
+    text = """base = "h800"
+hbm_bytes_per_s = "6.7 TB/s"
+
+[assumed]
+hbm_bytes_per_s = "twice that of an H800, for a study"
+"""
     add(copied, "hwmodels/presets/chips/h801.toml", text)
     assert "h801" in moesim(copied, "list", "chips")
     chip = ("--set", "cluster.node.chip=h801", "--set", "batch.sequences=4096", "--json")
     changed = json.loads(moesim(copied, "run", "deepseek-v3-pretrain", *chip))
     assert changed["experiment"]["cluster"]["node"]["chip"]["name"] == "h801"
+    passes(copied, "tests/test_presets.py", "h801")
 
 
 def test_a_fabric_is_one_file(copied) -> None:
@@ -82,7 +95,6 @@ class Twins(RailOnly):
 def test_a_schedule_is_one_file(copied) -> None:
     text = '''"""GPipe: all forwards, then all backwards (arXiv 1811.06965)."""
 
-from workloads.schedules import one_f_one_b
 from workloads.schedules.one_f_one_b import bubble_s, check, minimum_microbatches, stages_of_rank
 from workloads.schedules.step import Chunk, Program, Step
 
@@ -99,8 +111,8 @@ def steps(pp: int, microbatches: int) -> Program:
     )
 
 
-def chunks_in_flight(pp: int) -> int:
-    return one_f_one_b.chunks_in_flight(pp)
+def chunks_in_flight(pp: int, microbatches: int) -> int:
+    return microbatches
 '''
     add(copied, "workloads/schedules/gpipe.py", text)
     plan = ("--set", "plan.schedule=gpipe", "--set", "batch.sequences=2048", "--json",
@@ -108,6 +120,8 @@ def chunks_in_flight(pp: int) -> int:
     played = json.loads(moesim(copied, "run", "deepseek-v3-pretrain", *plan))
     assert played["metrics"]["step_time_s"] > 0
     assert {chunk["name"].split()[0] for chunk in played["metrics"]["chunks"]} == {"F", "B"}
+    passes(copied, "tests/oracles/test_schedules.py", "chunks_idle or found or in_flight")
+    passes(copied, "tests/properties/test_schedule_laws.py", "holds_more or doubling")
 
 
 def test_an_algorithm_of_collectives_is_one_file(copied) -> None:
@@ -134,6 +148,7 @@ def plan(network: Network, group: Group, kind: str) -> Plan:
     )
     assert two["time_s"] > 1.9 * one["time_s"]
     assert fastest["time_s"] <= one["time_s"]
+    passes(copied, "tests/oracles/test_collectives_on_network.py", "all_gather or known_by")
 
 
 def test_a_kernel_is_one_file(copied) -> None:

@@ -114,7 +114,7 @@ def test_a_chip_is_of_this_decade(name: str) -> None:
 LABELS_GB = {"a100": 80, "h100": 80, "h800": 80, "h200": 141, "h20": 96, "b200": 180, "gb200": 186}
 
 
-@pytest.mark.parametrize("name", CHIPS.names())
+@pytest.mark.parametrize("name", LABELS_GB)
 def test_the_memory_is_what_a_driver_reports_and_not_the_label(name: str) -> None:
     """Labels are binary GB or a little more, so that decimal ones lose 7 %; no H20 was read."""
     capacity_bytes, label = CHIPS.load(name).hbm_capacity_bytes, LABELS_GB[name]

@@ -36,12 +36,15 @@ def refuse_folder(out: Path, *, resume: bool) -> None:
     """Refuse a folder in which no day can begin.
 
     Raises:
-        CalibrationError: it is a file, or holds a day that is not to be resumed.
+        CalibrationError: it is a file, holds a day that is not to be resumed, or is to be resumed
+            and holds something else.
     """
     if out.exists() and not out.is_dir():
         raise CalibrationError(f"--out {out}: must be a folder, got a file")
     if (out / RECORD).exists() and not resume:
         raise CalibrationError(f"--out {out}: holds a day already; --resume goes on with it")
+    if resume and not (out / RECORD).exists() and out.exists() and any(out.iterdir()):
+        raise CalibrationError(f"--out {out}: holds no day to go on with, but other files")
 
 
 def refuse_device(out: Path, machine: Machine) -> None:

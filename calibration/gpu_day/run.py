@@ -23,7 +23,7 @@ def run_parts(day: Day, parts: Mapping[str, Part]) -> None:
     for name, part in parts.items():
         to_come -= part.SHARE
         day.budget.begin_part(part.SHARE, to_come, part.LEAST_S)
-        _run_part(day, name, part)
+        _run_part(day, name, part, day.record["parts"].get(name, NOTHING))
     for name, part in parts.items():  # the last ones may not have needed their share
         if day.record["parts"][name]["state"] == CUT_OFF and day.budget.left_s > 0:
             day.budget.begin_part(1.0, 0.0, 0.0)
@@ -32,7 +32,8 @@ def run_parts(day: Day, parts: Mapping[str, Part]) -> None:
     day.keep()
 
 
-def _run_part(day: Day, name: str, part: Part, so_far: Mapping[str, Any] = NOTHING) -> None:
+def _run_part(day: Day, name: str, part: Part, so_far: Mapping[str, Any]) -> None:
+    """Run a part, in addition to what was done of it so far."""
     began_s, rows = day.budget.spent_s - so_far["seconds"], day.rows_done - so_far["rows"]
     day.cut_off = False
     told = {**so_far, "state": "running", "error": ""}

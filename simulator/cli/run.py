@@ -78,6 +78,8 @@ def run(
         return
     if schedule is not None:
         chosen = chosen.with_overrides({"plan.schedule": schedule}, "--schedule")
+    if check_folding and chosen.is_explicit:
+        raise InputError("--check-folding: goes with folded ranks, got a run that plays every rank")
     if out:
         prepare_folder(out, ranks, pipeline or 0, chosen)
     kept = tuple({0, pipeline or 0}) if out else ()

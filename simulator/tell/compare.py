@@ -14,6 +14,8 @@ import numpy as np
 from simulator.tell.intervals import quantiles
 from simulator.tell.result import Result, Uncertainty
 
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -25,8 +27,9 @@ class Change:
 
     @property
     def difference(self) -> float:
-        """After minus before."""
-        return float(self.after - self.before)
+        """After minus before; what is left of rounding counts as none."""
+        difference = float(self.after - self.before)
+        return 0.0 if abs(difference) <= ROUNDING * abs(self.before) else difference
 
     @property
     def relative(self) -> float | None:
@@ -65,7 +68,8 @@ class Comparison:
         inputs: values of the resolved experiments that differ, by dotted path.
         headline: step time, tokens a day, MFU, memory.
         phases: seconds of the mean rank; their differences sum to that of the step.
-        chunks: duration of each distinct chunk both results have, if both are folded.
+        chunks: duration of each distinct chunk both results have.
+        chunks_not_compared: why there are none, where ranks were played one by one.
         spreads: of headline numbers and phases; empty where neither result was sampled.
         faster_share: share of the draws in which the later step is shorter; None without pairs.
         draws: how both were sampled, and whether their draws are pairs.
@@ -75,6 +79,7 @@ class Comparison:
     headline: tuple[Change, ...]
     phases: tuple[Change, ...]
     chunks: tuple[Change, ...]
+    chunks_not_compared: str
     spreads: tuple[Spread, ...]
     faster_share: float | None
     draws: str
@@ -105,6 +110,7 @@ def compare(before: Result, after: Result) -> Comparison:
             for chunk in a.chunks
             if chunk.name in later
         ),
+        chunks_not_compared="" if folded else "not compared: every rank was played",
         spreads=tuple(_spreads(before, after, paired)),
         faster_share=_faster_share(before, after) if paired else None,
         draws=_how_drawn(before, after, paired),

@@ -256,9 +256,8 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     console.print(
         _changes("where the difference comes from (mean rank, seconds)", comparison.phases)
     )
-    console.print(
-        _changes("chunks: kind, forward stage|backward stage (seconds)", comparison.chunks)
-    )
+    title = "chunks: kind, forward stage|backward stage (seconds)"
+    console.print(_changes(title, comparison.chunks, comparison.chunks_not_compared))
     if comparison.spreads:
         _show_spreads(console, comparison)
 
@@ -288,7 +287,7 @@ def _is_flat(each: Spread) -> bool:
     return max(ends) - min(ends) <= 1e-9 * max(map(abs, ends))
 
 
-def _changes(title: str, changes: Iterable[Change]) -> Table:
+def _changes(title: str, changes: Iterable[Change], why_none: str = "") -> Table:
     grid = table(title, "", "before", "after", "difference", "")
     for change in changes:
         if not change.difference:
@@ -303,7 +302,7 @@ def _changes(title: str, changes: Iterable[Change]) -> Table:
             relative,
         )
     if not grid.rows:
-        grid.add_row("no difference")
+        grid.add_row(why_none or "no difference")
     return grid
 
 

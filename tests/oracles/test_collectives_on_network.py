@@ -27,7 +27,7 @@ ON_ONE_NODE = [
     (kind, algorithm)
     for kind in KINDS
     for algorithm in algorithms_of(kind)
-    if algorithm not in ("hierarchical", "tree")
+    if algorithm in get_args(Algorithm) and algorithm not in ("hierarchical", "tree")
 ]
 
 

@@ -20,7 +20,7 @@ def form(name, pp, times):
 
 
 def test_the_three_schedules_are_found():
-    assert set(SCHEDULES) == {"1f1b", "zb1p", "dualpipe"}
+    assert set(SCHEDULES) >= {"1f1b", "zb1p", "dualpipe"}
 
 
 @pytest.mark.parametrize(("pp", "microbatches"), SIZES)
@@ -33,8 +33,9 @@ def test_equal_chunks_idle_as_the_closed_form_says_on_every_rank(name, pp, micro
 
 def test_bubbles_written_out():
     """(PP-1)(F+B), (PP-1)(F+B-2W), (PP/2-1)(F&B+B-3W) with F = 1, B = 2, W = 1, F&B = 3."""
-    bubbles = {name: [form(name, pp, EQUAL) for pp in (8, 16)] for name in SCHEDULES}
-    assert bubbles == {"1f1b": [21, 45], "zb1p": [7, 15], "dualpipe": [6, 14]}
+    expected = {"1f1b": [21, 45], "zb1p": [7, 15], "dualpipe": [6, 14]}
+    for name, bubbles in expected.items():
+        assert [form(name, pp, EQUAL) for pp in (8, 16)] == bubbles
 
 
 @pytest.mark.parametrize("times", [(1, 2.5, 0.5, 3), (2, 3, 1, 4), (1, 3.5, 0.75, 4)])
@@ -54,7 +55,7 @@ def test_chunks_in_flight_are_pp_pp_and_pp_plus_one(pp, microbatches):
     assert peaks["zb1p"].chunks_in_flight == peaks["1f1b"].chunks_in_flight
     assert peaks["dualpipe"].chunks_in_flight == (pp + 1,) * pp
     for name, played in peaks.items():
-        assert max(played.chunks_in_flight) == SCHEDULES[name].chunks_in_flight(pp)
+        assert max(played.chunks_in_flight) == SCHEDULES[name].chunks_in_flight(pp, microbatches)
 
 
 def test_parameter_copies_are_the_homes_of_a_stage():

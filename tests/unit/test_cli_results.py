@@ -30,6 +30,7 @@ def test_compare_explains_two_results(invoke, two_results, short_run):
         "headline",
         "phases",
         "chunks",
+        "chunks_not_compared",
         "spreads",
         "faster_share",
         "draws",

@@ -119,3 +119,14 @@ def test_draws_that_are_no_pairs_are_shown_side_by_side(drawn_run, change, told)
 def test_without_draws_nothing_is_said_of_them(short_run):
     found = compare(short_run(), short_run(("ranks.seed", 1)))
     assert (found.spreads, found.faster_share, found.draws) == ((), None, "")
+
+
+def test_chunks_of_ranks_played_one_by_one_are_not_compared(short_run):
+    found = compare(short_run(), short_run(("ranks.play", "explicit")))
+    assert (found.chunks, found.chunks_not_compared) == ((), "not compared: every rank was played")
+    assert compare(short_run(), short_run()).chunks_not_compared == ""
+
+
+def test_what_rounding_leaves_is_no_difference():
+    assert Change("optimizer", 0.1 + 0.2, 0.3).difference == 0
+    assert Change("optimizer", 0.3, 0.3 * (1 + 1e-9)).difference > 0

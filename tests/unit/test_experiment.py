@@ -377,7 +377,7 @@ def test_an_unknown_experiment_is_refused_with_the_nearest_name():
 
 def test_a_model_built_on_another_does_not_go_by_its_name() -> None:
     """A file goes by its own name; a table in a document by what it was built on, and changed."""
-    wide = {"base": "llama3.1-405b", "layers": 4, "dense_layers": 4}
+    wide = {"base": "llama3.1-405b", "layers": 40, "dense_layers": 40}
     own = Experiment.load("deepseek-v3-pretrain").with_overrides({"model": wide})
     with pytest.raises(InfeasibleError, match=r"llama3.1-405b, changed has no experts"):
         own.plan.check(own.model, own.cluster.gpus)
@@ -402,7 +402,7 @@ def test_a_layout_of_a_preset_gives_way_to_what_is_put_in_its_place(changes, why
     changed = MPFT.with_overrides(changes)
     assert changed.plan.layout is None
     (note,) = changed.notes
-    assert note.startswith("plan.layout: the preset's gives way to an even split: it ")
+    assert note.startswith("plan.layout: the preset's gives way to an even split, ")
     assert why in note
 
 

@@ -17,7 +17,7 @@ pytest.importorskip("torch", reason="needs PyTorch and Triton")
 
 from calibration.gpu_day.__main__ import main
 from calibration.gpu_day.budget import Budget
-from calibration.gpu_day.day import Day
+from calibration.gpu_day.day import Day, refuse_folder
 from calibration.gpu_day.dry import DryMachine
 from calibration.gpu_day.parts import parts
 from calibration.gpu_day.run import run_parts
@@ -112,6 +112,21 @@ def test_a_part_that_was_cut_off_goes_on_in_the_time_that_others_left(day: Day) 
         "state": "done", "seconds": pytest.approx(80, abs=1), "rows": 80, "error": "",
     }  # fmt: skip
     assert len(read_rows(day.out / "rows.csv")) == 80
+
+
+def test_what_was_done_of_a_part_before_counts_when_a_day_goes_on(day: Day) -> None:
+    day.record["parts"]["all"] = {"state": "done", "seconds": 7.0, "rows": 9, "error": ""}
+    run_parts(day, {"all": part(lambda day: day.measure(distinct(3)))})
+    told = day.record["parts"]["all"]
+    assert (told["state"], told["rows"], told["seconds"]) == ("done", 12, pytest.approx(10))
+
+
+def test_a_folder_of_something_else_is_no_day_to_go_on_with(tmp_path: Path) -> None:
+    refuse_folder(tmp_path / "new", resume=True)
+    refuse_folder(tmp_path, resume=True)
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(CalibrationError, match="holds no day to go on with, but other files"):
+        refuse_folder(tmp_path, resume=True)
 
 
 def test_a_part_that_fails_is_told_and_the_next_one_runs(day: Day) -> None:

@@ -52,8 +52,8 @@ class Schedule(Protocol):
         """Idle seconds of a rank in one step, equal chunks, messages free."""
 
     @staticmethod
-    def chunks_in_flight(pp: int) -> int:
-        """Most chunks the fullest rank holds activations of at once, from PP micro-batches on."""
+    def chunks_in_flight(pp: int, microbatches: int) -> int:
+        """Most chunks the fullest rank holds activations of at once."""
 
     @staticmethod
     def minimum_microbatches(pp: int) -> int:

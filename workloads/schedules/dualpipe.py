@@ -126,7 +126,7 @@ def bubble_s(pp: int, forward_s: float, backward_s: float, weight_s: float, pair
     return (pp // 2 - 1) * (pair_s + backward_s - 3 * weight_s)
 
 
-def chunks_in_flight(pp: int) -> int:
+def chunks_in_flight(pp: int, microbatches: int) -> int:
     """`PP + 1`, on every rank."""
     return pp + 1
 

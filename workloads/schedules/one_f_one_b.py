@@ -40,9 +40,9 @@ def bubble_s(pp: int, forward_s: float, backward_s: float, weight_s: float, pair
     return (pp - 1) * (forward_s + backward_s)
 
 
-def chunks_in_flight(pp: int) -> int:
-    """`PP`, on rank 0."""
-    return pp
+def chunks_in_flight(pp: int, microbatches: int) -> int:
+    """`PP` on rank 0, once there are as many micro-batches."""
+    return min(pp, microbatches)
 
 
 def minimum_microbatches(pp: int) -> int:

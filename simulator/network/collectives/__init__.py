@@ -42,6 +42,10 @@ def _discover() -> dict[str, Algorithm]:
         importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)
     )
     found = sorted((m for m in modules if hasattr(m, "NAME")), key=lambda m: m.NAME)
+    for module in found:
+        lacks = [part for part in ("MAKES", "plan") if not hasattr(module, part)]
+        if lacks:
+            raise TypeError(f"{module.__name__}: an algorithm has {' and '.join(lacks)}, got none")
     return {module.NAME: module for module in found}  # type: ignore[misc]
 
 
