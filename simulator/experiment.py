@@ -125,7 +125,8 @@ class Experiment(Spec):
     ranks: RanksSpec = RanksSpec()
     uncertainty: UncertaintySpec = UncertaintySpec()
 
-    _document: Document = PrivateAttr(default_factory=Document)
+    _document: Document = PrivateAttr(default_factory=Document)  # as asked
+    _gave_way: str = PrivateAttr(default="")  # why the layout asked for is not the plan's
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Experiment":
@@ -150,15 +151,14 @@ class Experiment(Spec):
 
     @classmethod
     def from_document(cls, document: Document) -> "Experiment":
-        """Validate a document and keep its sources."""
+        """Validate a document and keep it, with its sources."""
         name = document.values.get("name")
         experiment = build(cls, document, name if isinstance(name, str) else "experiment")
         if why := experiment._why_layout_gives_way(document):
-            document = deepcopy(document)
-            override(document, cls, "plan.layout", "none", why)
-            document.sources["plan.layout"] = Source(text=why)
-            experiment = build(cls, document, experiment.name)
-        experiment._document = document
+            even = deepcopy(document)
+            override(even, cls, "plan.layout", "none", why)
+            experiment = build(cls, even, experiment.name)
+        experiment._document, experiment._gave_way = document, why
         experiment._check()
         return experiment
 
@@ -184,14 +184,16 @@ class Experiment(Spec):
             SpecError: a number is out of bounds, or breaks a rule between fields.
         """
         experiment = with_numbers(self, numbers)
-        experiment._document = self._document
+        experiment._document, experiment._gave_way = self._document, self._gave_way
         experiment._check()
         return experiment
 
     @property
     def sources(self) -> dict[str, Source]:
         """Source of every value that has one, by dotted path."""
-        return self._document.sources
+        sources = self._document.sources
+        layout = {"plan.layout": Source(text=self._gave_way)} if self._gave_way else {}
+        return sources | layout
 
     @property
     def far_values(self) -> tuple[FarValue, ...]:
@@ -271,7 +273,7 @@ class Experiment(Spec):
         """Return why a layout that came with a preset does not hold what was put in its place, and
         what stands in for it; empty where it holds, or is one's own and refused where it is read.
         """
-        changed = any(map(document.is_stated, ("model", "plan.pp", "plan.schedule")))
+        changed = any(map(document.is_stated, ("model", "plan.pp")))
         if self.plan.layout is None or document.is_stated("plan.layout") or not changed:
             return ""
         try:

@@ -83,17 +83,20 @@ CLOSED_DOORS = {
     "simulator.published": ["simulator.cli", "simulator.play"],
 }
 
-# Arrows that the rooms shall come to: who is played comes as a scope, not as an experiment.
+# Room -> what it imports as yet, and shall not in the end: who is played will come as a scope, not
+# as an experiment, and what is told of a run as its facts.
+TEMPORARY = {
+    "simulator.lower": ["simulator.experiment"],
+    "simulator.tell": ["simulator.experiment", "simulator.play.order", "simulator.uncertainty"],
+}
 TARGETS = {
-    "simulator.lower": [
-        name for name in ARROWS["simulator.lower"] if name != "simulator.experiment"
-    ],
+    room: [name for name in ARROWS[room] if name not in names] for room, names in TEMPORARY.items()
 }
 
 # Rooms that know programs only: neither a model, nor a kind of attention, nor a schedule, and of
 # passes no more than that they have names.
 NAMELESS = [f"simulator.{name}" for name in ("price", "network", "lower", "play", "tell", "driver")]
-NAMES = re.compile(r"mla|dual_?pipe|deep_?seek|zero_?bubble|1f1b", re.IGNORECASE)
+NAMES = re.compile(r"mla|dual_?pipe|deep_?seek|zero_?bubble|1f1b|zb1p", re.IGNORECASE)
 PASSES = {"F", "B", "Bi", "W", "FB"}
 
 ROOMS_MAX = 12
@@ -267,23 +270,51 @@ def test_arrows_are_those_that_the_rooms_shall_come_to(target: str) -> None:
 def workload_names(source: Source) -> Iterator[str]:
     """Names of models, attention, schedules and passes in one module, docstrings left out.
 
-    `"B"` and `"W"` as what a call is given are units.
+    `"B"` and `"W"` as what a call is given, or as what a table holds, are units.
     """
+    units = set(unit_places(source.tree))
     for node in ast.walk(source.tree):
         match node:
-            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+            case (
+                ast.Name(id=name)
+                | ast.Attribute(attr=name)
+                | ast.arg(arg=name)
+                | ast.ClassDef(name=name)
+                | ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+            ):
                 found = NAMES.search(name)
+            case ast.alias(name=name, asname=other):
+                found = NAMES.search(f"{name} {other}")
             case ast.Compare(left=left, comparators=others):
                 found = any(is_pass(each) for each in (left, *others))
-            case ast.Dict(keys=keys):
-                found = any(is_pass(each) for each in keys)
+            case ast.Constant(value=str(text)) if node not in units:
+                found = text in PASSES or NAMES.search(text)
             case _:
                 continue
         if found:
-            yield f"{source.where(node.lineno)} {ast.unparse(node)}"
+            line = getattr(node, "lineno", 0)
+            yield f"{source.where(line)} {ast.unparse(node).partition(chr(10))[0]}"
 
 
-def is_pass(node: ast.AST | None) -> bool:
+def unit_places(tree: ast.AST) -> Iterator[ast.AST]:
+    """Texts by themselves, which are docstrings, and units: what calls are given, tables hold."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant() as text):
+                yield text
+            case ast.Call(args=args, keywords=keywords):
+                shown = (*args, *(each.value for each in keywords))
+                yield from (text for each in shown for text in ast.walk(each) if is_unit(text))
+            case ast.Dict(values=values):
+                yield from filter(is_unit, values)
+
+
+def is_unit(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value in ("B", "W")
+
+
+def is_pass(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and node.value in PASSES
 
 
@@ -400,10 +431,16 @@ def test_a_crooked_arrow_is_seen(path: str, text: str, breaches: int) -> None:
 @pytest.mark.parametrize(
     ("text", "breaches"),
     [
-        ('if step.kind == "FB":\n    pass', 1),
-        ('colors = {"F": blue, "W": green}', 1),
-        ("def is_dualpipe(mla_heads): ...\nmla_heads", 2),
+        ('if step.kind == "FB":\n    pass', 2),
+        ('colors = {"F": blue, "W": green}', 2),
+        ('any(kind == "B" for kind in kinds)', 1),
+        ('passes = ("B", "W")', 2),
+        ('schedule = "zb1p" if zero_bubble else "dualpipe"', 3),
+        ("from workloads.schedules import dualpipe", 1),
+        ("class DualPipe: ...", 1),
+        ("def is_dualpipe(mla_heads): ...\nmla_heads", 3),
         ('format_quantity(power, "W")', 0),
+        ('units = {"_bytes": "B"}', 0),
         ('"""DualPipe overlaps F and B."""', 0),
     ],
 )

@@ -58,8 +58,12 @@ class Mesh:
         return prod(size for _, size in self.foldings[0][1])
 
     def size(self, *axes: str) -> int:
-        """Return how many ranks differ in these axes only; 1 without axes."""
-        return prod(self._axis(axis)[0] for axis in axes)
+        """Return how many ranks differ in these axes only; 1 without axes.
+
+        Raises:
+            InfeasibleError: the axes do not stand in one folding, each once.
+        """
+        return prod(size for axis, size in self._folding(axes) if axis in axes)
 
     def at(self, axis: str, ranks: Ints | int | None = None) -> Ints:
         """Return the coordinate of each of `ranks`, of all by default.
@@ -75,7 +79,7 @@ class Mesh:
         group of the lowest rank first.
 
         Raises:
-            InfeasibleError: the axes do not stand in one folding.
+            InfeasibleError: the axes do not stand in one folding, each once.
         """
         folding = self._folding(axes)
         order = [number for number, (axis, _) in enumerate(folding) if axis not in axes]
@@ -118,7 +122,9 @@ class Mesh:
     def _folding(self, axes: Sequence[str]) -> Axes:
         """Return the first folding that has all of `axes`."""
         for _, folding in self.foldings:
-            if {name for name, _ in folding} >= set(axes):
+            if {name for name, _ in folding} >= set(axes) and len(set(axes)) == len(axes):
                 return folding
         known = "; ".join(f"{name}: {' '.join(dict(axes))}" for name, axes in self.foldings)
-        raise InfeasibleError(f"mesh: axes must stand in one folding ({known}), got {axes}")
+        raise InfeasibleError(
+            f"mesh: axes must stand in one folding ({known}), each once, got {' '.join(axes)}"
+        )

@@ -33,7 +33,7 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
-    """What steps give, numbered kind by kind, `each` of a kind.
+    """What steps give, numbered kind by kind, as many of each kind.
 
     Attributes:
         giver: (tokens,) the step that gives it; -1 for none.

@@ -47,7 +47,7 @@ def turns_of(layer: Layer, phase: Phase) -> list[Turn]:
     turns = [Turn()]
     for block in layer.blocks if phase == "F" else reversed(layer.blocks):
         before = len(turns)
-        for computes, run in groupby(block.ops.of(phase), lambda work: work.stream == COMPUTE):
+        for computes, run in groupby(block.ops.of(phase), _computes):
             if computes:
                 turns.append(Turn(block.name, tuple(run)))
             else:
@@ -57,6 +57,11 @@ def turns_of(layer: Layer, phase: Phase) -> list[Turn]:
         if phase == "B":
             turns[-1].weight = block.ops.weight
     return turns
+
+
+def _computes(work: Work) -> bool:
+    """Return whether a work is a kernel that others wait for in turn."""
+    return not isinstance(work, Comm) and work.stream == COMPUTE
 
 
 class Weaver:

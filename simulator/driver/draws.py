@@ -65,7 +65,7 @@ def _play(draws: Draws, draw: int) -> Draw:
 
 
 def numbers(told: Metrics) -> dict[str, float]:
-    """Return the numbers of a step by dotted path, those by rank and by chunk left out."""
+    """Return the numbers of a step by dotted path, those by rank and by part left out."""
     return dict(_leaves({name: getattr(told, name) for name in type(told).model_fields}))
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
+from hwmodels.errors import InputError
 from simulator.lower.expansion import STREAMS
 from simulator.lower.explicit import (
     ExplicitPlay,
@@ -61,8 +62,12 @@ def play_explicit(
         optimizer: of the end of the step; as slow as the slowest of the ranks that hold a stage.
         pipelines: whose groups' timelines are kept, to look closer.
         critical: keep that of the group that ends the step, too.
+
+    Raises:
+        InputError: there is no such pipeline.
     """
     lowered, fabric = ranks.lowered, ranks.fabric
+    _check_pipelines(pipelines, len(lowered.program.placement.pipelines))
     homes, joined = lowered.pipeline.homes, lowered.pipeline.joined
     if fabric is not None:
         nvlink = largest_among(joined, fabric.nvlink.max(axis=1))
@@ -83,28 +88,21 @@ def play_explicit(
     phase_s = np.concatenate([each.phase_s for each in played], axis=2)
     phase_s[phases.index(END)] = seconds[:, None]
     phase_s[phases.index(IDLE)] = step_s - phase_s.sum(axis=0)
-    compute_s, communication_s, wait_s, blame_s = (
-        np.concatenate(columns, axis=1)
-        for columns in zip(*(each.streams for each in played), strict=True)
-    )
+    by_stream = zip(*(each.streams for each in played), strict=True)
+    compute_s, communication_s, wait_s, blame_s = (np.concatenate(c, axis=1) for c in by_stream)
     tasks = len(ranks.expansion.graph) * finish_s.shape[1]
-    whole = ExplicitPlay(
-        phases,
-        phase_s,
-        compute_s,
-        communication_s,
-        wait_s,
-        blame_s,
-        finish_s,
-        start_s,
-        seconds,
-        step_s,
-        tasks,
-        {},
-    )
+    streams = compute_s, communication_s, wait_s, blame_s
+    ends = finish_s, start_s, seconds, step_s
+    whole = ExplicitPlay(phases, phase_s, *streams, *ends, tasks, groups={})
     looked_at = {*pipelines, *([last_rank(lowered, whole)[1]] if critical else [])}
     kept = {lowered.program.placement.group_of_pipeline(pipeline)[0] for pipeline in looked_at}
     return replace(whole, groups={group: player.timeline(group) for group in sorted(kept)})
+
+
+def _check_pipelines(pipelines: Collection[int], count: int) -> None:
+    for pipeline in pipelines:
+        if not 0 <= pipeline < count:
+            raise InputError(f"pipelines: must be from 0 to {count - 1}, got {pipeline}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -69,6 +69,17 @@ class ExplicitPlay:
             dict(zip(self.phases, self.phase_s.mean(axis=2), strict=True)), self.step_s
         )
 
+    def group(self, number: int) -> GroupTimeline:
+        """Return the timeline of an expert group.
+
+        Raises:
+            InputError: it was not kept.
+        """
+        if number not in self.groups:
+            kept = listed(map(str, self.groups)) or "none"
+            raise InputError(f"expert group: must be one that was kept ({kept}), got {number}")
+        return self.groups[number]
+
     def record(self, lowered: Lowered, pipeline: int) -> PipelineRecord:
         """Return all that happened in one pipeline of a group that was kept.
 
@@ -77,13 +88,7 @@ class ExplicitPlay:
         """
         whole, expansion = lowered.pipeline, expand(lowered)
         group, replica = lowered.program.placement.group_of_pipeline(pipeline)
-        if group not in self.groups:
-            kept = listed(map(str, self.groups)) or "none"
-            raise InputError(
-                f"pipeline: must be of an expert group that was kept ({kept}), "
-                f"got {pipeline} of group {group}"
-            )
-        _, played, seconds = self.groups[group]
+        _, played, seconds = self.group(group)
         end_s, own_s = played.end_s[:, replica], seconds[:, replica]
         graph = expansion.graph.with_durations(own_s)
         segments = Timeline(graph, ready_s(graph, end_s), end_s - own_s, end_s)

@@ -5,17 +5,19 @@ once.
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints, Mask
+from hwmodels.errors import InfeasibleError
 from simulator.lower.parts import PartGraph, part_graph
 from simulator.lower.pipeline import Pipeline, build_pipeline
 from simulator.price.segments import SegmentOps, collect_ops
-from workloads.ops import Comm, Op
+from workloads.ops import COMM, COMPUTE, Comm, Op
 from workloads.program import Program
+from workloads.segments import Part
 from workloads.steps import Step
 
 
@@ -76,9 +78,9 @@ class Lowered:
 
     @cached_property
     def comms(self) -> tuple[Comm, ...]:
-        """Distinct communications of all parts."""
+        """Distinct communications of all parts, whatever they are called."""
         found = (s.comm for part in self.parts.values() for s in part.graph.segments)
-        return tuple(dict.fromkeys(comm for comm in found if comm is not None))
+        return tuple(dict.fromkeys(_nameless(comm) for comm in found if comm is not None))
 
     @cached_property
     def comm_of(self) -> dict[Hashable, Ints]:
@@ -86,7 +88,8 @@ class Lowered:
         place = {comm: number for number, comm in enumerate(self.comms)}
         return {
             key: np.array(
-                [-1 if s.comm is None else place[s.comm] for s in part.graph.segments], np.int64
+                [-1 if s.comm is None else place[_nameless(s.comm)] for s in part.graph.segments],
+                np.int64,
             )
             for key, part in self.parts.items()
         }
@@ -117,6 +120,8 @@ class Lowered:
 @lru_cache(maxsize=8)
 def lower(program: Program) -> Lowered:
     """Return a program as graphs, built at the first call."""
+    for part in program.parts:
+        _check(part)
     segments, rows = collect_ops([part.segments for part in program.parts])
     parts = {
         part.key: LoweredPart(
@@ -129,6 +134,31 @@ def lower(program: Program) -> Lowered:
     }
     pipeline = build_pipeline(program.table, *_joined(program))
     return Lowered(program, segments, parts, tuple(parts), program.part, pipeline)
+
+
+def _nameless(comm: Comm) -> Comm:
+    return replace(comm, name=comm.kind)
+
+
+def _check(part: Part) -> None:
+    """Refuse what cannot be priced or played yet.
+
+    Raises:
+        InfeasibleError: names the first such segment.
+    """
+    for segment in part.segments:
+        comm = segment.comm
+        if comm is None:
+            what, fits = "kernels", segment.stream in (COMPUTE, COMM)
+        else:
+            what = f"{comm.kind} along {' '.join(comm.axes)}"
+            fits = segment.stream == COMM and comm.routed and comm.axes == ("ep",)
+            fits = fits and segment.load >= 0
+        if not fits:
+            raise InfeasibleError(
+                f"{part.name}: {segment.label}: must be kernels on compute or comm, or an expert "
+                f"exchange along ep that meets a load, on comm, got {what} on {segment.stream}"
+            )
 
 
 def _joined(program: Program) -> tuple[list[int], list[int]]:

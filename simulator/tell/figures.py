@@ -34,10 +34,9 @@ PASS_COLORS: dict[str, str] = dict(zip(PASSES, PALETTE, strict=False))
 
 
 def phase_colors(played: Played) -> dict[str, str]:
-    """Return the color of each phase of a step, by name."""
-    names = played.pipeline.table.phases
-    steps = dict(zip((name for name in names if name not in (IDLE, END)), PALETTE, strict=False))
-    return {name: steps.get(name, LAST if name == END else WHITE) for name in names}
+    """Return the color of each phase, by name: those that steps are in, the end, and idle last."""
+    names = [name for name in played.pipeline.table.phases if name not in (IDLE, END)]
+    return dict(zip(names, PALETTE, strict=False)) | {END: LAST, IDLE: WHITE}
 
 
 def draw_all(played: Played, folder: Path) -> list[Path]:
@@ -92,10 +91,10 @@ def _spans_by_color(played: Played) -> dict[tuple[int, str], list[tuple[float, f
     """Start and length of everything on the compute streams, by rank and color."""
     graph, timeline = played.pipeline.graph, played.timeline()
     spans: dict[tuple[int, str], list[tuple[float, float]]] = {}
-    colors = list(phase_colors(played).values())
+    names, colors = played.pipeline.table.phases, phase_colors(played)
     for task, rank in enumerate(played.pipeline.rank):
         if graph.streams[graph.stream[task]].endswith(COMPUTE):
-            color = colors[played.pipeline.phase[task]]
+            color = colors[names[played.pipeline.phase[task]]]
             start_s, end_s = float(timeline.start_s[task]), float(timeline.end_s[task])
             spans.setdefault((rank, color), []).append((start_s, end_s - start_s))
     return spans

@@ -144,7 +144,7 @@ class StepTrace:
         return end_s - float(folded.parts[key].duration_s[folded.draw_of_step[number]])
 
     def _inside(self, number: int, detail: Detail) -> Spans:
-        """Return what happened in the chunk of one step; of a folded one, on its rank 0."""
+        """Return what happened inside one step; of a folded one, on its rank 0."""
         played = self.played
         key = self._key(number)
         if self._record is not None:
@@ -159,7 +159,7 @@ class StepTrace:
         return self._folded[key, draw, detail]
 
     def _opened(self, key: Hashable, timeline: Timeline, tasks: slice, detail: Detail) -> Spans:
-        """Return the spans of some tasks, those of a chunk's program."""
+        """Return the spans of some tasks, those of one part."""
         part = self.played.lowered.parts[key]
         spans: list[tuple[str, str, float, float]] = []
         columns = (timeline.ready_s, timeline.start_s, timeline.end_s)

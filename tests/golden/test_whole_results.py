@@ -1,4 +1,4 @@
-"""Six whole results, so that a change of the house that must move no number moves none.
+"""Seven whole results, so that a change of the house that must move no number moves none.
 
 A law says what is right; these say what was so. Numbers agree to 1e-9, words to the letter. Where a
 change is meant to move them, refresh the files and say in the changelog from what to what.
@@ -40,6 +40,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "ranks.jitter": 0.03,
         "ranks.stragglers": [{"gpu": 21, "part": "nic", "slowdown": 3.0}],
     },
+    "exposed": SHORT | {"communication.exposed_rate": 0.9, "communication.lent_sms": 0.5},
     "shared-nics": SHORT | {"communication.nics": "shared"},
     "faulty-fabric": {"cluster": "h800-2048-ft2"}
     | SMALL

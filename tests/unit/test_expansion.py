@@ -205,7 +205,7 @@ def test_one_rank_of_each_group_plays_as_the_pipeline_of_its_chunks(built, expan
     assert whole.end_s[own].tolist() == played.end_s[expansion.message].tolist()
 
 
-def test_a_blueprint_is_expanded_once(built):
+def test_a_lowered_program_is_expanded_once(built):
     assert expand(built) is expand(built)
 
 

@@ -415,6 +415,15 @@ def test_it_stays_where_it_holds(tmp_path):
         assert changed.notes == ()
 
 
+def test_it_is_back_where_it_holds_again():
+    """What gave way is asked for still, whatever was put in its place in between."""
+    there = MPFT.with_overrides({"plan.pp": 8})
+    back = there.with_overrides({"plan.pp": 16})
+    assert back.plan.layout == MPFT.plan.layout
+    assert back.notes == ()
+    assert there.with_numbers({"batch.sequences": 4096}).notes == there.notes
+
+
 def test_in_a_file_it_gives_way_too(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('base = "deepseek-v3-pretrain"\n[plan]\npp = 8\n', encoding="utf-8")

@@ -116,4 +116,5 @@ def test_the_breakdown_stacks_each_rank_to_the_whole_step(short_played):
     assert widths == pytest.approx(np.full(16, run.times.step_s), rel=1e-9)
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert len(legend) == 6
-    assert any(text.startswith("bubble: ") for text in legend)
+    assert legend[-2].startswith("optimizer: ")
+    assert legend[-1].startswith("bubble: ")

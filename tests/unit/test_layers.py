@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from hwmodels.errors import InfeasibleError
-from tests.layer_work import kernels, sent
-from workloads.layers import LayerInputs, Parameters, PhaseOps
+from tests.layer_work import exchange, kernels, sent
+from workloads.layers import Block, Layer, LayerInputs, Parameters, PhaseOps
 from workloads.layers.build import stage_layers
 from workloads.layers.moe import dispatch
 from workloads.layers.optimizer import SharedTable, optimizer_step
@@ -193,6 +193,13 @@ def test_the_exchange_carries_the_tokens_of_the_micro_batch(layer_of):
     assert not any(sent(layer_of["dense"], phase) for phase in PHASES)
 
 
+def test_a_layer_that_exchanges_in_one_pass_only_depends_on_the_load_too():
+    sends = (exchange("dispatch", 1),)
+    for ops in (PhaseOps(forward=sends), PhaseOps(backward=sends)):
+        assert Layer("any", (Block("any", ops),)).routed
+    assert not Layer("any", (Block("any", PhaseOps()),)).routed
+
+
 def test_gradients_go_out_as_tokens_do_and_come_home_likewise(layer_of):
     """The gradient of a combine is carried by kernels of a dispatch, and the other way round."""
     layer = layer_of["moe"]
@@ -346,6 +353,19 @@ def test_the_kind_of_each_op_is_the_class_of_its_row(measured_rows, priced_ops):
         else:
             assert isinstance(op, MemoryOp), key
             assert (row["class"] == "small") == (op.bytes == 0), key
+
+
+def test_the_prediction_module_of_a_dense_model_is_a_dense_layer(dense_experiment):
+    """With the projection that joins two tokens before it, and no exchange."""
+    from simulator.driver.program import program_of
+
+    program = program_of(dense_experiment(("model.mtp_layers", 1)))
+    (mtp,) = (layer for stage in program.stages for layer in stage if layer.kind == "mtp")
+    dense = next(layer for stage in program.stages for layer in stage if layer.kind == "dense")
+    for phase in PHASES:
+        assert kernels(mtp, "mlp", phase) == kernels(dense, "mlp", phase)
+        assert not sent(mtp, phase)
+        assert flops(mtp, phase) == flops(dense, phase) + 2 * TOKENS * V3.mtp_projection_parameters
 
 
 def test_mla_without_a_query_latent_is_refused_by_the_field_that_is_missing():

@@ -1,6 +1,7 @@
 """Lowered programs: every distinct part once, and which kernels and loads its tasks have."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from hwmodels.errors import InfeasibleError
 from simulator.driver.program import program_of
 from simulator.lower.lowered import lower
-from workloads.ops import COMPUTE
+from workloads.ops import COMM, COMPUTE, SEND, Comm, MemoryOp
 from workloads.scenarios.training_parts import step_segments
 from workloads.schedules import SCHEDULES
+from workloads.segments import Label, Segment
 from workloads.weave import Weaver
 
 
@@ -64,11 +66,14 @@ def test_a_task_has_the_kernels_of_its_segment_and_a_communication_has_none(buil
 
 
 def test_communications_are_told_apart_by_what_they_are(built):
-    """An exchange goes out or comes home, forward or backward: four of a layer, whatever layer."""
-    assert len(built.comms) == 4
+    """An exchange goes out or comes home: two, whatever layer and pass."""
+    assert [comm.kind for comm in built.comms] == ["dispatch", "combine"]
     for key, part in built.parts.items():
         for place, segment in zip(built.comm_of[key].tolist(), part.graph.segments, strict=True):
-            assert (built.comms[place] if place >= 0 else None) == segment.comm
+            if segment.comm is None:
+                assert place == -1
+            else:
+                assert replace(segment.comm, name=segment.comm.kind) == built.comms[place]
 
 
 def test_a_part_meets_one_load_for_each_layer_it_routes_through(built):
@@ -182,6 +187,32 @@ def test_another_model_plan_or_batch_does(small_experiment, change):
 def test_a_plan_that_cannot_work_is_refused(small_experiment):
     with pytest.raises(InfeasibleError, match="dualpipe needs at least 2 pp = 8 micro-batches"):
         program_of(small_experiment(("batch.sequences", 64)))
+
+
+@pytest.mark.parametrize(
+    ("stream", "work", "got"),
+    [
+        (COMM, Comm("away", "send", ("pp",), 1.0), "send along pp on comm"),
+        (COMM, Comm("out", "dispatch", ("ep", "tp"), 1.0), "dispatch along ep tp on comm"),
+        (SEND, Comm("out", "dispatch", ("ep",), 1.0), "dispatch along ep on send"),
+        ("copy", MemoryOp("load", "cast", 1.0), "kernels on copy"),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else None,
+)
+def test_what_has_no_price_inside_a_step_yet_is_refused(small_experiment, stream, work, got):
+    program = program_of(small_experiment())
+    first, *others = program.parts
+    segment = Segment(stream, (work,), (), Label("any", "F", 0), load=0)
+    with pytest.raises(InfeasibleError, match=f"any.F. 0: .* got {got}$"):
+        lower(replace(program, parts=(replace(first, segments=(segment,)), *others)))
+
+
+def test_an_exchange_that_meets_no_load_is_refused(small_experiment):
+    program = program_of(small_experiment())
+    first, *others = program.parts
+    segments = tuple(segment._replace(load=-1) for segment in first.segments)
+    with pytest.raises(InfeasibleError, match=r"must be .* an expert exchange .* meets a load"):
+        lower(replace(program, parts=(replace(first, segments=segments), *others)))
 
 
 def test_graphs_of_parts_have_no_seconds_yet(built):

@@ -56,6 +56,14 @@ def test_a_rank_is_in_the_group_that_it_is_told_to_be_in(mesh, axes):
     ] * mesh.ranks
 
 
+@pytest.mark.parametrize("axes", [("dp", "dp"), ("tp", "ep"), ("no",)], ids="+".join)
+def test_axes_that_no_folding_has_once_each_have_no_size_and_no_groups(axes):
+    mesh = Mesh.of(dense={"pp": 2, "dp": 4, "tp": 2}, expert={"pp": 2, "edp": 2, "ep": 4})
+    for ask in (mesh.size, mesh.groups):
+        with pytest.raises(InfeasibleError, match=r"must stand in one folding \(.*\), each once"):
+            ask(*axes)
+
+
 @given(meshes(), AXIS_SETS)
 def test_played_ranks_stand_for_all(mesh, axes):
     ranks, many = mesh.alike(axes)

@@ -5,6 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 
+from hwmodels.errors import InputError
+from simulator.driver import explicit
 from simulator.driver.run import simulate
 from simulator.driver.step import play
 from simulator.lower.expansion import expand
@@ -158,6 +160,22 @@ def test_an_explicit_result_counts_all_it_played(told, simulated):
     assert played.explicit.tasks == tasks
     assert told("explicit").play.tasks == told().play.tasks + tasks
     assert told("explicit").provenance.folding.startswith("every rank played: 16 pipelines of 4,")
+
+
+@pytest.mark.parametrize("pipeline", [-1, DP])
+def test_a_pipeline_that_there_is_not_is_refused_before_anything_is_played(
+    small_experiment, monkeypatch, pipeline
+):
+    monkeypatch.setattr(explicit, "_Player", None)
+    with pytest.raises(InputError, match=f"pipelines: must be from 0 to 15, got {pipeline}$"):
+        play(small_experiment(ROOMY, EXPLICIT), pipelines=[0, pipeline])
+
+
+def test_a_group_that_was_not_kept_is_refused(small_experiment):
+    played = play(small_experiment(ROOMY, EXPLICIT), pipelines=[8]).explicit
+    assert played.group(1) is played.groups[1]
+    with pytest.raises(InputError, match=r"must be one that was kept \(1\), got 0"):
+        played.group(0)
 
 
 # The critical path

@@ -1,11 +1,12 @@
 """Passes and woven passes: which segments run, in which order, and what each waits for."""
 
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 
 from workloads.layers import Block, Layer, PhaseOps
-from workloads.ops import COMM, COMPUTE, Comm, MemoryOp
+from workloads.ops import COMM, COMPUTE, Comm, MemoryOp, Stream
 from workloads.scenarios.training_parts import step_segments
 from workloads.weave import Weaver
 
@@ -32,7 +33,7 @@ def moe(glued=False):
     )
 
 
-def chunk_program(kind, ahead, back):
+def woven(kind, ahead, back):
     return step_segments(kind, ahead, back, Weaver())
 
 
@@ -72,7 +73,7 @@ def halves(kind, stage):
 
 def test_a_pair_of_one_layer_each_runs_as_drawn():
     """The drawing of the module's docstring; every wait is one of those of the trace."""
-    program = chunk_program("FB", [MOE], [MOE])
+    program = woven("FB", [MOE], [MOE])
     compute = "attn(F) mlp(B) mlp(W) mlp(F) attn(B) attn(W)"
     comm = "combine(B) dispatch(F) dispatch(B) combine(F)"
     assert labels(program, COMPUTE) == [f"{name} 0" for name in compute.split()]
@@ -93,7 +94,7 @@ def test_a_pair_of_one_layer_each_runs_as_drawn():
 
 def test_the_next_layers_of_a_pair_wait_for_the_last():
     """Forward layers go up and backward ones down: 0 with 1, then 1 with 0."""
-    program = chunk_program("FB", [MOE, MOE], [MOE, MOE])
+    program = woven("FB", [MOE, MOE], [MOE, MOE])
     assert waits(program)["attn(F) 1"] == ["combine(F) 0"]
     assert waits(program)["combine(B) 0"] == ["attn(B) 1"]
     assert labels(program, COMM)[:4] == [
@@ -102,7 +103,7 @@ def test_the_next_layers_of_a_pair_wait_for_the_last():
 
 
 def test_a_full_backward_alone_holds_exchanges_back_until_weight_gradients_have_run():
-    program = chunk_program("B", [], [MOE, MOE])
+    program = woven("B", [], [MOE, MOE])
     order = "mlp(B) {0} mlp(W) {0} attn(B) {0} attn(W) {0}"
     assert " ".join(labels(program, COMPUTE)) == f"{order.format(1)} {order.format(0)}"
     assert waits(program)["dispatch(B) 1"] == ["mlp(W) 1"]
@@ -110,23 +111,23 @@ def test_a_full_backward_alone_holds_exchanges_back_until_weight_gradients_have_
 
 
 def test_input_gradients_alone_leave_weight_gradients_out():
-    program = chunk_program("Bi", [], [MOE, MOE])
+    program = woven("Bi", [], [MOE, MOE])
     assert labels(program, COMPUTE) == ["mlp(B) 1", "attn(B) 1", "mlp(B) 0", "attn(B) 0"]
     assert waits(program)["dispatch(B) 1"] == ["mlp(B) 1"]
     assert waits(program)["combine(B) 0"] == ["attn(B) 1"]
 
 
 def test_put_off_weight_gradients_wait_for_nothing():
-    program = chunk_program("W", [], [MOE, DENSE])
+    program = woven("W", [], [MOE, DENSE])
     assert labels(program, COMPUTE) == ["mlp(W) 1", "attn(W) 1", "mlp(W) 0", "attn(W) 0"]
     assert labels(program, COMM) == []
     assert {each.after for each in program} == {()}
 
 
 def test_the_longer_half_of_a_pair_goes_on_alone():
-    ahead = labels(chunk_program("FB", [MOE, DENSE], [MOE]), COMPUTE)
+    ahead = labels(woven("FB", [MOE, DENSE], [MOE]), COMPUTE)
     assert ahead[-3:] == ["attn(W) 0", "attn(F) 1", "mlp(F) 1"]
-    back = labels(chunk_program("FB", [DENSE], [MOE, MOE]), COMPUTE)
+    back = labels(woven("FB", [DENSE], [MOE, MOE]), COMPUTE)
     assert back[:2] == ["attn(F) 0", "mlp(B) 1"]
     assert back[-4:] == ["mlp(B) 0", "mlp(W) 0", "attn(B) 0", "attn(W) 0"]
 
@@ -135,7 +136,7 @@ def test_what_an_exchange_needs_first_runs_on_its_stream_before_it():
     """Counting and layout before the dispatch of F, casting before the combine of B; nothing before
     the second exchange of a pass, which goes back the way the first one came.
     """
-    program = chunk_program("FB", [LAID_OUT], [LAID_OUT])
+    program = woven("FB", [LAID_OUT], [LAID_OUT])
     assert labels(program, COMM) == [
         "combine(B) 0 layout", "combine(B) 0", "dispatch(F) 0 layout", "dispatch(F) 0",
         "dispatch(B) 0", "combine(F) 0",
@@ -147,11 +148,11 @@ def test_what_an_exchange_needs_first_runs_on_its_stream_before_it():
 
 def test_what_has_no_kernels_is_left_out_and_passes_its_wait_on():
     """A head has no attention half and an embedding no mlp and no input gradient."""
-    program = chunk_program("F", [EMBEDDING, MOE, HEAD], [])
+    program = woven("F", [EMBEDDING, MOE, HEAD], [])
     assert labels(program, COMPUTE) == ["attn(F) 0", "attn(F) 1", "mlp(F) 1", "mlp(F) 2"]
     assert waits(program)["attn(F) 1"] == ["attn(F) 0"]
     assert waits(program)["mlp(F) 2"] == ["combine(F) 1"]
-    back = chunk_program("B", [], [EMBEDDING, MOE, HEAD])
+    back = woven("B", [], [EMBEDDING, MOE, HEAD])
     assert waits(back)["combine(B) 1"] == ["mlp(W) 2"]
     assert waits(back)["attn(W) 0"] == ["attn(W) 1"]
 
@@ -179,7 +180,7 @@ def test_every_segment_runs_once_and_waits_for_earlier_ones_only(kind, stage):
                 expected |= {(name, phase, place, "") for name in comms}
                 if any(isinstance(work, MemoryOp) and work.stream == COMM for work in works):
                     expected |= {(name, phase, place, "layout") for name in comms}
-    program = chunk_program(kind, ahead, back)
+    program = woven(kind, ahead, back)
     assert {tuple(each.label) for each in program} == expected
     assert len(program) == len(expected)
     assert all(after < place for place, each in enumerate(program) for after in each.after)
@@ -195,7 +196,7 @@ def test_a_pass_goes_through_its_segments_one_by_one(kind, stage):
     """Forward attn, dispatch, mlp, combine up the layers, backward the other way down: each starts
     after the one before has ended, by its own wait, through others, or in one stream.
     """
-    program = chunk_program(kind, *halves(kind, STAGES[stage]))
+    program = woven(kind, *halves(kind, STAGES[stage]))
     before = [set() for _ in program]
     last = {}
     for place, each in enumerate(program):
@@ -215,8 +216,17 @@ def test_a_pass_goes_through_its_segments_one_by_one(kind, stage):
 # Segments
 
 
+@pytest.mark.parametrize("stream", get_args(Stream))
+def test_a_communication_is_a_segment_by_itself_whatever_stream_it_is_on(stream):
+    sent = (Comm("sent", "send", ("pp",), 1.0, stream=stream),)
+    layer = Layer("any", (Block("any", PhaseOps(kernel("a") + sent + kernel("b"))),))
+    program = woven("F", [layer], [])
+    assert [[work.name for work in each.work] for each in program] == [["a"], ["sent"], ["b"]]
+    assert [each.stream for each in program] == [COMPUTE, stream, COMPUTE]
+
+
 def test_a_segment_is_one_communication_or_a_run_of_kernels_of_one_block():
-    program = chunk_program("FB", [LAID_OUT], [LAID_OUT])
+    program = woven("FB", [LAID_OUT], [LAID_OUT])
     found = {str(each.label): each for each in program}
     moving = {name for name, each in found.items() if each.comm is not None}
     assert moving == {"dispatch(F) 0", "combine(F) 0", "dispatch(B) 0", "combine(B) 0"}
@@ -231,7 +241,7 @@ def test_a_segment_is_one_communication_or_a_run_of_kernels_of_one_block():
 
 def test_loads_are_numbered_in_model_order_forward_ones_first():
     """All segments of a layer that routes meet its own; those of others meet none."""
-    program = chunk_program("FB", [DENSE, MOE, MOE], [MOE, DENSE, MOE])
+    program = woven("FB", [DENSE, MOE, MOE], [MOE, DENSE, MOE])
     expected = {("F", 1): 0, ("F", 2): 1, ("B", 0): 2, ("B", 2): 3}
     for each in program:
         side = "F" if each.label.pass_ == "F" else "B"
@@ -252,11 +262,12 @@ def test_a_block_that_communicates_inside_takes_a_turn_for_each_run():
     ops = PhaseOps(
         gather + kernel("a(F)") + scatter + kernel("b(F)"),
         kernel("b(B)") + gather + kernel("a(B)") + scatter,
+        kernel("a(W)") + kernel("b(W)"),
     )
     layer = Layer("split", (Block("attn", ops), Block("mlp", half("mlp"))))
-    program = chunk_program("FB", [layer], [layer])
+    program = woven("FB", [layer], [layer])
     compute = [each.work[0].name for each in program if each.stream == COMPUTE]
-    assert compute == ["a(F)", "mlp(B)", "mlp(W)", "b(F)", "b(B)", "mlp(F)", "a(B)"]
+    assert compute == ["a(F)", "mlp(B)", "mlp(W)", "b(F)", "b(B)", "mlp(F)", "a(B)", "a(W)"]
     waits_of = {each.work[0].name: each.after for each in program if each.stream == COMPUTE}
     names = [each.work[0].name for each in program]
     assert [names[place] for place in waits_of["b(F)"]] == ["scatter"]

@@ -131,5 +131,5 @@ class Layer:
     @cached_property
     def routed(self) -> bool:
         """Whether what a rank gets of it depends on the load of its experts."""
-        works = (work for block in self.blocks for work in block.ops.forward)
+        works = (work for _, ops in self.blocks for work in (*ops.forward, *ops.backward))
         return any(isinstance(work, Comm) and work.routed for work in works)

@@ -61,9 +61,9 @@ def _layer(inputs: LayerInputs, unit: Unit) -> Layer:
         return _head(inputs)
     if unit == "dense":
         return _dense_layer(inputs)
-    layer = _moe_layer(inputs)
     if unit == "moe":
-        return layer
+        return _moe_layer(inputs)
+    layer = _moe_layer(inputs) if inputs.model.moe else _dense_layer(inputs)
     return replace(
         layer,
         kind="mtp",

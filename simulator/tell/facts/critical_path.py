@@ -36,12 +36,12 @@ def critical_path_s(
     By kernel family, `dispatch` and `combine` among them, messages and optimizer; sums to the step.
 
     Raises:
-        KeyError: the timeline of the group that ends the step was not kept.
+        InputError: the timeline of the group that ends the step was not kept.
     """
     expansion = expand(lowered)
     rank, pipeline = last_rank(lowered, play)
     group, replica = lowered.program.placement.group_of_pipeline(pipeline)
-    _, played, duration_s = play.groups[group]
+    _, played, duration_s = play.group(group)
     final = expansion.end[lowered.pipeline.links.first[rank + 1] - 1]
     seconds = defaultdict(float, {OPTIMIZER: play.step_s - float(play.finish_s[rank, pipeline])})
     shares = _family_shares(lowered, prices)

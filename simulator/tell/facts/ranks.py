@@ -33,7 +33,7 @@ class RankFacts(Spec):
     Attributes:
         compute_s, communication_s: work on the two streams, by GPU; they overlap.
         wait_s: waiting for other ranks in exchanges, by GPU.
-        bubble_s: neither chunk nor optimizer, by GPU.
+        bubble_s: neither steps of the pipeline nor optimizer, by GPU.
         caused_s: what this GPU cost the others of its expert group, as in `WaitedFor`.
         waited_for: the GPUs that held the others up most.
         critical_path_s: seconds of the chain of work that the step could not have been shorter
@@ -56,7 +56,7 @@ def rank_facts(played: Played) -> RankFacts | None:
     """Return what every rank did; None where they were folded.
 
     Raises:
-        KeyError: the timeline of the group that ended the step was not kept.
+        InputError: the timeline of the group that ended the step was not kept.
     """
     play = played.explicit
     if play is None:
