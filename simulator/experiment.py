@@ -80,10 +80,6 @@ class CommunicationSpec(Spec):
     nics: Literal["separate", "shared"] = "separate"
     routing: Routing = "adaptive"
 
-    def exchange_slowdown(self, *, overlapped: bool) -> float:
-        """Return by how much exchanges are slower than the rates of the library."""
-        return 1.0 if overlapped else 1.0 / self.exposed_rate
-
     @property
     def dispatch_format(self) -> NumberFormat:
         """Format of dispatched tokens."""

@@ -48,10 +48,19 @@ ARROWS = {
         "simulator.lower",
         "simulator.price",
         "simulator.play",
-        "simulator.experiment",
+        "simulator.ranks",
         "hwmodels.arrays",
         "hwmodels.errors",
         *PROGRAM,
+    ],
+    # What was played is told of its experiment; nothing else of the room knows one.
+    "simulator.lower.played": [
+        "simulator.lower",
+        "simulator.price",
+        "simulator.play.timeline",
+        "simulator.experiment",
+        "hwmodels.errors",
+        "workloads.program",
     ],
     "simulator.play": ["simulator.play", "hwmodels.arrays", "hwmodels.errors"],
     "simulator.tell": [
@@ -86,7 +95,7 @@ CLOSED_DOORS = {
 # Room -> what it imports as yet, and shall not in the end: who is played will come as a scope, not
 # as an experiment, and what is told of a run as its facts.
 TEMPORARY = {
-    "simulator.lower": ["simulator.experiment"],
+    "simulator.lower": ["simulator.ranks"],
     "simulator.tell": ["simulator.experiment", "simulator.play.order", "simulator.uncertainty"],
 }
 TARGETS = {

@@ -41,6 +41,7 @@ class Program:
         loads: of experts.
         routing: copies that a token costs in an exchange, for each of `placement.layouts`; none
             without experts.
+        experts: routed ones of a layer, of which each token goes to `top_k`; 0 without any.
         homes: pipeline ranks that hold the same stages; tables: what several of them hold.
         end: by pipeline rank, what follows its last step.
         memory_bytes: by pipeline rank, bytes by term.
@@ -55,6 +56,8 @@ class Program:
     message: Comm
     loads: LoadTable
     routing: tuple[RoutingStatistics, ...]
+    experts: int
+    top_k: int
     homes: tuple[Home, ...]
     tables: tuple[Holders, ...]
     end: tuple[OptimizerStep, ...]

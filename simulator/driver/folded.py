@@ -2,24 +2,24 @@
 
 import numpy as np
 
-from simulator.experiment import Experiment
 from simulator.lower.folded import FoldedPlay, folded_seconds
 from simulator.lower.lowered import Lowered
 from simulator.lower.parts import PartPlay
 from simulator.play.engine import Engine
 from simulator.play.settle import settle
 from simulator.price.segments import SegmentPricer
+from simulator.ranks import RanksSpec
 
 
 def play_folded(
-    experiment: Experiment,
+    ranks: RanksSpec,
     lowered: Lowered,
     pricer: SegmentPricer,
     engine: Engine,
     rng: np.random.Generator,
 ) -> FoldedPlay:
     """Play each distinct part on one expert group, once for every draw of its loads."""
-    folded = folded_seconds(experiment, lowered, pricer, rng)
+    folded = folded_seconds(ranks, lowered, pricer, rng)
     parts = {}
     for key, (alone_s, factor) in folded.parts.items():
         graph = lowered.parts[key].graph

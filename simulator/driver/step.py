@@ -54,7 +54,7 @@ def play(
     pricer = _pricer(experiment, program, fabric if unlike is None else None)
     engine = ENGINES[experiment.ranks.engine]
     rng = np.random.default_rng(experiment.ranks.seed)
-    folded = play_folded(experiment, lowered, pricer, engine, rng)
+    folded = play_folded(experiment.ranks, lowered, pricer, engine, rng)
     rates = pricer.exchanges.rates
     message = message_s(rates, program.message.size_bytes, placement.crosses)
     chip = experiment.cluster.node.chip
@@ -66,7 +66,7 @@ def play(
     timeline = folded.of_mean_rank(engine.play(folded.timed(slowest, optimizer.seconds())))
     explicit, shared = None, None
     if experiment.is_explicit:
-        ranks = RankSeconds.of(experiment, folded, pricer, message, unlike)
+        ranks = RankSeconds.of(experiment.ranks, folded, pricer, message, unlike)
         explicit = play_explicit(ranks, engine, optimizer, pipelines=pipelines, critical=critical)
     elif experiment.communication.nics == "shared":
         nics = on_shared_nics(folded, pricer, program.message.size_bytes, optimizer)
@@ -99,4 +99,5 @@ def _pricer(
         KernelPricer(chip, profile, experiment.compute_sms),
         ExchangePricer(rates, tuple(map(GroupPorts.of, program.routing))),
         KernelPricer(chip, profile, experiment.alone_sms),
+        exposed_factor=1 / experiment.communication.exposed_rate,
     )

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints, Mask
-from simulator.experiment import Experiment
 from simulator.lower.durations import Work, exchange_seconds, fill_durations
 from simulator.lower.lowered import Lowered
 from simulator.lower.parts import PartPlay
@@ -25,6 +24,7 @@ from simulator.play.graph import TaskGraph
 from simulator.play.order import ready_s
 from simulator.play.timeline import Timeline
 from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
+from simulator.ranks import RanksSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +61,10 @@ class FoldedPlay:
         ends, run = np.unique(last_of_run[alone], return_inverse=True)
         behind_s = np.zeros((len(ends), self.loads.shape[2]))
         for number in np.unique(lowered.part_of_step[alone]).tolist():
-            own = lowered.part_of_step[alone] == number
+            is_part = lowered.part_of_step[alone] == number
             by_rank_s = self.parts[lowered.keys[number]].by_rank_s
             late_s = by_rank_s - by_rank_s.mean(axis=1, keepdims=True)
-            np.add.at(behind_s, run[own], late_s[self.draw_of_step[alone[own]]])
+            np.add.at(behind_s, run[is_part], late_s[self.draw_of_step[alone[is_part]]])
         lag_s = np.zeros(len(last_of_run))
         lag_s[ends] = behind_s.max(axis=1)
         return lag_s
@@ -130,16 +130,15 @@ class FoldedSeconds:
 
 
 def folded_seconds(
-    experiment: Experiment,
+    ranks: RanksSpec,
     lowered: Lowered,
     pricer: SegmentPricer,
     rng: np.random.Generator,
 ) -> FoldedSeconds:
     """Return what each distinct part takes on one expert group, for every draw of its loads."""
-    ranks = experiment.ranks
     draws = ranks.draws if ranks.expert_load.is_drawn else 1
-    loads = part_loads(experiment, lowered, draws, rng)
-    highest = float(loads.max(initial=highest_load(experiment)))
+    loads = part_loads(ranks, lowered, draws, rng)
+    highest = float(loads.max(initial=highest_load(ranks, lowered.program)))
     prices = pricer.prices(lowered.segments, highest)
     group_loads = loads.swapaxes(0, 1)  # (slots, draws, ranks)
     exchange_s = exchange_seconds(lowered, pricer, group_loads)
@@ -147,10 +146,10 @@ def folded_seconds(
     column = load_index(group_loads[..., :played]).reshape(len(group_loads), draws * played)
     parts, first = {}, 0
     for key, loads_met in zip(lowered.keys, lowered.loads, strict=True):
-        part, own = lowered.parts[key], slice(first, first + loads_met)
+        part, slots = lowered.parts[key], slice(first, first + loads_met)
         first += loads_met
         overlapped = part.graph.part.overlapped
-        exposed = experiment.communication.exchange_slowdown(overlapped=overlapped)
+        exposed = prices.exchange_slowdown(overlapped=overlapped)
         work = Work(
             prices.table_rows(part.row, overlapped=overlapped),
             lowered.comm_of[key],
@@ -158,7 +157,7 @@ def folded_seconds(
             np.where(part.is_comm, exposed, 1.0),
         )
         parts[key] = PartSeconds(
-            fill_durations(work, prices.seconds, column[own], exchange_s[:, own]),
+            fill_durations(work, prices.seconds, column[slots], exchange_s[:, slots]),
             prices.factors_of(part.graph.segments, part.row),
         )
     return FoldedSeconds(prices, parts, loads, played)

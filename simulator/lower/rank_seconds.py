@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.experiment import Experiment
 from simulator.lower.durations import Slowness, Work, exchange_seconds, fill_durations
 from simulator.lower.expansion import Expansion, expand
 from simulator.lower.folded import FoldedPlay
@@ -17,6 +16,7 @@ from simulator.lower.lowered import Lowered
 from simulator.lower.spread import GroupDraw, draw_group
 from simulator.price.fabric_slowdowns import FabricSlowdowns
 from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
+from simulator.ranks import RanksSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,13 +24,14 @@ class RankSeconds:
     """What the ranks of any expert groups take for their tasks.
 
     Attributes:
+        spread: how ranks differ.
         message_s: (pp, pp, dp) that a message from pipeline rank to pipeline rank holds the sending
             port, in each pipeline.
         work: of a whole pipeline; prices: of its kernels.
         fabric: what the network slows down, beside what is in the prices.
     """
 
-    experiment: Experiment
+    spread: RanksSpec
     lowered: Lowered
     expansion: Expansion
     message_s: Floats
@@ -42,21 +43,21 @@ class RankSeconds:
     @classmethod
     def of(
         cls,
-        experiment: Experiment,
+        spread: RanksSpec,
         folded: FoldedPlay,
         pricer: SegmentPricer,
         message_s: Floats,
         fabric: FabricSlowdowns | None = None,
     ) -> "RankSeconds":
-        """Return those of an experiment; `folded` is the same experiment played folded."""
+        """Return those of a program that was played folded."""
         expansion, lowered = expand(folded.lowered), folded.lowered
-        work = _work(experiment, folded, expansion)
-        return cls(experiment, lowered, expansion, message_s, work, folded.prices, pricer, fabric)
+        work = _work(folded, expansion)
+        return cls(spread, lowered, expansion, message_s, work, folded.prices, pricer, fabric)
 
     def draws(self, groups: range) -> list[GroupDraw]:
         """Return what the ranks of some groups meet."""
         layers = self.expansion.slot_layer
-        return [draw_group(self.experiment, self.lowered, layers, group) for group in groups]
+        return [draw_group(self.spread, self.lowered, layers, group) for group in groups]
 
     def seconds(self, draws: list[GroupDraw]) -> Floats:
         """Return (tasks, replicas) seconds of every task of some groups."""
@@ -102,8 +103,8 @@ class RankSeconds:
         whole_s = exchange_seconds(self.lowered, self.pricer, load, layout=layout)
         excess_s = (slow_s - whole_s)[..., 0]
         tasks = np.flatnonzero(work.exchange >= 0)
-        own_s = excess_s[work.exchange[tasks], work.slot[tasks]] * work.factor[tasks]
-        by_rank = np.bincount(expansion.rank[tasks], own_s, len(links))
+        task_s = excess_s[work.exchange[tasks], work.slot[tasks]] * work.factor[tasks]
+        by_rank = np.bincount(expansion.rank[tasks], task_s, len(links))
         blame_s[np.arange(len(links)), links.argmax(axis=1)] = by_rank * (links.shape[1] - 1)
         return blame_s
 
@@ -121,15 +122,15 @@ class RankSeconds:
         expansion, placement = self.expansion, self.lowered.program.placement
         sender = expansion.rank[expansion.message]
         receiver = self.lowered.pipeline.links.receiver
-        own = placement.pipelines_of_group[[draw.group for draw in draws]].ravel()
-        crosses = placement.crosses[:, :, own][sender, receiver]
+        pipelines = placement.pipelines_of_group[[draw.group for draw in draws]].ravel()
+        crosses = placement.crosses[:, :, pipelines][sender, receiver]
         over_nic, over_nvlink = (
             np.maximum(ports[sender], ports[receiver])
-            for ports in (each.reshape(len(each), -1) for each in (nic, nvlink))
+            for ports in (link.reshape(len(link), -1) for link in (nic, nvlink))
         )
-        seconds = self.message_s[:, :, own][sender, receiver]
+        seconds = self.message_s[:, :, pipelines][sender, receiver]
         if self.fabric is not None:
-            over_nic = over_nic * self.fabric.message[:, :, own][sender, receiver]
+            over_nic = over_nic * self.fabric.message[:, :, pipelines][sender, receiver]
         return np.asarray(seconds * np.where(crosses, over_nic, over_nvlink))
 
     def _on_fabric(
@@ -146,13 +147,13 @@ class RankSeconds:
         )
 
 
-def _work(experiment: Experiment, folded: FoldedPlay, expansion: Expansion) -> Work:
+def _work(folded: FoldedPlay, expansion: Expansion) -> Work:
     """Return what the tasks of a whole pipeline are, slowed by what runs beside them."""
     lowered, is_part = folded.lowered, expansion.part >= 0
     factors, rows = [], []
     for key, part in lowered.parts.items():
         overlapped = part.graph.part.overlapped
-        exposed = experiment.communication.exchange_slowdown(overlapped=overlapped)
+        exposed = folded.prices.exchange_slowdown(overlapped=overlapped)
         factors.append(folded.parts[key].slowdown * np.where(part.is_comm, exposed, 1.0))
         rows.append(folded.prices.table_rows(part.row, overlapped=overlapped))
     # Begin and end take no time, messages theirs from rank to rank.

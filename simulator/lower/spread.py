@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.experiment import Experiment
 from simulator.lower.lowered import Lowered
+from simulator.ranks import RanksSpec
+from workloads.program import Program
 from workloads.routing import correlated, lognormal_load, zipf_load
 
 EVERY_GROUP = 1 << 40
@@ -44,9 +45,7 @@ class GroupDraw:
         return np.maximum(self.nic, self.nvlink)
 
 
-def part_loads(
-    experiment: Experiment, lowered: Lowered, draws: int, rng: np.random.Generator
-) -> Floats:
+def part_loads(ranks: RanksSpec, lowered: Lowered, draws: int, rng: np.random.Generator) -> Floats:
     """Return (draws, slots, ranks) expert loads of all distinct parts, one after another.
 
     Draws stand for micro-batches: they differ in what does not last. A part that stands for
@@ -54,40 +53,40 @@ def part_loads(
     """
     loads = lowered.program.loads
     layers = np.concatenate([loads.layer[steps[0]] for steps in loads.of_part])
-    fresh = rng.standard_normal((draws, len(layers), _units(experiment)))
-    return _loads(experiment, lowered, fresh, layers)
+    fresh = rng.standard_normal((draws, len(layers), _units(ranks, lowered.program)))
+    return _loads(ranks, lowered.program, fresh, layers)
 
 
-def draw_group(experiment: Experiment, lowered: Lowered, slot_layer: Ints, group: int) -> GroupDraw:
+def draw_group(ranks: RanksSpec, lowered: Lowered, slot_layer: Ints, group: int) -> GroupDraw:
     """Draw one expert group of pipelines.
 
     Args:
         slot_layer: (slots,) number, in the model, of the routed layer that meets each load.
         group: its number.
     """
-    ranks, plan = experiment.ranks, experiment.plan
-    units, ep = _units(experiment), plan.ep
+    program = lowered.program
+    mesh = program.placement.mesh
+    pp, ep = mesh.size("pp"), mesh.size("ep")
     # A stream for each purpose: who changes one of them meets the same chance in the others.
     popularity, speed, noise = (
         np.random.default_rng((ranks.seed, group, purpose)) for purpose in range(3)
     )
-    fresh = np.zeros((len(slot_layer), units))
+    fresh = np.zeros((len(slot_layer), _units(ranks, program)))
     if ranks.expert_load.is_drawn and ranks.expert_load.correlation < 1:
         fresh = popularity.standard_normal(fresh.shape)
-    slowness = np.exp(ranks.gpu_speed_sigma * speed.standard_normal((plan.pp, ep)))
+    slowness = np.exp(ranks.gpu_speed_sigma * speed.standard_normal((pp, ep)))
     jitter = np.ones((len(lowered.steps), ep))
     if ranks.jitter:
         sigma = np.sqrt(np.log1p(ranks.jitter**2))
         jitter = np.exp(sigma * noise.standard_normal(jitter.shape) - sigma**2 / 2)
-    parts = {"gpu": slowness, "nic": np.ones((plan.pp, ep)), "nvlink": np.ones((plan.pp, ep))}
-    mesh = lowered.program.placement.mesh
+    parts = {"gpu": slowness, "nic": np.ones((pp, ep)), "nvlink": np.ones((pp, ep))}
     for straggler in ranks.stragglers:
-        pp, edp, member = (mesh.at(axis, straggler.gpu) for axis in ("pp", "edp", "ep"))
+        rank, edp, member = (mesh.at(axis, straggler.gpu) for axis in ("pp", "edp", "ep"))
         if edp == group:
-            parts[straggler.part][pp, member] *= straggler.slowdown
+            parts[straggler.part][rank, member] *= straggler.slowdown
     return GroupDraw(
         group,
-        _loads(experiment, lowered, fresh, slot_layer),
+        _loads(ranks, program, fresh, slot_layer),
         parts["gpu"],
         parts["nic"],
         parts["nvlink"],
@@ -95,54 +94,49 @@ def draw_group(experiment: Experiment, lowered: Lowered, slot_layer: Ints, group
     )
 
 
-def highest_load(experiment: Experiment) -> float:
+def highest_load(ranks: RanksSpec, program: Program) -> float:
     """Return a load that hardly any rank exceeds: five sigma, or what the kind of load allows."""
-    load, ep = experiment.ranks.expert_load, experiment.plan.ep
+    load, ep = ranks.expert_load, program.placement.mesh.size("ep")
     if load.kind == "lognormal":
         return float(min(ep, np.exp(5 * np.sqrt(np.log1p(load.sigma**2)))))
     if load.kind == "zipf":
-        units = _units(experiment)
-        order = -np.arange(units, dtype=np.float64)
-        return float(zipf_load(order, load.exponent, ep, _share_max(experiment)).max())
+        order = -np.arange(_units(ranks, program), dtype=np.float64)
+        return float(zipf_load(order, load.exponent, ep, _share_max(program)).max())
     return max((ep * max(row) / sum(row) for row in load.loads), default=1.0)
 
 
-def _share_max(experiment: Experiment) -> float:
+def _share_max(program: Program) -> float:
     """Largest share of all rows that one expert can have: a token goes to distinct experts."""
-    moe = experiment.model.moe
-    return 1 / moe.top_k if moe else 1.0
+    return 1 / program.top_k if program.top_k else 1.0
 
 
-def _units(experiment: Experiment) -> int:
+def _units(ranks: RanksSpec, program: Program) -> int:
     """What popularity is drawn for: ranks, or for `zipf` single experts."""
-    moe = experiment.model.moe
-    if experiment.ranks.expert_load.kind == "zipf" and moe is not None:
-        return moe.routed_experts
-    return experiment.plan.ep
+    drawn_by_expert = ranks.expert_load.kind == "zipf" and program.experts
+    return program.experts if drawn_by_expert else program.placement.mesh.size("ep")
 
 
-def _loads(experiment: Experiment, lowered: Lowered, fresh: Floats, layers: Ints) -> Floats:
+def _loads(ranks: RanksSpec, program: Program, fresh: Floats, layers: Ints) -> Floats:
     """Return (..., slots, ranks) loads from standard normals; `layers` are those of the slots."""
-    load, ep = experiment.ranks.expert_load, experiment.plan.ep
+    load, ep = ranks.expert_load, program.placement.mesh.size("ep")
     if load.kind == "matrix":
-        given = np.array(load.loads)
-        given = given / given.mean(axis=1, keepdims=True)
-        own = given[np.minimum(layers, len(given) - 1)]
-        return np.array(np.broadcast_to(own, (*fresh.shape[:-1], ep)))
+        by_layer = np.array(load.loads)
+        by_layer = by_layer / by_layer.mean(axis=1, keepdims=True)
+        by_slot = by_layer[np.minimum(layers, len(by_layer) - 1)]
+        return np.array(np.broadcast_to(by_slot, (*fresh.shape[:-1], ep)))
     if not load.is_drawn:
         return np.ones((*fresh.shape[:-1], ep))
-    z = correlated(_lasting(experiment, lowered)[layers], fresh, load.correlation)
+    z = correlated(_lasting(ranks, program)[layers], fresh, load.correlation)
     if load.kind == "zipf":
-        return zipf_load(z, load.exponent, ep, _share_max(experiment))
+        return zipf_load(z, load.exponent, ep, _share_max(program))
     return lognormal_load(z, load.sigma)
 
 
-def _lasting(experiment: Experiment, lowered: Lowered) -> Floats:
+def _lasting(ranks: RanksSpec, program: Program) -> Floats:
     """Return (routed layers, units) standard normals: how popular the experts of a layer stay.
 
     One popularity a layer, met by all micro-batches in every group and on every rank that holds the
     layer: the same experts sit there. Experts of two layers have nothing to do with each other.
     """
-    layers = lowered.program.loads.layers
-    lasting = np.random.default_rng((experiment.ranks.seed, EVERY_GROUP))
-    return lasting.standard_normal((layers, _units(experiment)))
+    lasting = np.random.default_rng((ranks.seed, EVERY_GROUP))
+    return lasting.standard_normal((program.loads.layers, _units(ranks, program)))

@@ -89,6 +89,7 @@ class SegmentPrices:
             overlapped parts, then on those of parts alone.
         factor: (rows,) slowdown when all of it runs beside the other stream's work.
         comm_factor: the same of communication, by kind.
+        exposed_factor: slowdown of exchanges in parts alone.
         op_s: (2, ops) one run of each kernel at balanced load, its launch gap included; likewise.
         basis: (ops,) what its price rests on.
     """
@@ -96,12 +97,17 @@ class SegmentPrices:
     seconds: Floats
     factor: Floats
     comm_factor: dict[CommKind, float]
+    exposed_factor: float
     op_s: Floats
     basis: tuple[str, ...]
 
     def table_rows(self, rows: Ints, *, overlapped: bool) -> Ints:
         """Return the rows in `seconds` of segments of a part, -1 for communication."""
         return rows if overlapped else np.where(rows >= 0, rows + len(self.factor), -1)
+
+    def exchange_slowdown(self, *, overlapped: bool) -> float:
+        """Return by how much exchanges of a part are slower than priced, before any overlap."""
+        return 1.0 if overlapped else self.exposed_factor
 
     def factors_of(self, program: Sequence[Segment], rows: Ints) -> Floats:
         """Return the slowdown of each segment wholly beside the other stream; rows as above."""
@@ -127,11 +133,13 @@ class SegmentPricer:
 
     Attributes:
         kernels: on the SMs of overlapped parts; `alone`: of parts alone, the same if None.
+        exposed_factor: slowdown of exchanges in parts alone.
     """
 
     kernels: KernelPricer
     exchanges: ExchangePricer
     alone: KernelPricer | None = None
+    exposed_factor: float = 1.0
 
     def prices(self, segments: SegmentOps, load_max: float = 1.0) -> SegmentPrices:
         """Return the table of all segments, up to a load of `load_max`."""
@@ -139,17 +147,18 @@ class SegmentPricer:
         loads = np.maximum(columns * LOAD_STEP, LEAST_LOAD)
         costs = self.kernels.price(segments.ops, loads)
         alone = costs if self.alone is None else self.alone.price(segments.ops, loads)
-        run_s = [each.duration_s + each.gap_s[:, None] for each in (costs, alone)]
+        run_s = [priced.duration_s + priced.gap_s[:, None] for priced in (costs, alone)]
         balanced_s = costs.duration_s[:, BALANCED_COLUMN]
         total = segments.sums(balanced_s)
         slowed = segments.sums(balanced_s * costs.beside_factor)
         return SegmentPrices(
-            seconds=np.vstack([segments.sums(each) for each in run_s]),
+            seconds=np.vstack([segments.sums(op_s) for op_s in run_s]),
             factor=np.divide(slowed, total, out=np.ones_like(total), where=total > 0),
             comm_factor={
                 "dispatch": self.exchanges.rates.dispatch_beside_compute,
                 "combine": self.exchanges.rates.combine_beside_compute,
             },
-            op_s=np.stack([each[:, BALANCED_COLUMN] for each in run_s]),
+            exposed_factor=self.exposed_factor,
+            op_s=np.stack([op_s[:, BALANCED_COLUMN] for op_s in run_s]),
             basis=costs.basis,
         )

@@ -103,7 +103,7 @@ def play(request, folded, monkeypatch):
 
     monkeypatch.setattr("simulator.lower.rank_seconds.fill_durations", by_hand)
     ranks = RankSeconds.of(
-        folded.experiment, folded.folded, folded.pricer, np.full((2, 2, 2), MESSAGE_S)
+        folded.experiment.ranks, folded.folded, folded.pricer, np.full((2, 2, 2), MESSAGE_S)
     )
     return play_explicit(ranks, request.param, Optimizer(), pipelines=[1], critical=True)
 

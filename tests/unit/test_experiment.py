@@ -8,6 +8,7 @@ from hwmodels.errors import InfeasibleError, SpecError, UnknownPresetError
 from hwmodels.spec import validate
 from simulator import Experiment
 from simulator.cli.overrides import parse_override
+from simulator.driver.step import play
 from tests.refusals import MPFT, refusal
 
 # Presets
@@ -338,10 +339,11 @@ def test_bad_input_is_refused_in_one_line_with_exit_code_2(case):
     assert "\n" not in str(error)
 
 
-def test_exchanges_that_nothing_overlaps_run_at_the_exposed_rate():
+def test_exchanges_that_nothing_overlaps_run_at_the_exposed_rate(small_experiment):
     """At 0.8 of the rate they take 1.25 of the time; those of pairs as measured."""
-    communication = MPFT.with_overrides({"communication.exposed_rate": 0.8}).communication
-    slowdowns = [communication.exchange_slowdown(overlapped=each) for each in (True, False)]
+    changes = ("communication.exposed_rate", 0.8), ("cluster.node.chip.hbm_capacity_bytes", "8 TB")
+    prices = play(small_experiment(*changes)).folded.prices
+    slowdowns = [prices.exchange_slowdown(overlapped=overlapped) for overlapped in (True, False)]
     assert slowdowns == [1.0, 1.25]
 
 

@@ -29,7 +29,7 @@ def draw(small_experiment):
         experiment = small_experiment(*changes)
         plan = lower(program_of(experiment))
         expansion = expand(plan)
-        return draw_group(experiment, plan, expansion.slot_layer, group)
+        return draw_group(experiment.ranks, plan, expansion.slot_layer, group)
 
     return play
 
@@ -253,7 +253,8 @@ def test_loads_of_popular_experts_are_those_of_the_ranks_that_hold_them(draw):
     ids=["balanced", "no spread", "8 %", "wide", "matrix", "zipf"],
 )
 def test_the_highest_load_is_what_hardly_any_rank_exceeds(small_experiment, draw, changes, highest):
-    found = highest_load(small_experiment(*changes))
+    experiment = small_experiment(*changes)
+    found = highest_load(experiment.ranks, program_of(experiment))
     assert found == pytest.approx(highest, rel=1e-12)
     loads = np.concatenate([draw(*changes, group=group).load for group in range(10)])
     assert (loads > found * (1 + 1e-12)).mean() < 1e-3
@@ -269,7 +270,7 @@ def chunk(small_experiment):
     def play(key, draws, *changes, seed=0):
         experiment = small_experiment(*changes)
         plan = lower(program_of(experiment))
-        load = part_loads(experiment, plan, draws, np.random.default_rng(seed))
+        load = part_loads(experiment.ranks, plan, draws, np.random.default_rng(seed))
         assert load.shape == (draws, sum(plan.loads), EP)
         first = sum(plan.loads[: plan.keys.index(key)])
         return load[:, first : first + plan.parts[key].loads]

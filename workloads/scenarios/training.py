@@ -56,15 +56,7 @@ def training_program(
     microbatches = _microbatches(plan, batch, gpus)
     placement = Placement(plan.mesh(gpus), gpus_per_node)
     routing = _routing(model, placement, routed_nodes_max)
-    inputs = LayerInputs(
-        model,
-        sequences=batch.microbatch_sequences,
-        length=batch.sequence_length,
-        local_experts=model.moe.routed_experts // plan.ep if model.moe else 0,
-        gpus_per_token=max((each.gpus_per_token for each in routing), default=0.0),
-        dispatch=dispatch,
-        combine=combine,
-    )
+    inputs = _inputs(model, plan, batch, routing, dispatch, combine)
     stages = stage_layers(inputs, plan.stages(model))
     table = step_table(plan.pipeline_schedule.steps(plan.pp, microbatches))
     homes = homes_of(plan)
@@ -83,12 +75,33 @@ def training_program(
         message=_message(model, batch),
         loads=load_table(table, stages, parts, part, microbatches),
         routing=routing,
+        experts=model.moe.routed_experts if model.moe else 0,
+        top_k=model.moe.top_k if model.moe else 0,
         homes=homes,
         tables=tables,
         end=tuple(end for end, _ in ends),
         memory_bytes=tuple(memory_bytes for _, memory_bytes in ends),
         stages=stages,
         microbatches=microbatches,
+    )
+
+
+def _inputs(
+    model: ModelSpec,
+    plan: ParallelPlan,
+    batch: BatchSpec,
+    routing: Sequence[RoutingStatistics],
+    dispatch: NumberFormat,
+    combine: NumberFormat,
+) -> LayerInputs:
+    return LayerInputs(
+        model,
+        sequences=batch.microbatch_sequences,
+        length=batch.sequence_length,
+        local_experts=model.moe.routed_experts // plan.ep if model.moe else 0,
+        gpus_per_token=max((statistics.gpus_per_token for statistics in routing), default=0.0),
+        dispatch=dispatch,
+        combine=combine,
     )
 
 
