@@ -68,7 +68,7 @@ class ChipSpec(Spec):
 
     @model_validator(mode="after")
     def _bf16_is_the_yardstick(self) -> "ChipSpec":
-        known = {each.family for each in FORMATS.values()}
+        known = {number_format.family for number_format in FORMATS.values()}
         for family in self.tensor:
             if family not in known:
                 raise ValueError(f"tensor: no format family {family!r}{suggestion(family, known)}")

@@ -45,7 +45,7 @@ class Document:
 
     def is_given(self, path: str) -> bool:
         """Return whether the value at `path` may be one that no preset states."""
-        return any(not given or covers(given, path) for given in self.given)
+        return any(not root or covers(root, path) for root in self.given)
 
     def is_stated(self, path: str) -> bool:
         """Return whether the document itself states the value at `path`, or one below it."""

@@ -61,7 +61,7 @@ def far_values(spec: Spec, document: Document) -> tuple[FarValue, ...]:
         for path, value, anchor in _anchored(spec, "", None)
         if value > 0 and document.is_given(path)
     )
-    return tuple(each for each in found if each is not None)
+    return tuple(far for far in found if far is not None)
 
 
 def _anchored(
@@ -90,7 +90,7 @@ def _far_value(path: str, value: float, part: Spec, field: str) -> FarValue | No
     known = _known(part.catalogue, field) if dimension is not None else ()
     if dimension is None or not known:
         return None
-    nearest, name = min(known, key=lambda each: max(each[0] / value, value / each[0]))
+    nearest, name = min(known, key=lambda preset: max(preset[0] / value, value / preset[0]))
     if 1 / FAR <= value / nearest <= FAR:
         return None
     return FarValue(path, value, dimension, part.catalogue.kind, name, nearest)

@@ -18,10 +18,10 @@ def check_plain(values: Any, name: str = "") -> None:
     where = f"{name}: " if name else ""
     level = [values]
     for _ in range(DEPTH_MAX + 1):
-        for each in level:
-            if isinstance(each, str) and not _is_text(each):
-                raise SpecError(f"{where}text must be Unicode, got {each!a}")
-        level = [inner for each in level for inner in _inside(each)]
+        for value in level:
+            if isinstance(value, str) and not _is_text(value):
+                raise SpecError(f"{where}text must be Unicode, got {value!a}")
+        level = [inner for value in level for inner in _inside(value)]
         if not level:
             return
     raise SpecError(f"{where}must be nested at most {DEPTH_MAX} levels deep, got more")
@@ -38,4 +38,4 @@ def _inside(values: Any) -> Iterator[Any]:
 
 def _is_text(text: str) -> bool:
     """Return whether no character is half of a pair, as in arguments that are not UTF-8."""
-    return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

@@ -21,17 +21,17 @@ def refusal(
     """
     first = error.errors(include_url=False)[0]
     where = [str(part) for part in first["loc"]]
-    reason, given = str(first["msg"]).removeprefix("Value error, "), first["input"]
+    reason, value = str(first["msg"]).removeprefix("Value error, "), first["input"]
     if first["type"] == "extra_forbidden":
         reason = f"unknown key{suggestion(where[-1], keys_at(where[:-1]))}"
     elif first["type"] == "missing":
         reason = "missing"
     elif first["type"] in ("model_type", "model_attributes_type"):
-        reason = f"is a table with keys {listed(keys_at(where))}, got {shown(given)}"
+        reason = f"is a table with keys {listed(keys_at(where))}, got {shown(value)}"
     elif first["type"] in ("int_parsing", "int_parsing_size", "int_type", "int_from_float"):
-        reason = f"must be a whole number, got {shown(given)}"
+        reason = f"must be a whole number, got {shown(value)}"
     elif first["type"] != "value_error":  # those are ours and say what they got
-        reason = f"{reason[:1].lower()}{reason[1:]}, got {shown(given)}"
+        reason = f"{reason[:1].lower()}{reason[1:]}, got {shown(value)}"
     return ": ".join(part for part in (name, dotted(where), reason) if part)
 
 

@@ -30,9 +30,9 @@ class StragglerSpec(Spec):
 def _none_stands_still(stragglers: tuple[StragglerSpec, ...]) -> tuple[StragglerSpec, ...]:
     """Refuse what together is slower than anything that still works."""
     slowdowns: dict[str, float] = {}
-    for each in stragglers:
-        part = f"{each.part} of GPU {each.gpu}"
-        slowdowns[part] = slowdowns.get(part, 1.0) * each.slowdown
+    for straggler in stragglers:
+        part = f"{straggler.part} of GPU {straggler.gpu}"
+        slowdowns[part] = slowdowns.get(part, 1.0) * straggler.slowdown
         if slowdowns[part] > SLOWEST:
             raise ValueError(f"{part}: must be at most {SLOWEST:g} times as slow, got more")
     return stragglers

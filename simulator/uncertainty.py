@@ -68,14 +68,16 @@ class Draws:
     @property
     def paths(self) -> tuple[str, ...]:
         """Paths of the inputs, as the columns of `values`."""
-        return tuple(each.path for each in self.inputs)
+        return tuple(sampled.path for sampled in self.inputs)
 
     @property
     def deviations(self) -> Floats:
         """How far each input is from its own value, [draw, input]; of one by factors, the log."""
         columns = [
-            np.log(column / each.value) if _by_factors(each, bounds) else column - each.value
-            for each, bounds, column in zip(self.inputs, self.bounds, self.values.T, strict=True)
+            np.log(column / sampled.value)
+            if _by_factors(sampled, bounds)
+            else column - sampled.value
+            for sampled, bounds, column in zip(self.inputs, self.bounds, self.values.T, strict=True)
         ]
         return np.stack(columns, axis=1)
 
@@ -131,10 +133,10 @@ def sample(experiment: Experiment) -> Draws:
             "uncertainty.draws: no input carries a distribution; give one as "
             "{ value = 0.7, p10 = 0.6, p90 = 0.8, source = '...' }, or leave draws at 0"
         )
-    bounds = tuple(bounds_of(experiment, each.path) for each in inputs)
+    bounds = tuple(bounds_of(experiment, sampled.path) for sampled in inputs)
     is_explicit = False
     for name in ("p10", "p90"):
-        ends = _numbers(inputs, bounds, [getattr(each, name) for each in inputs])
+        ends = _numbers(inputs, bounds, [getattr(sampled, name) for sampled in inputs])
         try:
             is_explicit |= experiment.with_overrides(dict(ends)).is_explicit
         except ValueError as error:
@@ -142,8 +144,8 @@ def sample(experiment: Experiment) -> Draws:
     if is_explicit:  # in every draw, or folding would be taken for an effect of the inputs
         experiment = _played_explicitly(experiment)
     columns = [
-        _quantities(standard_normals(each.path, asked.draws, asked.seed), each, limits)
-        for each, limits in zip(inputs, bounds, strict=True)
+        _quantities(standard_normals(sampled.path, asked.draws, asked.seed), sampled, limits)
+        for sampled, limits in zip(inputs, bounds, strict=True)
     ]
     seeds = tuple(_chance_seed(experiment.ranks.seed, draw) for draw in range(asked.draws))
     return Draws(experiment, inputs, bounds, np.stack(columns, axis=1), seeds)
@@ -166,22 +168,22 @@ def _played_explicitly(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"ranks": ranks})
 
 
-def _quantities(z: Floats, each: SampledInput, bounds: Bounds) -> Floats:
+def _quantities(z: Floats, sampled: SampledInput, bounds: Bounds) -> Floats:
     """Return the split normal of an input at `z`, within its bounds; see the module."""
-    if _by_factors(each, bounds):
-        width = np.where(z > 0, each.p90 / each.value, each.value / each.p10)
-        values: Floats = each.value * width ** (z / Z90)
+    if _by_factors(sampled, bounds):
+        width = np.where(z > 0, sampled.p90 / sampled.value, sampled.value / sampled.p10)
+        values: Floats = sampled.value * width ** (z / Z90)
     else:
-        width = np.where(z > 0, each.p90 - each.value, each.value - each.p10)
-        values = each.value + z / Z90 * width
+        width = np.where(z > 0, sampled.p90 - sampled.value, sampled.value - sampled.p10)
+        values = sampled.value + z / Z90 * width
     if bounds.step:
         values = np.round(values / bounds.step) * bounds.step
-    return values.clip(*bounds.limits(each.p10, each.p90))
+    return values.clip(*bounds.limits(sampled.p10, sampled.p90))
 
 
-def _by_factors(each: SampledInput, bounds: Bounds) -> bool:
+def _by_factors(sampled: SampledInput, bounds: Bounds) -> bool:
     """Return whether an input varies by factors: positive, and bounded by physics only."""
-    return each.p10 > 0 and bounds.dimension is not None
+    return sampled.p10 > 0 and bounds.dimension is not None
 
 
 def _chance_seed(seed: int, draw: int) -> int:
@@ -193,8 +195,8 @@ def _numbers(
 ) -> dict[str, float]:
     """Return values by path, whole ones as integers."""
     return {
-        each.path: round(value) if limits.whole else value
-        for each, limits, value in zip(inputs, bounds, values, strict=True)
+        sampled.path: round(value) if limits.whole else value
+        for sampled, limits, value in zip(inputs, bounds, values, strict=True)
     }
 
 

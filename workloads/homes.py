@@ -28,10 +28,10 @@ class Home:
 
 def homes_of(plan: ParallelPlan) -> tuple[Home, ...]:
     """Return the homes of a plan, in the order of their first ranks."""
-    ranks: dict[tuple[int, ...], list[int]] = {}
+    ranks_of: dict[tuple[int, ...], list[int]] = {}
     for rank in range(plan.pp):
-        ranks.setdefault(tuple(sorted(plan.stages_of_rank(rank))), []).append(rank)
-    return tuple(Home(tuple(own), stages) for stages, own in ranks.items())
+        ranks_of.setdefault(tuple(sorted(plan.stages_of_rank(rank))), []).append(rank)
+    return tuple(Home(tuple(ranks), stages) for stages, ranks in ranks_of.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Holders:
 
     def seen_from(self, rank: int, placement: Placement) -> SharedTable:
         """Return the table as pipeline rank `rank` sees it."""
-        if not any(rank in own for own in self.ranks):
+        if not any(rank in ranks for ranks in self.ranks):
             return SharedTable(self.name, 0.0, (ALONE,))
         groups = dict.fromkeys(
-            group for own in self.ranks for group in placement.joint_replicas(own)
+            group for ranks in self.ranks for group in placement.joint_replicas(ranks)
         )
         return SharedTable(self.name, self.parameters, tuple(groups))
 
@@ -65,7 +65,7 @@ def shared_tables(homes: Sequence[Home], stages: Sequence[Sequence[Layer]]) -> t
             for table in (table for layer in stages[stage] for table in layer.tables):
                 holders.setdefault(table, {})[home] = None
     return tuple(
-        Holders(name, parameters, tuple(own))
-        for (name, parameters), own in holders.items()
-        if len(own) > 1
+        Holders(name, parameters, tuple(table_homes))
+        for (name, parameters), table_homes in holders.items()
+        if len(table_homes) > 1
     )

@@ -122,10 +122,10 @@ def check_layout(layout: Layout, model: ModelSpec, pp: int) -> None:
     """
     if len(layout) != pp:
         raise InfeasibleError(f"plan.layout: must have pp = {pp} stages, got {len(layout)}")
-    given = [unit for stage in layout for unit in stage]
+    units = [unit for stage in layout for unit in stage]
     needed = model_units(model)
     for unit in _ORDER:
-        got, allowed = given.count(unit), needed.count(unit)
+        got, allowed = units.count(unit), needed.count(unit)
         if got != allowed:
             verb = "misses" if got < allowed else "repeats"
             name = f"{unit} layer" if unit in ("dense", "moe") else unit
@@ -133,7 +133,7 @@ def check_layout(layout: Layout, model: ModelSpec, pp: int) -> None:
                 f"plan.layout: {verb} a unit, {model.name} has {allowed} x {name}, got {got}"
             )
     layers = [unit for unit in needed if unit in ("dense", "moe")]
-    if given[: len(layers)] != layers:
+    if units[: len(layers)] != layers:
         raise InfeasibleError(
             f"plan.layout: layers must come in the model's order (dense, moe), then mtp and heads; "
             f"got {layout_text(layout)!r}"

@@ -38,8 +38,8 @@ def rank_parameters(stages: Sequence[Sequence[Layer]], held: Sequence[int]) -> P
     """Return the parameters of a rank that holds stages `held`, shared tables once."""
     layers = [layer for stage in held for layer in stages[stage]]
     tables = dict(table for layer in layers for table in layer.tables)
-    own = sum((layer.parameters for layer in layers), Parameters())
-    return own + Parameters(tables=sum(tables.values()))
+    layer_parameters = sum((layer.parameters for layer in layers), Parameters())
+    return layer_parameters + Parameters(tables=sum(tables.values()))
 
 
 def memory_terms(

@@ -44,8 +44,8 @@ class Mesh:
         mesh = cls(tuple((name, tuple(axes.items())) for name, axes in foldings.items()))
         sizes = {name: prod(size for _, size in axes) for name, axes in mesh.foldings}
         if len(set(sizes.values())) != 1:
-            given = ", ".join(f"{name} over {size}" for name, size in sizes.items())
-            raise InfeasibleError(f"mesh: foldings must lie over the same ranks, got {given}")
+            extents = ", ".join(f"{name} over {size}" for name, size in sizes.items())
+            raise InfeasibleError(f"mesh: foldings must lie over the same ranks, got {extents}")
         for axis in dict.fromkeys(axis for _, axes in mesh.foldings for axis, _ in axes):
             places = {mesh._place(axes, axis) for _, axes in mesh.foldings if axis in dict(axes)}
             if len(places) > 1:
@@ -103,11 +103,11 @@ class Mesh:
         return ranks, np.full(len(ranks), self.ranks // len(ranks))
 
     def _checked(self, ranks: Ints | int | None) -> Ints:
-        given = np.arange(self.ranks) if ranks is None else np.asarray(ranks)
-        beyond = given[(given < 0) | (given >= self.ranks)]
+        numbers = np.arange(self.ranks) if ranks is None else np.asarray(ranks)
+        beyond = numbers[(numbers < 0) | (numbers >= self.ranks)]
         if beyond.size:
             raise InfeasibleError(f"rank: from 0 to {self.ranks - 1}, got {beyond.flat[0]}")
-        return given
+        return numbers
 
     def _axis(self, axis: str) -> tuple[int, int]:
         """Return size and stride of an axis."""

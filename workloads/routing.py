@@ -51,8 +51,8 @@ class RoutingStatistics:
         if not self.members:
             object.__setattr__(self, "members", (self.gpus // self.nodes,) * self.nodes)
         if not self.node_hits:
-            each = self.nodes_per_token / self.nodes
-            object.__setattr__(self, "node_hits", (each,) * self.nodes)
+            hits = self.nodes_per_token / self.nodes
+            object.__setattr__(self, "node_hits", (hits,) * self.nodes)
 
     @property
     def remote_nodes_per_token(self) -> float:

@@ -89,13 +89,13 @@ def step_table(program: Program) -> StepTable[TrainingStep]:
     number = {kind: place for place, kind in enumerate(KINDS)}
     rows = [
         (number[kind], *(forward or NO_CHUNK), *(backward or NO_CHUNK))
-        for own in program
-        for kind, forward, backward in own
+        for steps in program
+        for kind, forward, backward in steps
     ]
     kind, *chunks = np.array(rows, np.int64).reshape(-1, 5).T
     forward, backward = np.stack(chunks[:2], axis=1), np.stack(chunks[2:], axis=1)
     names = tuple(PHASES)
-    phase = np.array([names.index(PHASE_OF_KIND[each]) for each in KINDS])[kind]
+    phase = np.array([names.index(PHASE_OF_KIND[step_kind]) for step_kind in KINDS])[kind]
     tokens = _tokens(kind == number["W"], forward, backward)
     return StepTable(program, first, rank, names, phase, kind, forward, backward, tokens)
 

@@ -87,14 +87,15 @@ class Weaver:
         written: list[Segment] = []
         one = _Pass(self, "F", forward, loads[: len(forward)], written)
         other = _Pass(self, "B", backward, loads[len(forward) :], written, weight)
-        for place, back in zip_longest(range(len(forward)), reversed(range(len(backward)))):
+        backward_places = reversed(range(len(backward)))
+        for place, backward_place in zip_longest(range(len(forward)), backward_places):
             first, *then = one.at(place)
-            first_back, *then_back = other.at(back)
-            other.take(first_back)
+            first_backward, *then_backward = other.at(backward_place)
+            other.take(first_backward)
             one.take(first)
-            for turn, turn_back in zip_longest(then, then_back, fillvalue=Turn()):
+            for turn, turn_backward in zip_longest(then, then_backward, fillvalue=Turn()):
                 one.take(turn)
-                other.take(turn_back)
+                other.take(turn_backward)
         return tuple(written)
 
     def weight_gradients(self, backward: Sequence[Layer]) -> tuple[Segment, ...]:

@@ -160,12 +160,12 @@ def protocols_s(
     p, size, rate, switch = np.broadcast_arrays(
         *(np.asarray(a, np.float64) for a in (ranks, size_bytes, nvlink_bytes_per_s, in_network))
     )
-    own = own_bytes(kind, p, size)
+    kept_bytes = own_bytes(kind, p, size)
     rows = []
     for protocol in protocols:
         count = steps(protocol.algorithm, kind, p)
         wire = wire_bytes(protocol.algorithm, kind, p, size)
-        time_s = protocol_s(protocol, count, wire, rate, own)
+        time_s = protocol_s(protocol, count, wire, rate, kept_bytes)
         barred = (switch == 0) & (protocol.algorithm == "in-network")
         rows.append(np.where(barred, np.inf, time_s))
     return np.where(p > 1, np.stack(rows), 0.0)

@@ -154,8 +154,8 @@ class Topology:
         core_above = first_core + group * clos.pod.uppers + core_up // clos.pod.parallel
         low = [port, first_leaf + leaf, first_spine + spine]
         high = [first_leaf + self.leaf_of, spine_above, core_above]
-        tail = [each for pair in zip(low, high, strict=True) for each in pair]
-        head = [each for pair in zip(high, low, strict=True) for each in pair]
+        tail = [vertices for pair in zip(low, high, strict=True) for vertices in pair]
+        head = [vertices for pair in zip(high, low, strict=True) for vertices in pair]
         return _frozen(np.concatenate(tail)), _frozen(np.concatenate(head))
 
     @property

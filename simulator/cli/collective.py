@@ -89,20 +89,20 @@ def collective(
     from simulator.network.links import Network
     from simulator.network.placement import place
     from simulator.network.run import run_groups
-    from simulator.tell.collective import Told, link_load, show_collective
+    from simulator.tell.collective import CollectiveRuns, link_load, show_collective
 
     size_bytes = _size(kind, size)
     _refuse_for_collectives(kind)
     network = Network.of(cluster, routing, seed)
     gpus = place(cluster, ranks, groups, placement, seed)
     runs = run_groups(kind, size_bytes, gpus, network, achieved, algorithm)
-    told = Told(network, tuple(runs), gpus, placement)
+    summary = CollectiveRuns(network, tuple(runs), gpus, placement)
     if figure is not None:
-        draw_to(figure, cluster, link_load(told))
+        draw_to(figure, cluster, link_load(summary))
     if as_json:
-        echo_json(told.as_dict())
+        echo_json(summary.as_dict())
     else:
-        show_collective(console(), told)
+        show_collective(console(), summary)
 
 
 def _spelled(kind: str) -> str:
@@ -127,8 +127,8 @@ def _cluster(name: str, overrides: Iterable[str], faults: tuple[str, ...]) -> "C
 
     document = changed_document(CLUSTERS, name, overrides)
     if faults:
-        given = document.values.get("faults")
-        known = [] if given is None else given if isinstance(given, list) else [given]
+        value = document.values.get("faults")
+        known = [] if value is None else value if isinstance(value, list) else [value]
         override(document, ClusterSpec, "faults", [*known, *faults], "--fault")
     cluster = build(ClusterSpec, document, name)
     warn_of(far_values(cluster, document))
@@ -171,9 +171,9 @@ def _refuse_for_collectives(kind: str) -> None:
     context = click.get_current_context()
     for name in ("tokens", "mode", "sms", "model"):
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            given = str(context.params[name])
+            value = str(context.params[name])
             raise InputError(
-                f"--{name}: goes with {' and '.join(EXCHANGES)} only, got {given!r} with {kind}"
+                f"--{name}: goes with {' and '.join(EXCHANGES)} only, got {value!r} with {kind}"
             )
 
 
@@ -181,14 +181,14 @@ def _refuse_for_exchanges(
     size: str | None, placement: str, groups: int, algorithm: str, figure: Path | None
 ) -> None:
     """Refuse options that an expert exchange does not have."""
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "--bytes": size,
         "--placement": placement if placement != "packed" else None,
         "--groups": groups if groups != 1 else None,
         "--algorithm": algorithm if algorithm != "auto" else None,
         "--figure": figure,
     }
-    for option, value in given.items():
+    for option, value in options.items():
         if value is not None:
             raise InputError(f"{option}: does not go with dispatch and combine, got {str(value)!r}")
 

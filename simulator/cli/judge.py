@@ -89,8 +89,8 @@ def _day(found: "Judgement") -> "Table":
     grid = table(f"day on {escape(str(found.device['name']))}", "", "")
     for name, part in found.parts.items():
         why = f": {part['error']}" if part["error"] else ""
-        told = f"{part['state']}, {part['rows']} rows in {part['seconds']:.0f} s{why}"
-        grid.add_row(escape(name), escape(told))
+        summary = f"{part['state']}, {part['rows']} rows in {part['seconds']:.0f} s{why}"
+        grid.add_row(escape(name), escape(summary))
     tops = found.ceilings
     for name, value, unit in (
         ("copy", tops.copy_bytes_per_s, "B/s"),
@@ -102,10 +102,10 @@ def _day(found: "Judgement") -> "Table":
         ("launch", tops.launch_s, "s"),
     ):
         grid.add_row(name, "not measured" if value is None else format_quantity(value, unit))
-    for each in found.wrong:
-        named = f"{each.kernel} {_sizes(each.config)}".strip()
-        told = f"left out ({each.rows} rows), numbers {each.verdict}: {each.note}"
-        grid.add_row(escape(named), escape(told))
+    for wrong in found.wrong:
+        named = f"{wrong.kernel} {_sizes(wrong.config)}".strip()
+        summary = f"left out ({wrong.rows} rows), numbers {wrong.verdict}: {wrong.note}"
+        grid.add_row(escape(named), escape(summary))
     for other in found.other_devices:
         grid.add_row(escape(other.device), f"left out, {other.rows} rows of another device")
     for note in found.notes:
@@ -119,9 +119,9 @@ def _failures(found: "Judgement") -> "Table":
     from simulator.tell.summary import table
 
     grid = table("rows without a time", "kernel", "provider", "why")
-    for each in found.failures[:FAILURES_SHOWN]:
-        name = f"{each.kernel} {_sizes(each.shape)} {_sizes(each.config)}".strip()
-        grid.add_row(escape(name), escape(each.provider), escape(each.error))
+    for failure in found.failures[:FAILURES_SHOWN]:
+        name = f"{failure.kernel} {_sizes(failure.shape)} {_sizes(failure.config)}".strip()
+        grid.add_row(escape(name), escape(failure.provider), escape(failure.error))
     more = len(found.failures) - FAILURES_SHOWN
     if more > 0:
         grid.add_row(f"and {more} more", "", "")
@@ -136,13 +136,13 @@ def _targets(found: "Judgement") -> "Table":
     grid = table(
         "targets, by the slowest of their shapes", "target", "at least", "reached", "", "shape"
     )
-    for each in found.targets:
+    for verdict in found.targets:
         grid.add_row(
-            escape(each.target),
-            f"{each.least:.0f} {each.unit}",
-            "" if each.rate is None else f"{each.rate:.0f}",
-            MET[each.met],
-            escape("; ".join(text for text in (_sizes(each.shape), each.why) if text)),
+            escape(verdict.target),
+            f"{verdict.least:.0f} {verdict.unit}",
+            "" if verdict.rate is None else f"{verdict.rate:.0f}",
+            MET[verdict.met],
+            escape("; ".join(text for text in (_sizes(verdict.shape), verdict.why) if text)),
         )
     return grid
 
@@ -185,12 +185,15 @@ def _winners(found: "Judgement") -> "Table":
 
     columns = ("kernel", "class of shapes", "present", "winner", "runner-up", "configuration")
     grid = table("winners of the sweep, where the quantiles agree", *columns)
-    for each in found.winners:
+    for winner in found.winners:
         grid.add_row(
-            escape(each.kernel),
-            escape(each.shape_class),
-            *(format_quantity(s, "s") for s in (each.present_s, each.time_s, each.runner_up_s)),
-            "present stays" if each.stays else escape(_sizes(each.config)),
+            escape(winner.kernel),
+            escape(winner.shape_class),
+            *(
+                format_quantity(s, "s")
+                for s in (winner.present_s, winner.time_s, winner.runner_up_s)
+            ),
+            "present stays" if winner.stays else escape(_sizes(winner.config)),
         )
     return grid
 
@@ -206,13 +209,13 @@ def _curves(found: "Judgement") -> "Table":
     for curve in found.curves:
         if len(curve.points) < POINTS_SHOWN:
             continue
-        told = (
+        points = (
             f"{point.sms}: {point.bytes_per_s / 1e9:.0f}"
             + ("" if point.of_all is None else f" ({point.of_all:.0%})")
             for point in curve.points
         )
         enough = "" if curve.saturating_sms is None else str(curve.saturating_sms)
-        grid.add_row(escape(f"{curve.kernel} {_sizes(curve.shape)}"), ", ".join(told), enough)
+        grid.add_row(escape(f"{curve.kernel} {_sizes(curve.shape)}"), ", ".join(points), enough)
     return grid
 
 
@@ -222,9 +225,9 @@ def _beside(found: "Judgement") -> "Table":
     from simulator.tell.summary import table
 
     grid = table("beside a copying kernel", "kernel", "its SMs", "slowdown")
-    for each in found.beside:
-        name = escape(f"{each.kernel} {_sizes(each.shape)}")
-        grid.add_row(name, str(each.held_sms), f"{each.slowdown:.2f}")
+    for slowed in found.beside:
+        name = escape(f"{slowed.kernel} {_sizes(slowed.shape)}")
+        grid.add_row(name, str(slowed.held_sms), f"{slowed.slowdown:.2f}")
     return grid
 
 
@@ -238,7 +241,9 @@ def _fits(found: "Judgement") -> "Table":
         "kernel", "model", "rows", "shapes", "median", "held out", "P90 held out", "constants",
     )  # fmt: skip
     for fit in found.cost_fits:
-        told = (f"{name} {value:.3g}{_doubt(fit, name)}" for name, value in fit.constants.items())
+        constants = (
+            f"{name} {value:.3g}{_doubt(fit, name)}" for name, value in fit.constants.items()
+        )
         grid.add_row(
             escape(fit.kernel),
             fit.model,
@@ -247,7 +252,7 @@ def _fits(found: "Judgement") -> "Table":
             _share(fit.error_median),
             _share(fit.held_out_median),
             _share(fit.held_out_p90),
-            escape(f"not fitted: {fit.why_not}" if fit.why_not else ", ".join(told)),
+            escape(f"not fitted: {fit.why_not}" if fit.why_not else ", ".join(constants)),
         )
     return grid
 

@@ -89,8 +89,8 @@ def show(
     if singular not in catalogues:
         raise SpecError(f"show: unknown kind {kind!r}{suggestion(kind, catalogues)}")
     catalogue = catalogues[singular]
-    for option, given in (("--figure", figure), ("--prices", prices)):
-        if given is not None and singular != "cluster":
+    for option, value in (("--figure", figure), ("--prices", prices)):
+        if value is not None and singular != "cluster":
             raise InputError(f"{option}: is about the network of a cluster, got a {singular}")
     document = changed_document(catalogue, name, overrides)
     spec = build(catalogue.spec, document, name)
@@ -100,8 +100,8 @@ def show(
         return
     if as_json:
         sources = {path: source.model_dump() for path, source in document.sources.items()}
-        told: dict[str, Any] = {"values": spec.model_dump(mode="json"), "sources": sources}
-        echo_json(told | (_network(spec, prices) if singular == "cluster" else {}))
+        preset: dict[str, Any] = {"values": spec.model_dump(mode="json"), "sources": sources}
+        echo_json(preset | (_network(spec, prices) if singular == "cluster" else {}))
         return
     show_preset(console(), spec.model_dump(mode="json"), document)
     if singular == "cluster":

@@ -72,8 +72,8 @@ def run(
         raise InputError("--trace, --trace-rank, --trace-pipeline: need --out FOLDER, got none")
     if schedule == "all":
         if out is not None or check_folding:
-            given = "--out" if out is not None else "--check-folding"
-            raise InputError(f"{given}: goes with one schedule, got --schedule all")
+            option = "--out" if out is not None else "--check-folding"
+            raise InputError(f"{option}: goes with one schedule, got --schedule all")
         _run_all_schedules(chosen, as_json)
         return
     if schedule is not None:
@@ -208,10 +208,10 @@ def plot(result: Path) -> None:
     folder = result if result.is_dir() else result.parent
     read = Result.load(result)
     played = play(read.resolved())
-    told_s, played_s = read.metrics.step_time_s, played.times.step_s
-    if abs(played_s - told_s) > 1e-9 * played_s:
+    recorded_s, played_s = read.metrics.step_time_s, played.times.step_s
+    if abs(played_s - recorded_s) > 1e-9 * played_s:
         raise InputError(
-            f"{result}: its step of {told_s:.6g} s is not what its experiment gives here, "
+            f"{result}: its step of {recorded_s:.6g} s is not what its experiment gives here, "
             f"{played_s:.6g} s; it was edited, or written by another version"
         )
     try:

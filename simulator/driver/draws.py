@@ -16,7 +16,7 @@ Track = Callable[[Sequence[int]], Iterable[int]]
 KEPT_TERMS = ("breakdown_s.", "memory_bytes.total")
 
 
-class Told(Protocol):
+class StepResult(Protocol):
     """A played step to read numbers off: a whole `Result`, or one `Draw`."""
 
     @property
@@ -64,9 +64,11 @@ def _play(draws: Draws, draw: int) -> Draw:
         raise InfeasibleError(f"uncertainty: draw {draw} with {values}: {error}") from None
 
 
-def numbers(told: Metrics) -> dict[str, float]:
+def numbers(step_metrics: Metrics) -> dict[str, float]:
     """Return the numbers of a step by dotted path, those by rank and by part left out."""
-    return dict(_leaves({name: getattr(told, name) for name in type(told).model_fields}))
+    return dict(
+        _leaves({name: getattr(step_metrics, name) for name in type(step_metrics).model_fields})
+    )
 
 
 def samples(draws: Iterable[Draw]) -> dict[str, tuple[float, ...]]:

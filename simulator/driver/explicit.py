@@ -77,18 +77,18 @@ def play_explicit(
     order_of(ranks.expansion.graph)  # before threads work it out side by side
     with ThreadPoolExecutor(player.threads(len(tiles))) as threads:
         played = list(threads.map(player.summary, tiles))
-    finish_s = np.concatenate([each.finish_s for each in played], axis=1)
-    kernels, *links = np.max([each.slowest for each in played], axis=0)
+    finish_s = np.concatenate([tile.finish_s for tile in played], axis=1)
+    kernels, *links = np.max([tile.slowest for tile in played], axis=0)
     seconds = optimizer.seconds(
         largest_among(homes, kernels), *(largest_among(joined, link) for link in links)
     )
     start_s = optimizer_start_s(lowered, finish_s)
     step_s = float((start_s + seconds).max())
     phases = lowered.program.table.phases
-    phase_s = np.concatenate([each.phase_s for each in played], axis=2)
+    phase_s = np.concatenate([tile.phase_s for tile in played], axis=2)
     phase_s[phases.index(END)] = seconds[:, None]
     phase_s[phases.index(IDLE)] = step_s - phase_s.sum(axis=0)
-    by_stream = zip(*(each.streams for each in played), strict=True)
+    by_stream = zip(*(tile.streams for tile in played), strict=True)
     compute_s, communication_s, wait_s, blame_s = (np.concatenate(c, axis=1) for c in by_stream)
     tasks = len(ranks.expansion.graph) * finish_s.shape[1]
     streams = compute_s, communication_s, wait_s, blame_s
@@ -135,12 +135,13 @@ class _Player:
         begin_s, end_s = np.split(played.end_s, 2)
         last = np.array(self.ranks.lowered.pipeline.links.first[1:]) - 1
         busy_s, wait_s, blame_s = (
-            each.reshape(len(last), len(STREAMS), -1)
-            for each in (played.busy_s, played.wait_s, played.blame_s)
+            seconds.reshape(len(last), len(STREAMS), -1)
+            for seconds in (played.busy_s, played.wait_s, played.blame_s)
         )
         compute, comm = STREAMS.index(COMPUTE), STREAMS.index(COMM)
         slowest = [
-            [each.max(axis=1) for each in (draw.slowness, draw.nic, draw.nvlink)] for draw in draws
+            [slowness.max(axis=1) for slowness in (draw.slowness, draw.nic, draw.nvlink)]
+            for draw in draws
         ]
         by_links_s = np.concatenate([self.ranks.link_blame_s(draw) for draw in draws], axis=1)
         return _Summary(

@@ -51,11 +51,11 @@ def simulate(
     draws = sample(experiment) if experiment.uncertainty.draws else None
     started = time.perf_counter()
     played = play(experiment, pipelines=pipelines, critical=True)
-    told = metrics(played)
+    step_metrics = metrics(played)
     wall_s = time.perf_counter() - started
     result = Result(
         experiment=experiment.model_dump(mode="json"),
-        metrics=told,
+        metrics=step_metrics,
         play=PlayFacts(
             mode="explicit" if played.explicit else "folded",
             folding_error=_folding_error(played) if check_folding else None,

@@ -57,9 +57,9 @@ class Expansion:
 @lru_cache(maxsize=4)
 def expand(lowered: Lowered) -> Expansion:
     """Return the expansion of a lowered program."""
-    own_parts, loads = list(lowered.parts.values()), lowered.program.loads
+    distinct, loads = list(lowered.parts.values()), lowered.program.loads
     links, part_of_step = lowered.pipeline.links, lowered.part_of_step
-    sizes = np.array([len(each.graph.segments) + 2 for each in own_parts])
+    sizes = np.array([len(lowered_part.graph.segments) + 2 for lowered_part in distinct])
     begin = np.concatenate(([0], np.cumsum(sizes[part_of_step])))
     tasks, messages = int(begin[-1]), len(links.sender)
     begin = begin[:-1]
@@ -69,16 +69,16 @@ def expand(lowered: Lowered) -> Expansion:
     is_comm = np.zeros(tasks + messages, np.bool_)
     edges: list[Ints] = []
     parts: list[tuple[int, int]] = []
-    for number, each in enumerate(own_parts):
-        own = np.flatnonzero(part_of_step == number)  # steps of this part
-        tasks_of = np.arange(len(each.graph.segments))
-        places = begin[own][:, None] + 1 + tasks_of
-        is_comm[places] = each.graph.on_comm
+    for number, lowered_part in enumerate(distinct):
+        running = np.flatnonzero(part_of_step == number)  # steps of this part
+        tasks_of = np.arange(len(lowered_part.graph.segments))
+        places = begin[running][:, None] + 1 + tasks_of
+        is_comm[places] = lowered_part.graph.on_comm
         part[places] = len(parts) + tasks_of
         parts += [(number, place) for place in tasks_of.tolist()]
-        none = np.full((len(own), 1), len(loads.rank))
-        slot[places] = np.hstack([loads.of_part[number], none])[:, each.load]
-        edges.append(begin[own][:, None, None] + _edges(each.graph))
+        none = np.full((len(running), 1), len(loads.rank))
+        slot[places] = np.hstack([loads.of_part[number], none])[:, lowered_part.load]
+        edges.append(begin[running][:, None, None] + _edges(lowered_part.graph))
     message = tasks + np.arange(messages)
     step[:tasks] = np.repeat(np.arange(len(part_of_step)), sizes[part_of_step])
     step[message] = links.sender
@@ -90,8 +90,8 @@ def expand(lowered: Lowered) -> Expansion:
         np.stack([begin[links.remote[:, 0]], message[links.remote[:, 1]]], axis=1),
         np.stack([message, end[links.sender]], axis=1),
     ]
-    joins = np.concatenate([*(each.is_comm for each in own_parts), [False]])[part]
-    names = [name for each in own_parts for name in _names(each.graph)]
+    joins = np.concatenate([*(lowered_part.is_comm for lowered_part in distinct), [False]])[part]
+    names = [name for lowered_part in distinct for name in _names(lowered_part.graph)]
     label = np.where(part >= 0, part, len(names) + 2)
     label[begin], label[end] = len(names), len(names) + 1
     graph = graph_of(

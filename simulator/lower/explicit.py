@@ -89,9 +89,9 @@ class ExplicitPlay:
         whole, expansion = lowered.pipeline, expand(lowered)
         group, replica = lowered.program.placement.group_of_pipeline(pipeline)
         _, played, seconds = self.group(group)
-        end_s, own_s = played.end_s[:, replica], seconds[:, replica]
-        graph = expansion.graph.with_durations(own_s)
-        segments = Timeline(graph, ready_s(graph, end_s), end_s - own_s, end_s)
+        end_s, task_s = played.end_s[:, replica], seconds[:, replica]
+        graph = expansion.graph.with_durations(task_s)
+        segments = Timeline(graph, ready_s(graph, end_s), end_s - task_s, end_s)
         start_s = self.optimizer_start_s
         return PipelineRecord.of(whole, expansion, segments, start_s, start_s + self.optimizer_s)
 

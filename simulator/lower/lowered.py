@@ -97,7 +97,7 @@ class Lowered:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """All steps, rank by rank."""
-        return tuple(step for own in self.program.table.steps for step in own)
+        return tuple(step for of_rank in self.program.table.steps for step in of_rank)
 
     @cached_property
     def steps_of_part(self) -> Ints:
@@ -114,7 +114,7 @@ class Lowered:
             graph, row = self.parts[key].graph, self.parts[key].row
             is_alone = int(not graph.part.overlapped)
             np.add.at(times[is_alone], row[~graph.on_comm], float(steps))
-        return np.stack([self.segments.launches(each) for each in times])
+        return np.stack([self.segments.launches(runs) for runs in times])
 
 
 @lru_cache(maxsize=8)
@@ -169,7 +169,7 @@ def _joined(program: Program) -> tuple[list[int], list[int]]:
     meet = list(numbers.values())
     for table in program.tables:
         joined = {meet[numbers[home]] for home in table.homes}
-        meet = [min(joined) if each in joined else each for each in meet]
+        meet = [min(joined) if group in joined else group for group in meet]
     home_of = {rank: numbers[home] for home in program.homes for rank in home.ranks}
     homes = [home_of[rank] for rank in sorted(home_of)]
     return homes, [meet[home] for home in homes]

@@ -130,10 +130,11 @@ class PartPlay:
         together on the mean of them.
         """
         first = draw * self.ranks
-        own = slice(first, first + self.ranks)
+        replicas = slice(first, first + self.ranks)
         if self.is_joined:
-            own = slice(first + rank, first + rank + 1)
-        end_s, seconds = (each[:, own].mean(axis=1) for each in (self.played.end_s, self.seconds))
+            replicas = slice(first + rank, first + rank + 1)
+        columns = self.played.end_s, self.seconds
+        end_s, seconds = (column[:, replicas].mean(axis=1) for column in columns)
         graph = self.graph.graph.with_durations(seconds)
         return Timeline(graph, ready_s(graph, end_s), end_s - seconds, end_s)
 

@@ -157,7 +157,7 @@ def build_pipeline(
     collective[steps + messages :] = homes if joined is None else joined
     sends = np.stack([steps + np.arange(messages), links.sender], axis=1)
     needs_message = links.remote + np.array([0, steps])
-    labels = [step.label for own in table.steps for step in own]
+    labels = [step.label for of_rank in table.steps for step in of_rank]
     phase = np.full(len(rank), table.phases.index(END))
     phase[:steps] = table.phase
     phase[is_message] = -1

@@ -239,10 +239,10 @@ def _task_seconds(
     expansion, tasks = nics.expansion, len(nics.graph)
     alone = TaskSeconds(*(np.zeros(tasks) for _ in fields(TaskSeconds)))
     parts = slowest_ranks(folded, pricer)
-    own = np.flatnonzero(expansion.part >= 0)
-    drawn = expansion.part[own], folded.draw_of_step[expansion.step[own]]
-    for each in fields(TaskSeconds):
-        getattr(alone, each.name)[own] = getattr(parts, each.name)[drawn]
+    in_parts = np.flatnonzero(expansion.part >= 0)
+    drawn = expansion.part[in_parts], folded.draw_of_step[expansion.step[in_parts]]
+    for field in fields(TaskSeconds):
+        getattr(alone, field.name)[in_parts] = getattr(parts, field.name)[drawn]
     rates = pricer.exchanges.rates
     alone.seconds[expansion.end] = folded.lag_s
     crosses = _crosses(folded.lowered)
@@ -284,7 +284,7 @@ def slowest_ranks(folded: FoldedPlay, pricer: SegmentPricer) -> TaskSeconds:
         part, play = lowered.parts[key], folded.parts[key]
         end_s, worked_s = play.played.end_s, play.seconds
         spent_s = end_s - ready_s(part.graph.graph, end_s)
-        spent_s, worked_s = (_of_group(play, each) for each in (spent_s, worked_s))
+        spent_s, worked_s = (_of_group(play, seconds) for seconds in (spent_s, worked_s))
         parts = np.zeros((2, *worked_s.shape))
         comm = lowered.comm_of[key]
         moves = np.flatnonzero(comm >= 0)
@@ -293,7 +293,7 @@ def slowest_ranks(folded: FoldedPlay, pricer: SegmentPricer) -> TaskSeconds:
             parts[:, moves] = moving[place] * worked_s[moves], nic_s[place]
         columns.append((spent_s, np.maximum(spent_s - worked_s, 0.0), *parts))
         first += loads
-    return TaskSeconds(*(np.concatenate(each) for each in zip(*columns, strict=True)))
+    return TaskSeconds(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
 def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, Floats]:

@@ -109,12 +109,12 @@ def _cuts(network: Network, group: Group, kind: str) -> list[Cut]:
 def _single_messages(network: Network, group: Group, nodes: Cut) -> Cut:
     """Return a cut around each rank whose message leaves its node, of one GPU's NICs at most."""
     onward = np.roll(nodes.part, -1)
-    topology, own = network.topology, network.own_ports.shape[1]
+    topology, gpu_ports = network.topology, network.own_ports.shape[1]
     rates = []
     for part, link in ((nodes.part, topology.tx), (onward, topology.rx)):
         first = group.nodes[part][:, None] * network.cluster.node.ports
         every = network.fabric_bytes_per_s[link(first + np.arange(network.cluster.node.ports))]
-        rates.append(np.sort(every, axis=1)[:, -own:].sum(axis=1))
+        rates.append(np.sort(every, axis=1)[:, -gpu_ports:].sum(axis=1))
     apart = nodes.part != onward
     out = np.where(apart, rates[0], np.inf)
     into = np.roll(np.where(apart, rates[1], np.inf), 1)
@@ -126,7 +126,7 @@ def _leaf_cut(network: Network, group: Group, place: Ints, ports: Ints) -> Cut |
     topology = network.topology
     leaf = topology.leaf_of[ports]
     sets, of = np.unique(leaf, axis=0, return_inverse=True)
-    owners = [np.unique(each) for each in sets]
+    owners = [np.unique(leaf_set) for leaf_set in sets]
     if len(sets) == 1 or np.concatenate(owners).size != np.unique(leaf).size:
         return None
     count, rate = topology.clos.leaf.count, network.fabric_bytes_per_s

@@ -141,12 +141,12 @@ def balanced_ends(flows: Flows, busy_s: Floats) -> tuple[Floats, Mask]:
     end_s = np.zeros(len(flows))
     fit = np.ones(len(busy_s), np.bool_)  # links that no flow of theirs outlasts
     for rows, hops in parts(flows):
-        own_s = end_s[rows]
+        part_end_s = end_s[rows]
         hop_s = [busy_s[hop] for hop in hops]
         for seconds in hop_s:
-            np.maximum(own_s, seconds, out=own_s)
-        own_s *= flows.moved_bytes[rows] > 0
-        sooner_s = own_s * (1 - SAME)
+            np.maximum(part_end_s, seconds, out=part_end_s)
+        part_end_s *= flows.moved_bytes[rows] > 0
+        sooner_s = part_end_s * (1 - SAME)
         for hop, seconds in zip(hops, hop_s, strict=True):
             fit[hop[seconds < sooner_s]] = False
     fit[0] = False

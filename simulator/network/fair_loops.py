@@ -90,8 +90,8 @@ def label_components(link_start: Ints, link: Ints, links: int) -> Ints:
             if one >= 0 and other != one:
                 above[max(one, other)] = min(one, other)
             one = other if one < 0 else min(one, other)
-    for own in range(links):  # links above have smaller numbers, and are done
-        above[own] = above[above[own]]
+    for link_number in range(links):  # links above have smaller numbers, and are done
+        above[link_number] = above[above[link_number]]
     return above
 
 

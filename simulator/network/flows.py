@@ -51,8 +51,8 @@ class Flows:
         if links.size and links.max() > np.iinfo(np.int32).max:
             raise InputError(f"flows: links must be below 2**31, got {links.max()}")
         columns = []
-        for name, given in (("moved_bytes", moved_bytes), ("weight", weight)):
-            column = np.asarray(given, dtype=np.float64)
+        for name, values in (("moved_bytes", moved_bytes), ("weight", weight)):
+            column = np.asarray(values, dtype=np.float64)
             if column.shape not in {(), (len(links),)}:
                 raise InputError(
                     f"flows: {name} has shape {column.shape}, there are {len(links)} flows"

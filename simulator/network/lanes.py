@@ -60,19 +60,19 @@ def lanes(
     """
     source, target = np.broadcast_arrays(np.atleast_1d(source_gpu), target_gpu)
     topology, node = network.topology, network.cluster.node
-    own_source, own_target = network.endpoints_of(source), network.endpoints_of(target)
+    source_ports, target_ports = network.endpoints_of(source), network.endpoints_of(target)
     if forward == "sender":
-        first, last = _same_place(network, own_target, source // node.gpus), own_target
+        first, last = _same_place(network, target_ports, source // node.gpus), target_ports
     else:
-        first, last = own_source, _same_place(network, own_source, target // node.gpus)
-    direct = topology.connected(own_source, own_target)
+        first, last = source_ports, _same_place(network, source_ports, target // node.gpus)
+    direct = topology.connected(source_ports, target_ports)
     if forward != "unless joined":
-        by_own = topology.switches_passed(own_source, own_target)
-        direct = direct & (by_own <= topology.switches_passed(first, last))
+        switches = topology.switches_passed(source_ports, target_ports)
+        direct = direct & (switches <= topology.switches_passed(first, last))
     straight = np.asarray(direct.all(axis=1))[:, None]
-    flow = np.indices(own_source.shape)[0]
-    share = np.full(flow.size, 1 / own_source.shape[1])
-    ends = (np.where(straight, own_source, first), np.where(straight, own_target, last))
+    flow = np.indices(source_ports.shape)[0]
+    share = np.full(flow.size, 1 / source_ports.shape[1])
+    ends = (np.where(straight, source_ports, first), np.where(straight, target_ports, last))
     return living(network, Lanes(flow.ravel(), ends[0].ravel(), ends[1].ravel(), share))
 
 
@@ -162,10 +162,12 @@ def _ends_kept(
 ) -> tuple[Ints, Ints]:
     """Return the ends of lanes taken instead: a planned end that lives stays if it is as near."""
     source, target = among.source[chosen], among.target[chosen]
-    own_source, own_target = planned.source[dead], planned.target[dead]
-    source = np.where(_as_near(network, own_source, target, source, target), own_source, source)
-    kept = _as_near(network, source, own_target, source, target)
-    return source, np.where(kept, own_target, target)
+    planned_source, planned_target = planned.source[dead], planned.target[dead]
+    source = np.where(
+        _as_near(network, planned_source, target, source, target), planned_source, source
+    )
+    kept = _as_near(network, source, planned_target, source, target)
+    return source, np.where(kept, planned_target, target)
 
 
 def _as_near(network: Network, source: Ints, target: Ints, other: Ints, end: Ints) -> Mask:

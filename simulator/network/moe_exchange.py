@@ -55,7 +55,7 @@ class ExpertTraffic:
         for name, most in SIZES_MAX.items():
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"{name}: must be from 1 to {most:,}, got {getattr(self, name)}")
-        if self.load is not None and not all(0 <= each < np.inf for each in self.load):
+        if self.load is not None and not all(0 <= rank_load < np.inf for rank_load in self.load):
             raise InputError("load: must be 0 or more and finite for every rank")
 
     def matrix(self, mode: Mode, gpus_per_node: int) -> RoutingMatrix:

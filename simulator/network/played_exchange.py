@@ -78,7 +78,7 @@ def _bound_s(network: Network, moved: Floats) -> float:
     first = 2 * network.gpus
     fabric_bytes, rate = moved[first:], network.bytes_per_s[first:]
     if network.routing != "adaptive":  # whose links are bundles already
-        fabric_bytes, rate = (_bundled(network, each) for each in (fabric_bytes, rate))
+        fabric_bytes, rate = (_bundled(network, values) for values in (fabric_bytes, rate))
     nvlink_s = _busy_s(moved[:first], network.bytes_per_s[:first])
     return max(float(nvlink_s.max()), float(_busy_s(fabric_bytes, rate).max(initial=0.0)))
 

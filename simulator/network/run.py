@@ -126,7 +126,7 @@ def run_groups(
         pairs = zip(cast, plans[way.algorithm], strict=True)
         steps_s = [fixed_s(way, kind, size_bytes, *pair, network) for pair in pairs]
         timed.append(_Timed(way, plans[way.algorithm], np.array(steps_s)))
-    runs = _told(kind, size_bytes, cast, network, library, *_fastest(network, timed, size_bytes))
+    runs = _runs(kind, size_bytes, cast, network, library, *_fastest(network, timed, size_bytes))
     if network.whole is None:
         return runs
     before = run_groups(kind, size_bytes, groups, network.whole, library, algorithm)
@@ -166,7 +166,7 @@ def _small_enough(
     return [way for way in possible if rows[way.algorithm] <= limit]
 
 
-def _told(
+def _runs(
     kind: str,
     size_bytes: float,
     groups: tuple[Group, ...],
@@ -211,7 +211,7 @@ def _fastest(network: Network, timed: list[_Timed], size_bytes: float) -> tuple[
     The busiest links tell how fast each way could be at best; the most promising is played first,
     and those that could not be faster are not played.
     """
-    least_s = [_least_s(network, each, size_bytes) for each in timed]
+    least_s = [_least_s(network, candidate, size_bytes) for candidate in timed]
     order = sorted(range(len(timed)), key=least_s.__getitem__)
     best, best_s, best_flows_s = timed[order[0]], np.inf, np.zeros(0)
     for number in order:

@@ -71,7 +71,8 @@ def _meeting(stages: tuple[tuple[Flows, ...], ...]) -> Ints:
     label = loops_for(link.size).label_components(start, link, int(link.max(initial=-1)) + 1)
     alone = -1 - np.arange(len(stages))  # groups that cross no link
     of_link = [
-        label[links[0]] if links.size else own for links, own in zip(crossed, alone, strict=True)
+        label[links[0]] if links.size else number
+        for links, number in zip(crossed, alone, strict=True)
     ]
     return np.unique(of_link, return_inverse=True)[1].astype(np.int64)
 
@@ -98,14 +99,14 @@ def _joined(flows: list[Flows], factors: list[float]) -> tuple[Flows, Ints]:
     """Return flows of several groups as one, and the first row of each."""
     if len(flows) == 1 and factors[0] == 1.0:
         return flows[0], np.zeros(1, dtype=np.int64)
-    hops = max(each.route.shape[1] for each in flows)
+    hops = max(part.route.shape[1] for part in flows)
     route = [
-        np.pad(each.route, ((0, 0), (0, hops - each.route.shape[1])), constant_values=-1)
-        for each in flows
+        np.pad(part.route, ((0, 0), (0, hops - part.route.shape[1])), constant_values=-1)
+        for part in flows
     ]
-    moved = [each.moved_bytes * factor for each, factor in zip(flows, factors, strict=True)]
-    weight = np.concatenate([each.weight for each in flows])
-    sizes = np.array([len(each) for each in flows])
+    moved = [part.moved_bytes * factor for part, factor in zip(flows, factors, strict=True)]
+    weight = np.concatenate([part.weight for part in flows])
+    sizes = np.array([len(part) for part in flows])
     return (
         Flows.of(np.concatenate(route), np.concatenate(moved), weight),
         np.cumsum(sizes) - sizes,

@@ -46,8 +46,8 @@ def ways(
     efficiencies = (1.0, 1.0) if library is None else _efficiencies(library, kind, across)
     tried: tuple[str, ...] = (algorithm,)
     if algorithm == "auto":
-        of_each = [algorithms_tried(kind, group) for group in groups]
-        tried = tuple(name for name in of_each[0] if all(name in names for names in of_each))
+        by_group = [algorithms_tried(kind, group) for group in groups]
+        tried = tuple(name for name in by_group[0] if all(name in names for names in by_group))
     yield from (Way(name, None, *efficiencies) for name in tried)
 
 
@@ -58,12 +58,12 @@ def _protocol_ways(kind: str, across: bool, library: LibrarySpec, algorithm: str
     """
     found = False
     for protocol in library.protocols[kind]:
-        own, nic = protocol.algorithm, protocol.nic_efficiency
-        unasked = algorithm == "auto" and (own == ("in-network" if across else "hierarchical"))
-        if algorithm not in ("auto", own) or unasked or (across and nic is None):
+        name, nic = protocol.algorithm, protocol.nic_efficiency
+        unasked = algorithm == "auto" and (name == ("in-network" if across else "hierarchical"))
+        if algorithm not in ("auto", name) or unasked or (across and nic is None):
             continue
         found = True
-        yield Way(own, protocol, protocol.nvlink_efficiency, nic or 1.0)
+        yield Way(name, protocol, protocol.nvlink_efficiency, nic or 1.0)
     if not found:
         where = "between nodes" if across else "inside a node"
         what = kind if algorithm == "auto" else f"{kind} by {algorithm}"
@@ -98,8 +98,8 @@ def fixed_s(
     hop_s = float(cluster.fabric.latency_s(plan.switches)) if plan.fabric_steps else 0.0
     if protocol is None:
         return plan.in_node_steps * cluster.node.scale_up.latency_s + plan.fabric_steps * hop_s
-    own = own_bytes(kind, len(group), size_bytes)
-    inside_s = float(protocol_fixed_s(protocol, plan.in_node_messages, own))
+    kept_bytes = own_bytes(kind, len(group), size_bytes)
+    inside_s = float(protocol_fixed_s(protocol, plan.in_node_messages, kept_bytes))
     if protocol.hop_s is not None:
         return inside_s + plan.fabric_messages * protocol.hop_s
     return inside_s + plan.fabric_steps * hop_s

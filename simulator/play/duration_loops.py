@@ -75,16 +75,16 @@ def fill_durations(
     """
     replicas = duration_s.shape[1]
     for task in range(row.size):
-        own = duration_s[task]
+        task_s = duration_s[task]
         factor = slowdown[task]
         if row[task] >= 0:
             seconds, place = table[row[task]], column[slot[task]]
             slow, noise = slowness[rank[task]], jitter[step[task]]
             for b in range(replicas):
-                own[b] = seconds[place[b]] * factor * slow[b] * noise[b]
+                task_s[b] = seconds[place[b]] * factor * slow[b] * noise[b]
         elif exchange[task] >= 0:
             for b in range(replicas):
-                own[b] = exchange_s[exchange[task], slot[task], b // group] * factor
+                task_s[b] = exchange_s[exchange[task], slot[task], b // group] * factor
         else:
             for b in range(replicas):
-                own[b] = factor
+                task_s[b] = factor

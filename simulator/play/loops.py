@@ -43,8 +43,8 @@ def link_streams(
     before_start = np.empty(tasks + 1, np.int64)
     before = np.empty(tasks + dependency.size, np.int64)
     last = np.empty(streams, np.int64)
-    for own in range(streams):
-        last[own] = -1
+    for stream_number in range(streams):
+        last[stream_number] = -1
     edge = 0
     for task in range(tasks):
         before_start[task] = edge
@@ -95,14 +95,14 @@ def sort_events(
     queued, taken, placed = 0, 0, 0
     for task in range(tasks):
         missing[event[task]] += waits[task] > 0
-    for own in range(events):
-        if missing[own] == 0:
-            queue[queued] = own
+    for event_number in range(events):
+        if missing[event_number] == 0:
+            queue[queued] = event_number
             queued += 1
     while taken < queued:
-        own = queue[taken]
+        event_number = queue[taken]
         taken += 1
-        for m in range(member_start[own], member_start[own + 1]):
+        for m in range(member_start[event_number], member_start[event_number + 1]):
             task = member[m]
             sequence[placed] = task
             placed += 1

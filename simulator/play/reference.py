@@ -92,15 +92,15 @@ def play_replicas(
     busy_s, wait_s, blame_s = (np.zeros((streams, replicas)) for _ in range(3))
     makespan_s = np.zeros(replicas)
     for first in range(0, replicas, group):
-        own = slice(first, first + group)
-        timeline = play(tile(graph, duration_s[:, own].T))
-        end_s[:, own] = timeline.end_s.reshape(group, -1).T[kept]
-        makespan_s[own] = timeline.end_s.reshape(group, -1).max(axis=1, initial=0.0)
-        busy_s[:, own] = timeline.busy_s().reshape(group, streams).T
+        in_group = slice(first, first + group)
+        timeline = play(tile(graph, duration_s[:, in_group].T))
+        end_s[:, in_group] = timeline.end_s.reshape(group, -1).T[kept]
+        makespan_s[in_group] = timeline.end_s.reshape(group, -1).max(axis=1, initial=0.0)
+        busy_s[:, in_group] = timeline.busy_s().reshape(group, streams).T
         waited = np.zeros(streams * group)
         np.add.at(waited, timeline.graph.stream, timeline.wait_s)
-        wait_s[:, own] = waited.reshape(group, streams).T
-        blame_s[:, own] = _blame_s(timeline).reshape(group, streams).T
+        wait_s[:, in_group] = waited.reshape(group, streams).T
+        blame_s[:, in_group] = _blame_s(timeline).reshape(group, streams).T
     return ReplicaTimeline(graph, kept, end_s, busy_s, wait_s, blame_s, makespan_s)
 
 

@@ -66,28 +66,28 @@ def play_tile(
     for event in range(places.event_start.size - 1):
         first, last = places.event_start[event], places.event_start[event + 1]
         for place in range(first, last):  # until all it waits for has ended
-            own = totals.end_s[places.row[place], first_replica:last_replica]
+            ready_s = totals.end_s[places.row[place], first_replica:last_replica]
             for b in range(replicas):
-                own[b] = 0.0
+                ready_s[b] = 0.0
             for e in range(places.before_start[place], places.before_start[place + 1]):
                 other = totals.end_s[places.before_row[e], first_replica:last_replica]
                 for b in range(replicas):
-                    own[b] = max(own[b], other[b])
+                    ready_s[b] = max(ready_s[b], other[b])
         if places.joined[event]:
             for low in range(first_replica, last_replica, group):
                 gather(places, first, last, low, low + group, totals)
         for place in range(first, last):
-            own = totals.end_s[places.row[place], first_replica:last_replica]
+            end_s = totals.end_s[places.row[place], first_replica:last_replica]
             seconds = duration_s[places.sequence[place], first_replica:last_replica]
             busy = totals.busy_s[places.stream[place], first_replica:last_replica]
             for b in range(replicas):
-                own[b] += seconds[b]
+                end_s[b] += seconds[b]
                 busy[b] += seconds[b]
-                makespan[b] = max(makespan[b], own[b])
+                makespan[b] = max(makespan[b], end_s[b])
             if places.kept[place] >= 0:
                 copy = totals.kept_s[places.kept[place], first_replica:last_replica]
                 for b in range(replicas):
-                    copy[b] = own[b]
+                    copy[b] = end_s[b]
 
 
 def gather(places: Places, first: int, last: int, low: int, high: int, totals: Totals) -> None:
@@ -98,24 +98,24 @@ def gather(places: Places, first: int, last: int, low: int, high: int, totals: T
     """
     latest = 0.0
     for place in range(first, last):
-        own = totals.end_s[places.row[place]]
+        ready_s = totals.end_s[places.row[place]]
         for b in range(low, high):
-            latest = max(latest, own[b])
+            latest = max(latest, ready_s[b])
     waited, blamed = 0.0, 0
     for place in range(first, last):
-        own = totals.end_s[places.row[place]]
+        ready_s = totals.end_s[places.row[place]]
         wait = totals.wait_s[places.stream[place]]
         for b in range(low, high):
-            waited += latest - own[b]
-            wait[b] += latest - own[b]
-            blamed += own[b] == latest
+            waited += latest - ready_s[b]
+            wait[b] += latest - ready_s[b]
+            blamed += ready_s[b] == latest
     for place in range(first, last):
-        own = totals.end_s[places.row[place]]
+        ready_s = totals.end_s[places.row[place]]
         blame = totals.blame_s[places.stream[place]]
         for b in range(low, high):
-            if own[b] == latest:
+            if ready_s[b] == latest:
                 blame[b] += waited / blamed
-            own[b] = latest
+            ready_s[b] = latest
 
 
 HELPERS = (gather,)

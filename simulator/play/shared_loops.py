@@ -179,11 +179,11 @@ def find_connected(links: Links, link: int, instant: int) -> tuple[int, int]:
     links.found_links[0] = link
     found_links, found_tasks, looked_at = 1, 0, 0
     while looked_at < found_links:
-        own = links.found_links[looked_at]
+        visited = links.found_links[looked_at]
         looked_at += 1
-        links.free[own] = links.bytes_per_s[own]
-        links.rising[own] = links.movers[own]
-        for m in range(links.first[own], links.first[own] + links.movers[own]):
+        links.free[visited] = links.bytes_per_s[visited]
+        links.rising[visited] = links.movers[visited]
+        for m in range(links.first[visited], links.first[visited] + links.movers[visited]):
             task = links.task[links.moving[m]]
             if links.seen_task[task] == instant:
                 continue

@@ -75,7 +75,7 @@ def link_rates(cluster: ClusterSpec, library: LibrarySpec | None, sms: int) -> L
         in_node_s = node.scale_up.latency_s
         datasheet = (nic, nic, nvlink, nvlink, nvlink, nic, latency_s, in_node_s, 1.0, 1.0)
         return LinkRates(*datasheet, basis=f"datasheet rates of the links{behind}")
-    exchange = _given(library, "exchange", library.exchange)
+    exchange = _required(library, "exchange", library.exchange)
     nic_scale = nic / _rate(library, "link_nic_bytes_per_s")
     nvlink_scale = nvlink / _rate(library, "link_nvlink_bytes_per_s")
     share = min(1.0, sms / _rate(library, "exchange.saturating_sms"))
@@ -100,7 +100,7 @@ def link_rates(cluster: ClusterSpec, library: LibrarySpec | None, sms: int) -> L
     )
 
 
-def _given(library: LibrarySpec, name: str, value: P | None) -> P:
+def _required(library: LibrarySpec, name: str, value: P | None) -> P:
     """Return a value that training needs and a library may lack.
 
     Raises:
@@ -115,7 +115,7 @@ def _given(library: LibrarySpec, name: str, value: P | None) -> P:
 
 def _rate(library: LibrarySpec, path: str) -> float:
     owner, _, name = path.rpartition(".")
-    return float(_given(library, path, getattr(library.exchange if owner else library, name)))
+    return float(_required(library, path, getattr(library.exchange if owner else library, name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +147,13 @@ class ExchangePricer:
             layout: (...) which of `layouts` each group has; left out, a group stands for all of
                 them and is as slow as the slowest.
         """
-        each_s = [
+        layouts_s = [
             self._on(ports, comm, load, nic_slowdown, nvlink_slowdown) for ports in self.layouts
         ]
         if layout is None:
-            return np.asarray(np.maximum.reduce(each_s))
-        own = np.broadcast_to(layout, each_s[0].shape)[None]
-        return np.asarray(np.take_along_axis(np.stack(each_s), own, axis=0)[0])
+            return np.asarray(np.maximum.reduce(layouts_s))
+        layout_index = np.broadcast_to(layout, layouts_s[0].shape)[None]
+        return np.asarray(np.take_along_axis(np.stack(layouts_s), layout_index, axis=0)[0])
 
     def _on(
         self,

@@ -60,7 +60,8 @@ class FabricSlowdowns:
     def slowed(self, rates: LinkRates) -> LinkRates:
         """Return what links achieve if all ranks are as slow as the slowest."""
         exchange, others = (
-            float(each) for each in (self.exchange.max(), max(self.message.max(), self.ring.max()))
+            float(slowdown)
+            for slowdown in (self.exchange.max(), max(self.message.max(), self.ring.max()))
         )
         return replace(
             rates,
@@ -132,52 +133,52 @@ def played_slowdowns(paths: Paths, program: Program, pairs: Ints) -> FabricSlowd
     """
     cluster, mesh = paths.cluster, program.placement.mesh
     whole = Network.of(cluster.model_copy(update={"faults": ()}), routing="adaptive")
-    given = Network.of(cluster, paths.routing, paths.seed % 2**64)  # hashes are of 64 bits
-    check_alive(given, np.arange(-(-mesh.ranks // cluster.node.gpus)))
+    network = Network.of(cluster, paths.routing, paths.seed % 2**64)  # hashes are of 64 bits
+    check_alive(network, np.arange(-(-mesh.ranks // cluster.node.gpus)))
     gpus = np.arange(mesh.ranks)
-    nvlink = whole.bytes_per_s[gpus] / given.bytes_per_s[gpus]
+    nvlink = whole.bytes_per_s[gpus] / network.bytes_per_s[gpus]
     return FabricSlowdowns(
         paths.causes,
-        _exchanges(whole, given, program.placement),
-        _messages(whole, given, program.placement, pairs),
-        _rings(whole, given, program),
+        _exchanges(whole, network, program.placement),
+        _messages(whole, network, program.placement, pairs),
+        _rings(whole, network, program),
         nvlink[program.placement.pipelines.T],
     )
 
 
-def _exchanges(whole: Network, given: Network, placement: Placement) -> Floats:
+def _exchanges(whole: Network, network: Network, placement: Placement) -> Floats:
     """Return (pp, groups) slowdowns of the exchanges of all expert groups, all at once."""
     mesh, layouts = placement.mesh, placement.layout_of_group.ravel()
     first = mesh.groups("ep")[:, 0]
     source, target = [], []
     for number, members in enumerate(placement.layouts):
-        own = first[layouts == number, None]
+        first_ranks = first[layouts == number, None]
         layout = group_layout(members)
         sender, node = np.nonzero(layout.node[:, None] != np.arange(len(members)))
-        source.append((own + sender).ravel())
-        target.append((own + layout.forwarder[sender, node]).ravel())
+        source.append((first_ranks + sender).ravel())
+        target.append((first_ranks + layout.forwarder[sender, node]).ravel())
     ends = np.concatenate(source), np.concatenate(target)
     groups = np.ones(layouts.size)
     if ends[0].size:
         last_s, needed_s = np.zeros((2, layouts.size))
         group = mesh.group_at(["ep"], ends[0])
-        np.maximum.at(last_s, group, _ends_s(given, *ends))
+        np.maximum.at(last_s, group, _ends_s(network, *ends))
         np.maximum.at(needed_s, group, _ports_alone_s(whole, *ends))
         sends = needed_s > 0
         groups[sends] = np.maximum(last_s[sends] / needed_s[sends], 1.0)
     return groups.reshape(placement.layout_of_group.shape)
 
 
-def _messages(whole: Network, given: Network, placement: Placement, pairs: Ints) -> Floats:
+def _messages(whole: Network, network: Network, placement: Placement, pairs: Ints) -> Floats:
     """Return (pp, pp, pipelines) slowdowns between `pairs` of pipeline ranks, pair by pair."""
     gpus = placement.pipelines.T
     message = np.ones((len(gpus), *gpus.shape))
     for first, second in pairs.tolist():
-        message[first, second] = _slowdown(whole, given, gpus[first], gpus[second])
+        message[first, second] = _slowdown(whole, network, gpus[first], gpus[second])
     return message
 
 
-def _rings(whole: Network, given: Network, program: Program) -> Floats:
+def _rings(whole: Network, network: Network, program: Program) -> Floats:
     """Return (pp,) slowdowns of the rings that ranks with the same stages, or with a table in
     common, are in; the worst of each rank's.
     """
@@ -186,11 +187,11 @@ def _rings(whole: Network, given: Network, program: Program) -> Floats:
     for home in program.homes:
         held = list(home.ranks)
         members = np.sort(gpus[held].ravel())
-        ring[held] = _slowdown(whole, given, members, _in_next_node(members, in_node)).max()
+        ring[held] = _slowdown(whole, network, members, _in_next_node(members, in_node)).max()
     for joint in (held for table in program.tables for held in table.ranks):
         holders = gpus[list(joint)]
         following = np.roll(holders, -1, axis=0)
-        slowdown = _slowdown(whole, given, holders.ravel(), following.ravel()).max()
+        slowdown = _slowdown(whole, network, holders.ravel(), following.ravel()).max()
         ring[list(joint)] = np.maximum(ring[list(joint)], slowdown)
     return ring
 
@@ -205,14 +206,14 @@ def _in_next_node(members: Ints, in_node: int) -> Ints:
     return np.asarray(members[first[following] + place % count[following]])
 
 
-def _slowdown(whole: Network, given: Network, source: Ints, target: Ints) -> Floats:
+def _slowdown(whole: Network, network: Network, source: Ints, target: Ints) -> Floats:
     """Return (flows,) slowdowns of flows that all start at once; 1 inside a node."""
     in_node = whole.cluster.node.gpus
     slowdown = np.ones(len(source))
     across = source // in_node != target // in_node
     if across.any():
         ends = source[across], target[across]
-        slowdown[across] = np.maximum(_ends_s(given, *ends) / _ports_alone_s(whole, *ends), 1.0)
+        slowdown[across] = np.maximum(_ends_s(network, *ends) / _ports_alone_s(whole, *ends), 1.0)
     return slowdown
 
 

@@ -87,9 +87,9 @@ class KernelPricer:
         ops = ops if isinstance(ops, tuple) else tuple(ops)  # a list could change under a cache
         for family, group, members in _by_family(ops):
             # What is not routed costs the same at every load.
-            own = load if group[0].routed else np.ones(1)
+            loads = load if group[0].routed else np.ones(1)
             parameters = self.profile.parameters(family) if self.profile else None
-            times = _family_times(Same(self.chip), parameters, self.sms, group, own.tobytes())
+            times = _family_times(Same(self.chip), parameters, self.sms, group, loads.tobytes())
             duration_s[members] = times.time_s
             bound[members] = times.bound
             if self.profile is not None:

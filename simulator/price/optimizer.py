@@ -63,7 +63,7 @@ class OptimizerSeconds:
     def collectives_s(self) -> Floats:
         """(pp,) seconds of all rings."""
         rings = np.concatenate([self.reduce.seconds, self.gather.seconds])
-        return np.array([sum(own) for own in rings.T.tolist()])
+        return np.array([sum(rank_s) for rank_s in rings.T.tolist()])
 
     def seconds(
         self,
@@ -82,7 +82,7 @@ class OptimizerSeconds:
 
     def slowed(self, nic: Floats | float, nvlink: Floats | float = 1.0) -> "OptimizerSeconds":
         """Return the end of a step with NICs and NVLink that take (pp,) times as long."""
-        before, after = (each.slowed(nic, nvlink) for each in (self.reduce, self.gather))
+        before, after = (rings.slowed(nic, nvlink) for rings in (self.reduce, self.gather))
         return OptimizerSeconds(before, self.kernels_s, after)
 
 
@@ -99,9 +99,9 @@ def optimizer_seconds(
         whole_chip: prices on all SMs.
     """
     costs = whole_chip.price(update_ops)
-    each_s = iter((costs.duration_s[:, 0] + costs.gap_s).tolist())
+    op_s = iter((costs.duration_s[:, 0] + costs.gap_s).tolist())
     norm_s = [scalar_sum_s(rates, step.norm) for step in steps]
-    kernels_s = [sum(next(each_s) for _ in step.update) for step in steps]
+    kernels_s = [sum(next(op_s) for _ in step.update) for step in steps]
     return OptimizerSeconds(
         _rings([step.reduce for step in steps], rates),
         np.array(kernels_s) + norm_s,
@@ -112,7 +112,7 @@ def optimizer_seconds(
 def _rings(by_rank: Sequence[Sequence[GradientSync]], rates: LinkRates) -> RingSeconds:
     """Return the seconds of rings, of which all ranks run equally many."""
     names = tuple(sync.name for sync in by_rank[0])
-    parts = np.array([[_slowest_ring(rates, sync) for sync in own] for own in by_rank])
+    parts = np.array([[_slowest_ring(rates, sync) for sync in syncs] for syncs in by_rank])
     return RingSeconds(names, *parts.transpose(2, 1, 0))
 
 

@@ -56,8 +56,8 @@ def kernel_check(experiment: Experiment) -> KernelCheck:
     """Compare the kernels of the trace with their prices on the SMs and profile of `experiment`."""
     chip, stages = experiment.cluster.node.chip, program_of(experiment).stages
     kernels = KernelPricer(chip, experiment.profile, experiment.compute_sms)
-    layer = next(each for stage in stages for each in stage if each.kind == "moe")
-    ops = _ops(layer)
+    moe_layer = next(layer for stage in stages for layer in stage if layer.kind == "moe")
+    ops = _ops(moe_layer)
     missed_s = gemm_s = glue_s = 0.0
     for kernel in measured_kernels():
         op = ops[kernel.block, kernel.op]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hwmodels.errors import SpecError, suggestion
-from simulator.driver.draws import Draw, Told, Track, played_draws
+from simulator.driver.draws import Draw, StepResult, Track, played_draws
 from simulator.driver.run import run
 from simulator.experiment import Experiment
 from simulator.published.kernel_check import kernel_check
@@ -27,7 +27,7 @@ SECONDS_PER_DAY, SECONDS_PER_HOUR = 86400.0, 3600.0
 class Bench(Protocol):
     """Where quantities find the experiments they are read off."""
 
-    def result(self, experiment: str) -> Told:
+    def result(self, experiment: str) -> StepResult:
         """Return the played experiment of that name."""
 
 
@@ -172,7 +172,10 @@ def chunks_in_flight(_: Bench, *, schedule_name: str, pp: int, microbatches: int
 
 def chunk_metric(bench: Bench, *, experiment: str, chunk: str, metric: str) -> float:
     """A metric of one distinct chunk, mean over draws of the expert load."""
-    chunks = {each.name: each for each in bench.result(experiment).metrics.chunks}
+    chunks = {
+        chunk_metrics.name: chunk_metrics
+        for chunk_metrics in bench.result(experiment).metrics.chunks
+    }
     return float(getattr(chunks[chunk], metric))
 
 

@@ -155,7 +155,7 @@ def _matches(identifier: str, name: str) -> bool:
 
 
 def _row(figure: PublishedFigure, laboratory: Laboratory) -> Row:
-    spread = quantiles(_on_each_draw(figure, laboratory)) if figure.uncertain else (None,) * 3
+    spread = quantiles(_values_by_draw(figure, laboratory)) if figure.uncertain else (None,) * 3
     if figure.median:
         simulated = spread[1]
         assert simulated is not None, "a median is of draws"
@@ -176,7 +176,7 @@ def _row(figure: PublishedFigure, laboratory: Laboratory) -> Row:
     )
 
 
-def _on_each_draw(figure: PublishedFigure, laboratory: Laboratory) -> list[float]:
+def _values_by_draw(figure: PublishedFigure, laboratory: Laboratory) -> list[float]:
     """Return the quantity of an uncertain figure on every draw.
 
     Raises:
@@ -189,8 +189,8 @@ def _on_each_draw(figure: PublishedFigure, laboratory: Laboratory) -> list[float
     quantity = QUANTITIES[figure.quantity]
     try:
         return [
-            quantity(UncertainBench(dict(zip(drawn, each, strict=True))), **figure.arguments)
-            for each in zip(*drawn.values(), strict=True)
+            quantity(UncertainBench(dict(zip(drawn, draws, strict=True))), **figure.arguments)
+            for draws in zip(*drawn.values(), strict=True)
         ]
     except SpecError as error:
         raise SpecError(f"{figure.id}: {error}") from None

@@ -41,7 +41,7 @@ class BusyLinks:
 
 
 @dataclass(frozen=True)
-class Told:
+class CollectiveRuns:
     """What ran.
 
     Attributes:
@@ -114,7 +114,7 @@ class Told:
             "busbw_bytes_per_s": run.busbw_bytes_per_s,
             "bound_s": run.bound_s,
             "time_over_bound": _ratio(run),
-            "group_time_s": [each.time_s for each in self.runs],
+            "group_time_s": [group.time_s for group in self.runs],
             "busiest_links": [
                 {"link": b.link, "alike": b.alike, "bytes": b.moved_bytes, "load": b.load}
                 for b in self.busiest
@@ -125,25 +125,25 @@ class Told:
         }
 
 
-def link_load(told: Told) -> LinkLoad:
+def link_load(summary: CollectiveRuns) -> LinkLoad:
     """Return how busy each link was, for the picture of a cluster."""
-    network, run = told.network, told.last
+    network, run = summary.network, summary.last
     rates = network.bytes_per_s * (run.time_s or 1.0)
     load = np.divide(run.link_bytes, rates, out=np.zeros(len(rates)), where=rates > 0)
     fabric = load[2 * network.gpus :]
     if network.routing == "adaptive":
         fabric = fabric[network.topology.bundle]
     nvlink = np.maximum(load[: network.gpus], load[network.gpus : 2 * network.gpus])
-    return LinkLoad(_title(told), fabric, nvlink)
+    return LinkLoad(_title(summary), fabric, nvlink)
 
 
-def show_collective(console: Console, told: Told) -> None:
+def show_collective(console: Console, summary: CollectiveRuns) -> None:
     """Print one collective, or the slowest of several groups."""
-    run, several = told.last, len(told.runs) > 1
-    console.print(_title(told), style="bold", markup=False, highlight=False)
+    run, several = summary.last, len(summary.runs) > 1
+    console.print(_title(summary), style="bold", markup=False, highlight=False)
     facts = table("", "", "")
     if several:
-        first_s = min(each.time_s for each in told.runs)
+        first_s = min(group.time_s for group in summary.runs)
         facts.add_row("time of the first group", format_quantity(first_s, "s"))
     facts.add_row("time of the last group" if several else "time", format_quantity(run.time_s, "s"))
     facts.add_row("  launch and steps", format_quantity(run.fixed_s, "s"))
@@ -155,12 +155,12 @@ def show_collective(console: Console, told: Told) -> None:
     bound = "byte bound of one group alone" if several else "byte bound"
     facts.add_row(bound, format_quantity(run.bound_s, "s"))
     facts.add_row("time / bound", f"{_ratio(run):.3f}")
-    if not told.crosses_switches:
+    if not summary.crosses_switches:
         facts.add_row("links between switches", "none used: routing does not matter")
     console.print(facts, highlight=False)
-    if told.busiest:
+    if summary.busiest:
         links = table("busiest links", "", "bytes of each", "busy")
-        for busy in told.busiest:
+        for busy in summary.busiest:
             alike = f" and {busy.alike - 1:,} alike" if busy.alike > 1 else ""
             moved = format_quantity(busy.moved_bytes, "B")
             links.add_row(busy.link + alike, moved, f"{busy.load:.1%} of the time")
@@ -169,14 +169,14 @@ def show_collective(console: Console, told: Told) -> None:
     console.print(CONVENTIONS, highlight=False)
 
 
-def _title(told: Told) -> str:
-    run, network = told.last, told.network
-    several = f"{len(told.runs)} groups of " if len(told.runs) > 1 else ""
-    nodes = f"{told.nodes} node" + ("s" if told.nodes > 1 else "")
+def _title(summary: CollectiveRuns) -> str:
+    run, network = summary.last, summary.network
+    several = f"{len(summary.runs)} groups of " if len(summary.runs) > 1 else ""
+    nodes = f"{summary.nodes} node" + ("s" if summary.nodes > 1 else "")
     faults = ", ".join(str(fault) for fault in network.cluster.faults)
     return (
         f"{run.kind} of {format_quantity(run.size_bytes, 'B')}, {several}{run.ranks} ranks on "
-        f"{nodes} of {network.cluster.name}, {told.placement}, {network.routing} routing"
+        f"{nodes} of {network.cluster.name}, {summary.placement}, {network.routing} routing"
         + (f", faults {faults}" if faults else "")
     )
 

@@ -136,7 +136,7 @@ def _spreads(before: Result, after: Result, paired: bool) -> Iterator[Spread]:
 
 
 def _faster_share(before: Result, after: Result) -> float:
-    a, b = (np.array(each.samples["step_time_s"]) for each in (before, after))
+    a, b = (np.array(result.samples["step_time_s"]) for result in (before, after))
     return float(np.mean(b < a))
 
 

@@ -84,7 +84,7 @@ def metrics(played: Played) -> Metrics:
     peak = chip.tensor_flops_per_s("bf16")
     totals = tuple(sum(terms.values()) for terms in played.program.memory_bytes)
     fullest = played.program.memory_bytes[totals.index(max(totals))]
-    told = Metrics(
+    step_metrics = Metrics(
         step_time_s=times.step_s,
         tokens_per_day=tokens_per_s * SECONDS_PER_DAY,
         tokens_per_s_per_gpu=per_gpu,
@@ -94,14 +94,14 @@ def metrics(played: Played) -> Metrics:
         mfu_noncausal=noncausal / peak,
         breakdown_s={name: float(seconds.mean()) for name, seconds in times.phases.items()},
         breakdown_by_rank_s={name: tuple(map(float, s)) for name, s in times.phases.items()},
-        compute_share=shares(played, lambda each: each.op.family),
+        compute_share=shares(played, lambda timed_op: timed_op.op.family),
         memory_bytes=fullest | {"total": max(totals)},
         memory_by_rank_bytes=totals,
         chunks=_chunk_metrics(played),
     )
-    flat = dict(_flat(told.model_dump()))
+    flat = dict(_flat(step_metrics.model_dump()))
     check_finite(list(flat.values()), lambda place: list(flat)[place])
-    return told
+    return step_metrics
 
 
 def _flat(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
@@ -119,8 +119,8 @@ def _flat(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
 def shares(played: Played, key: Callable[[OpSeconds], str]) -> dict[str, float]:
     """Return shares of the compute time of a pipeline by `key`, the largest first."""
     total: dict[str, float] = {}
-    for each in played.op_seconds:
-        total[key(each)] = total.get(key(each), 0.0) + each.seconds
+    for timed_op in played.op_seconds:
+        total[key(timed_op)] = total.get(key(timed_op), 0.0) + timed_op.seconds
     whole = sum(total.values())
     ordered = sorted(total.items(), key=lambda item: -item[1])
     return {name: seconds / whole for name, seconds in ordered}

@@ -50,7 +50,7 @@ def provenance(played: Played) -> Provenance:
         seed=experiment.ranks.seed,
         profile=profile.name if profile else None,
         profile_sha256=_sha256(profile.model_dump_json()) if profile else None,
-        time_share_by_basis=shares(played, lambda each: each.basis),
+        time_share_by_basis=shares(played, lambda timed_op: timed_op.basis),
         communication_basis=_communication_basis(played),
         folding=_folding(played),
         expert_routing=_expert_routing(played),

@@ -127,11 +127,11 @@ def _show_ranks(console: Console, result: Result, ranks: RankFacts) -> None:
     console.print(grid)
     plan, step_s = result.experiment["plan"], result.metrics.step_time_s
     pipelines = len(ranks.compute_s) // plan["pp"]
-    for each in ranks.waited_for[:GPUS_SHOWN]:
-        rank, pipeline = divmod(each.gpu, pipelines)
+    for straggler in ranks.waited_for[:GPUS_SHOWN]:
+        rank, pipeline = divmod(straggler.gpu, pipelines)
         console.print(
-            f"GPU {each.gpu} (pipeline rank {rank} of pipeline {pipeline}) cost the others of its "
-            f"group {each.caused_s:.1f} s, all together",
+            f"GPU {straggler.gpu} (pipeline rank {rank} of pipeline {pipeline}) cost the others of "
+            f"its group {straggler.caused_s:.1f} s, all together",
             highlight=False,
         )
     console.print(
@@ -161,9 +161,12 @@ def _show_uncertainty(console: Console, result: Result, sampled: Uncertainty) ->
 
 def _show_shares(console: Console, shares: Mapping[str, float], sampled: Uncertainty) -> None:
     """Print the inputs with the largest shares of the step's variance, or why there are none."""
-    inputs = {each.path: each for each in sampled.inputs}
+    inputs = {sampled_input.path: sampled_input for sampled_input in sampled.inputs}
     if not shares:
-        sides = sum((each.p10 < each.value) + (each.value < each.p90) for each in sampled.inputs)
+        sides = sum(
+            (sampled_input.p10 < sampled_input.value) + (sampled_input.value < sampled_input.p90)
+            for sampled_input in sampled.inputs
+        )
         needed = DRAWS_PER_SLOPE * sides
         reason = (
             "the step does not vary with them"
@@ -174,9 +177,12 @@ def _show_shares(console: Console, shares: Mapping[str, float], sampled: Uncerta
         return
     grid = table("what makes the step uncertain", "input", "value", "P10-P90", "of its variance")
     ranked = [(inputs[path], share) for path, share in shares.items() if path in inputs]
-    for each, share in ranked[:SHARES_SHOWN]:
-        value, p10, p90 = (_input(each.path, x) for x in (each.value, each.p10, each.p90))
-        grid.add_row(each.path, value, f"{p10} to {p90}", f"{share:.0%}")
+    for sampled_input, share in ranked[:SHARES_SHOWN]:
+        value, p10, p90 = (
+            _input(sampled_input.path, x)
+            for x in (sampled_input.value, sampled_input.p10, sampled_input.p90)
+        )
+        grid.add_row(sampled_input.path, value, f"{p10} to {p90}", f"{share:.0%}")
     hidden = ranked[SHARES_SHOWN:]
     if hidden:
         rest = sum(share for _, share in hidden)
@@ -266,13 +272,13 @@ def _show_spreads(console: Console, comparison: Comparison) -> None:
     """Print P10-P90 of both results and, of paired draws, of their difference."""
     columns = ("before", "after", "difference")
     grid = table(f"P10-P90 ({comparison.draws})", "", *columns)
-    for each in comparison.spreads:
-        top, _, phase = each.name.partition(".")
-        shown = PHASES.get(phase) if top == "breakdown_s" else SPREADS_SHOWN.get(each.name)
-        if shown is None or _is_flat(each):
+    for spread in comparison.spreads:
+        top, _, phase = spread.name.partition(".")
+        shown = PHASES.get(phase) if top == "breakdown_s" else SPREADS_SHOWN.get(spread.name)
+        if shown is None or _is_flat(spread):
             continue
-        sides = (_range(each.name, side) for side in (each.before, each.after))
-        grid.add_row(shown, *sides, _range(each.name, each.difference, "+"))
+        sides = (_range(spread.name, side) for side in (spread.before, spread.after))
+        grid.add_row(shown, *sides, _range(spread.name, spread.difference, "+"))
     console.print(grid)
     if comparison.faster_share is not None:
         console.print(
@@ -281,9 +287,9 @@ def _show_spreads(console: Console, comparison: Comparison) -> None:
         )
 
 
-def _is_flat(each: Spread) -> bool:
+def _is_flat(spread: Spread) -> bool:
     """Return whether a number is the same in all draws of both results, but for rounding."""
-    ends = [end for side in (each.before, each.after) if side for end in (side.p10, side.p90)]
+    ends = [end for side in (spread.before, spread.after) if side for end in (side.p10, side.p90)]
     return max(ends) - min(ends) <= 1e-9 * max(map(abs, ends))
 
 

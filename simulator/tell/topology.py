@@ -105,9 +105,9 @@ def _draw_plane(
             )
         )
     tiers = topology.switch_tier[topology.switch_plane == plane]
-    own = np.flatnonzero(topology.switch_plane == plane) + topology.endpoints
+    switches = np.flatnonzero(topology.switch_plane == plane) + topology.endpoints
     size = max(3.0, min(60.0, 1500 / max(1, np.bincount(tiers).max())))
-    axes.scatter(x[own], y[own], s=size, marker="s", color=INK, zorder=3)
+    axes.scatter(x[switches], y[switches], s=size, marker="s", color=INK, zorder=3)
     _draw_ports(axes, topology, plane, x, load, dead)
     top = int(tiers.max(initial=0))
     axes.set(xlim=(-0.04, 1.04), ylim=(-0.8, top + 0.35), xticks=[])
@@ -127,9 +127,9 @@ def _places(topology: "Topology", plane: int) -> tuple[Floats, Floats]:
     """Return (vertices,) x and y of the switches of a plane; ports have none."""
     x, y = (np.full(topology.endpoints + topology.switches, np.nan) for _ in range(2))
     for tier in range(3):
-        own = np.flatnonzero((topology.switch_plane == plane) & (topology.switch_tier == tier))
-        x[topology.endpoints + own] = (np.arange(len(own)) + 0.5) / max(1, len(own))
-        y[topology.endpoints + own] = tier
+        switches = np.flatnonzero((topology.switch_plane == plane) & (topology.switch_tier == tier))
+        x[topology.endpoints + switches] = (np.arange(len(switches)) + 0.5) / max(1, len(switches))
+        y[topology.endpoints + switches] = tier
     return x, y
 
 
@@ -139,14 +139,14 @@ def _lines(
     """Return of each line of a plane its two switches, cables, how busy, and whether gone."""
     between = topology.tier > 0
     ends = np.sort(np.stack([topology.tail, topology.head], axis=1)[between], axis=1)
-    own = topology.switch_plane[ends[:, 0] - topology.endpoints] == plane
-    lines, line = np.unique(ends[own], axis=0, return_inverse=True)
+    in_plane = topology.switch_plane[ends[:, 0] - topology.endpoints] == plane
+    lines, line = np.unique(ends[in_plane], axis=0, return_inverse=True)
     line = line.ravel()
     busy = np.zeros(len(lines))
     if load is not None:
-        np.maximum.at(busy, line, load.fabric[between][own])
+        np.maximum.at(busy, line, load.fabric[between][in_plane])
     links = np.bincount(line, minlength=len(lines))
-    lost = np.bincount(line, weights=dead[between][own], minlength=len(lines))
+    lost = np.bincount(line, weights=dead[between][in_plane], minlength=len(lines))
     return lines, links // 2, busy, lost == links
 
 

@@ -149,13 +149,13 @@ class StepTrace:
         key = self._key(number)
         if self._record is not None:
             expansion = expand(played.lowered)
-            own = slice(expansion.begin[number] + 1, expansion.end[number])
-            return self._opened(key, self._record.segments, own, detail)
+            tasks = slice(expansion.begin[number] + 1, expansion.end[number])
+            return self._opened(key, self._record.segments, tasks, detail)
         draw = int(played.folded.draw_of_step[number])
         if (key, draw, detail) not in self._folded:
             timeline = played.parts[key].timeline(draw)
-            own = slice(0, len(played.lowered.parts[key].graph.segments))
-            self._folded[key, draw, detail] = self._opened(key, timeline, own, detail)
+            tasks = slice(0, len(played.lowered.parts[key].graph.segments))
+            self._folded[key, draw, detail] = self._opened(key, timeline, tasks, detail)
         return self._folded[key, draw, detail]
 
     def _opened(self, key: Hashable, timeline: Timeline, tasks: slice, detail: Detail) -> Spans:

@@ -9,7 +9,7 @@ from simulator.network.kept import Kept
 from simulator.network.links import Network
 from simulator.network.placement import group_of, place
 from simulator.network.run import run_collective, run_groups
-from simulator.tell.collective import Told
+from simulator.tell.collective import CollectiveRuns
 from tests.clusters import cluster
 
 NETWORK = Network.of(cluster(nodes=8))
@@ -63,7 +63,7 @@ def test_groups_of_different_size_run_at_once():
 def test_the_busiest_links_are_named_with_their_load():
     slow = Network.of(cluster(nodes=8, faults=["nic:1.2=0.25"]))
     run = run_collective("all_to_all", GIB, range(16), slow, algorithm="one-shot")
-    busy, *_ = Told(slow, (run,), np.arange(16)[None], "packed").busiest
+    busy, *_ = CollectiveRuns(slow, (run,), np.arange(16)[None], "packed").busiest
     assert (busy.link, busy.alike) == ("nic:1.2 out", 2)  # and in
     assert busy.moved_bytes == pytest.approx(GIB / 2)
     assert busy.load == pytest.approx(run.wire_s / run.time_s, abs=1e-6)

@@ -28,7 +28,7 @@ def distinct_parts(
     table: StepTable[TrainingStep], stages: Sequence[Sequence[Layer]]
 ) -> tuple[tuple[Part, ...], Ints]:
     """Return the distinct parts of all steps, and the part of each: stages alike share theirs."""
-    alike = [next(n for n, other in enumerate(stages) if _same(own, other)) for own in stages]
+    alike = [next(n for n, other in enumerate(stages) if _same(stage, other)) for stage in stages]
     first_alike = np.array([*alike, -1])  # the last stands for no stage
     forward, backward = (first_alike[way[:, 0]] for way in (table.forward, table.backward))
     code = (table.kind * len(first_alike) + forward + 1) * len(first_alike) + backward + 1
@@ -71,10 +71,10 @@ def step_segments(
     return weaver.weave(forward, backward, WEIGHT_GRADIENTS[kind])
 
 
-def _same(own: Sequence[Layer], other: Sequence[Layer]) -> bool:
+def _same(stage: Sequence[Layer], other: Sequence[Layer]) -> bool:
     """Return whether two stages do the same."""
-    pairs = zip(own, other, strict=False)
-    return len(own) == len(other) and all(one is two or one == two for one, two in pairs)
+    pairs = zip(stage, other, strict=False)
+    return len(stage) == len(other) and all(one is two or one == two for one, two in pairs)
 
 
 def load_table(
@@ -99,8 +99,8 @@ def load_table(
 
     def of_chunks(chunks: Ints) -> Ints:
         """Return (chunks, routed layers) loads of chunks whose stages have equally many."""
-        own = count[chunks[0, 0]]
-        return np.asarray((base[chunks[:, 0]] + own * chunks[:, 1])[:, None] + np.arange(own))
+        layers = count[chunks[0, 0]]
+        return np.asarray((base[chunks[:, 0]] + layers * chunks[:, 1])[:, None] + np.arange(layers))
 
     met = [
         np.concatenate(

@@ -60,7 +60,7 @@ def algorithms_of(kind: str) -> tuple[str, ...]:
     """
     if kind not in KINDS:
         raise InputError(f"collective: unknown kind {kind!r}{suggestion(kind, KINDS)}")
-    return tuple(name for name, own in ALGORITHMS.items() if kind in own.MAKES)
+    return tuple(name for name, algorithm in ALGORITHMS.items() if kind in algorithm.MAKES)
 
 
 def algorithms_tried(kind: str, group: Group) -> tuple[str, ...]:

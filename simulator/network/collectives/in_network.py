@@ -54,14 +54,14 @@ def _inside(traffic: Traffic, group: Group, kind: str) -> None:
     """Add what GPUs exchange with the NVLink switch; a lone member has no need of it."""
     whole = (group.counts[group.place] > 1).astype(np.float64)
     share = held(group) * whole  # of the channels that a member reduces and writes back
-    own = np.maximum(whole / len(group), share)
+    shard = np.maximum(whole / len(group), share)
     per_node, root = group.gpus_per_node, group.gpus[0]
     at_home = group.members // per_node == root // per_node
     first = np.where(group.members == root, whole, np.where(at_home, 0.0, share))
     out, into = {
         "all_reduce": (whole + share, whole + share),
-        "all_gather": (own, whole),
-        "reduce_scatter": (whole, own),
+        "all_gather": (shard, whole),
+        "reduce_scatter": (whole, shard),
         "broadcast": (first, whole),
     }[kind]
     gpus = traffic.network.gpus

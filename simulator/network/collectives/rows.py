@@ -19,8 +19,8 @@ def rows_at_most(network: Network, group: Group, kind: str, algorithm: str) -> i
     """Return rows of flows that a plan has at most, as long as nothing is down."""
     ranks, nodes, channels = len(group), len(group.nodes), group.channels
     ports, inside = int(network.own_ports.shape[1]), ranks * (channels - 1)
-    each_other = kind == "all_to_all" or algorithm in ("pairwise", "one-shot", "two-shot")
-    if each_other and kind not in ("broadcast", "send_recv"):
+    all_pairs = kind == "all_to_all" or algorithm in ("pairwise", "one-shot", "two-shot")
+    if all_pairs and kind not in ("broadcast", "send_recv"):
         return inside + (nodes - 1) * ranks * ports
     # At most two trees both ways over each rail, or one message a rank and NVLink before and after.
     return inside + 4 * channels * nodes * ports + 2 * ranks

@@ -56,8 +56,8 @@ def _inside(traffic: Traffic, group: Group, root: int, ways: int) -> None:
     # On its own node the root deals the whole out to the others, who pass their parts on.
     at_root = group.place == root
     share = np.where(at_root, 1 / max(1, group.counts[root] - 1), share)
-    back = gpu[target] == group.gpus[0]
-    traffic.nvlink(gpu[source][~back], gpu[target][~back], share[source][~back])
+    to_root = gpu[target] == group.gpus[0]
+    traffic.nvlink(gpu[source][~to_root], gpu[target][~to_root], share[source][~to_root])
 
 
 def _all_reduce_edges(units: int) -> tuple[Ints, Ints]:
@@ -65,9 +65,9 @@ def _all_reduce_edges(units: int) -> tuple[Ints, Ints]:
     child = np.arange(1, units)
     parent = _parent(child, units)
     if units % 2:
-        turned = [(each + 1) % units for each in (parent, child)]
+        turned = [(end + 1) % units for end in (parent, child)]
     else:
-        turned = [units - 1 - each for each in (parent, child)]
+        turned = [units - 1 - end for end in (parent, child)]
     return np.concatenate([parent, turned[0]]), np.concatenate([child, turned[1]])
 
 

@@ -46,9 +46,9 @@ def critical_path_s(
     seconds = defaultdict(float, {OPTIMIZER: play.step_s - float(play.finish_s[rank, pipeline])})
     shares = _family_shares(lowered, prices)
     for link in _walk(order_of(expansion.graph), played.end_s, Link(int(final), replica)):
-        own_s = float(duration_s[link])
+        task_s = float(duration_s[link])
         for name, share in _names(lowered, expansion, shares, link.task).items():
-            seconds[name] += share * own_s
+            seconds[name] += share * task_s
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
 
