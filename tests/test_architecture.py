@@ -89,6 +89,12 @@ CLOSED_DOORS = {
         "simulator.play.reference",
     ],
     "simulator.driver": ["simulator.cli", "simulator.published"],
+    "simulator.tell": [
+        "hwmodels.costs",
+        "simulator.price.collectives",
+        "simulator.price.kernels",
+        "simulator.price.optimizer",
+    ],
     "simulator.published": ["simulator.cli", "simulator.play"],
 }
 
@@ -401,6 +407,7 @@ def test_assertions_say_what_cannot_happen() -> None:
         ("simulator/lower/x.py", "from simulator.play import array", 1),
         ("simulator/tell/x.py", "from simulator.driver.step import play", 1),
         ("simulator/tell/x.py", "from simulator.play import array", 1),
+        ("simulator/tell/x.py", "from simulator.price.kernels import KernelPricer", 1),
         ("simulator/driver/x.py", "from simulator.play import array, reference", 0),
         ("simulator/published/x.py", "from simulator.driver.run import run", 0),
         ("simulator/play/x.py", "from hwmodels.errors import InputError", 0),

@@ -30,7 +30,8 @@ class OpCosts:
         duration_s: (ops, loads) seconds of the kernels at each expert load.
         gap_s: (ops,) idle seconds of the stream between their launches.
         flops, bytes: (ops,) at balanced load.
-        bound: (ops,) what holds the op at the first load: compute, memory, latency, sustained.
+        bound: (ops,) what holds the op at the load nearest to balanced: compute, memory, latency,
+            sustained.
         beside_factor: (ops,) slowdown when all of the op runs beside communication.
         basis: (ops,) what the price rests on.
     """
@@ -127,14 +128,15 @@ def _family_times(
     """Price ops of one family at all loads; a draw that changes one family prices only that.
 
     Returns:
-        Times (ops, loads), and what holds each op at the first load.
+        Times (ops, loads), and what holds each op at the load nearest to balanced.
     """
     load = np.tile(np.frombuffer(loads), (len(ops), 1))
     if parameters is None:
         times = _roofline(chip.value, sms, ops, load)
     else:
         times = kernel_time_s(chip.value, parameters, cost_shape(ops, load), sms=sms)
-    bound = np.broadcast_to(times.bound, load.shape)[:, 0].copy()
+    balanced = np.abs(load[0] - 1).argmin()
+    bound = np.broadcast_to(times.bound, load.shape)[:, balanced].copy()
     return KernelTime(np.broadcast_to(times.time_s, load.shape), bound)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwmodels.arrays import Floats, Ints
 from simulator.price.collectives import ExchangePricer
@@ -54,10 +55,14 @@ class SegmentOps:
         weights = np.repeat(times, counts)
         return np.bincount(self.launched, weights, len(self.ops)).astype(np.float64)
 
+    def places_of_row(self, row: int) -> Ints:
+        """Return the kernels of one segment in launch order, as places in `ops`."""
+        last = self.first[row + 1] if row + 1 < len(self.first) else len(self.launched)
+        return self.launched[self.first[row] : last]
+
     def of_row(self, row: int) -> tuple[Op, ...]:
         """Return the kernels of one segment in launch order."""
-        last = self.first[row + 1] if row + 1 < len(self.first) else len(self.launched)
-        return tuple(self.ops[place] for place in self.launched[self.first[row] : last])
+        return tuple(self.ops[place] for place in self.places_of_row(row))
 
 
 def collect_ops(programs: Sequence[Sequence[Segment]]) -> tuple[SegmentOps, list[Ints]]:
@@ -91,6 +96,7 @@ class SegmentPrices:
         comm_factor: the same of communication, by kind.
         exposed_factor: slowdown of exchanges in parts alone.
         op_s: (2, ops) one run of each kernel at balanced load, its launch gap included; likewise.
+        bound: (ops,) what holds each kernel at balanced load, on the SMs of overlapped parts.
         basis: (ops,) what its price rests on.
     """
 
@@ -99,6 +105,7 @@ class SegmentPrices:
     comm_factor: dict[CommKind, float]
     exposed_factor: float
     op_s: Floats
+    bound: NDArray[np.str_]
     basis: tuple[str, ...]
 
     def table_rows(self, rows: Ints, *, overlapped: bool) -> Ints:
@@ -160,5 +167,6 @@ class SegmentPricer:
             },
             exposed_factor=self.exposed_factor,
             op_s=np.stack([op_s[:, BALANCED_COLUMN] for op_s in run_s]),
+            bound=costs.bound,
             basis=costs.basis,
         )

@@ -183,22 +183,20 @@ class StepTrace:
     def _shares(self, row: int) -> list[KernelShare]:
         """Return the kernels of a segment in launch order, at balanced load."""
         if row not in self._kernels:
-            ops = self.played.lowered.segments.of_row(row)
-            costs = self.played.pricer.kernels.price(ops)
-            seconds = costs.duration_s[:, 0] + costs.gap_s
+            segments, prices = self.played.lowered.segments, self.played.folded.prices
+            places = segments.places_of_row(row)
+            seconds = prices.op_s[0, places]
             whole_s = seconds.sum() or 1.0  # a segment that takes no time has spans of none
             ends = (seconds.cumsum() / whole_s).tolist()
-            work = (costs.flops.tolist(), costs.bytes.tolist(), costs.bound.tolist())
+            ops, bounds = segments.of_row(row), prices.bound[places].tolist()
+            facts = [
+                json.dumps({"flops": float(op.flops), "bytes": float(op.bytes), "bound": bound})
+                for op, bound in zip(ops, bounds, strict=True)
+            ]
+            columns = zip(ops, [0.0, *ends[:-1]], ends, facts, strict=True)
             self._kernels[row] = [
-                KernelShare(
-                    _name(COMPUTE, op.name),
-                    begin,
-                    end,
-                    json.dumps({"flops": flops, "bytes": size, "bound": bound})[1:-1],
-                )
-                for op, begin, end, flops, size, bound in zip(
-                    ops, [0.0, *ends[:-1]], ends, *work, strict=True
-                )
+                KernelShare(_name(COMPUTE, op.name), begin, end, known[1:-1])
+                for op, begin, end, known in columns
             ]
         return self._kernels[row]
 
