@@ -92,6 +92,40 @@ class Twins(RailOnly):
     assert told["network"]["switches"] == 16
 
 
+def test_a_block_is_one_file_and_a_place_in_layers(copied) -> None:
+    """A gate behind the attention of dense layers: a segment of its own, forward and backward."""
+    text = '''"""A gate on what attention gives."""
+
+from workloads.layers import LayerInputs, PhaseOps
+from workloads.ops import MemoryOp
+
+
+def gate(inputs: LayerInputs) -> PhaseOps:
+    size = 4.0 * inputs.tokens * inputs.model.hidden
+    return PhaseOps(
+        forward=(MemoryOp("gate", "cast", size),),
+        backward=(MemoryOp("gate gradient", "cast", 2 * size),),
+    )
+'''
+    add(copied, "workloads/layers/gate.py", text)
+    build = copied / "workloads/layers/build.py"
+    listed = build.read_text(encoding="utf-8")
+    before = "(Block(ATTN, mla.mla(inputs)), Block(MLP,"
+    assert before in listed
+    listed = listed.replace(
+        before, before.replace(", Block", ", Block('gate', gate(inputs)), Block")
+    )
+    build.write_text(f"{listed}\n\nfrom workloads.layers.gate import gate\n", encoding="utf-8")
+    short = ("deepseek-v3-pretrain", "--set", "batch.sequences=4096")
+    moesim(copied, "run", *short, "--out", str(copied / "out"), "--trace", "segments")
+    trace = (copied / "out" / "trace.json").read_text(encoding="utf-8")
+    assert all(f'"gate({pass_}) {layer}"' in trace for pass_ in "FB" for layer in (0, 1, 2))
+    gated = json.loads((copied / "out" / "result.json").read_text(encoding="utf-8"))
+    plain = json.loads(python(CHECKOUT, "-m", "simulator.cli", "run", *short, "--json"))
+    shares = [each["metrics"]["compute_share"]["cast"] for each in (plain, gated)]
+    assert shares[0] < shares[1]
+
+
 def test_a_schedule_is_one_file(copied) -> None:
     text = '''"""GPipe: all forwards, then all backwards (arXiv 1811.06965)."""
 
