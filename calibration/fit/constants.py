@@ -14,6 +14,18 @@ from hwmodels.spec import Spec
 
 Constants = TypeVar("Constants", bound=Spec)
 
+LAUNCH_S = (0.5e-6, 20e-6)
+GEMM_RANGES = {
+    "launch_s": LAUNCH_S,
+    "tensor_efficiency": (0.4, 1.09),
+    "iteration_floor_cycles": (1.0, 600.0),
+    "tile_overhead_cycles": (1.0, 8000.0),
+    "l2_bytes_per_clock": (15.0, 128.0),
+    "overlap_exponent": (1.3, 12.0),
+    "wave_quantisation": (0.001, 1.0),
+}
+"""Least and largest of the constants of `GemmParameters` that timings of single products set."""
+
 _PRIOR_WEIGHT, _ERROR_SCALE = 0.1, 0.1
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.fit.constants import fit_constants
+from calibration.fit.constants import GEMM_RANGES, fit_constants
 from calibration.read.parquet import read_columns
 from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
@@ -29,16 +29,7 @@ LARGE_FLOPS, LARGE_ROWS = 4e12, 2048
 """Rows that set the spread of the sustained rate: FLOPs and m at least these."""
 
 _COLUMNS = ("m", "n", "k", "latency_ms", "gemm_dtype")
-_FREE = {  # name: (low, high); ranges of GemmParameters
-    "launch_s": (0.5e-6, 20e-6),
-    "tensor_efficiency": (0.4, 1.09),
-    "iteration_floor_cycles": (1.0, 600.0),
-    "tile_overhead_cycles": (1.0, 8000.0),
-    "l2_bytes_per_clock": (15.0, 128.0),
-    "overlap_exponent": (1.3, 12.0),
-    "wave_quantisation": (0.001, 1.0),
-}
-FREE_CONSTANTS = tuple(_FREE)
+FREE_CONSTANTS = tuple(GEMM_RANGES)
 """Constants the tables set; the sustained rate is read off them directly."""
 _START = GemmParameters(split_k=True, swap_ab=True, launch_s=1.7e-6, wave_quantisation=0.07)
 _SAMPLE = 800
@@ -141,4 +132,4 @@ def _log_error(chip: ChipSpec, parameters: GemmParameters, rows: GemmRows) -> Fl
 
 
 def _fit(chip: ChipSpec, rows: GemmRows, start: GemmParameters) -> GemmParameters:
-    return fit_constants(start, _FREE, lambda parameters: _log_error(chip, parameters, rows))
+    return fit_constants(start, GEMM_RANGES, lambda parameters: _log_error(chip, parameters, rows))

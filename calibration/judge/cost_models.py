@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.fit.constants import GEMM_RANGES, LAUNCH_S
 from calibration.measure.measurement import Measurement, shape_of, sizes_of
 from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
@@ -52,23 +53,13 @@ NO_MODEL = {
 }
 """Kernels that no function of `hwmodels.costs` prices, and why."""
 
-_LAUNCH_S = (0.5e-6, 20e-6)
-_GEMM = {
-    "launch_s": _LAUNCH_S,
-    "tensor_efficiency": (0.4, 1.09),
-    "iteration_floor_cycles": (1.0, 600.0),
-    "tile_overhead_cycles": (1.0, 8000.0),
-    "l2_bytes_per_clock": (15.0, 128.0),
-    "overlap_exponent": (1.3, 12.0),
-    "wave_quantisation": (0.001, 1.0),
-}
 _PROMOTION = {"promotion_cycles": (0.001, 4.0)}
 _ATTENTION = {
-    "launch_s": _LAUNCH_S,
+    "launch_s": LAUNCH_S,
     "tensor_efficiency": (0.05, 1.09),
     "unit_overhead_cycles": (1.0, 20000.0),
 }
-_MEMORY = {"launch_s": _LAUNCH_S, "hbm_efficiency": (0.01, 1.0)}
+_MEMORY = {"launch_s": LAUNCH_S, "hbm_efficiency": (0.01, 1.0)}
 _PER_SM = {"sm_bytes_per_clock": (0.5, 256.0)}
 
 
@@ -113,7 +104,7 @@ def cost_model(kernel: str, chip: ChipSpec, *, few_sms: bool) -> CostModel:
         start = GemmParameters(
             launch_s=2e-6, wave_quantisation=0.5, promotion_cycles=1.0 if promotes else 0.0
         )
-        return CostModel(kernel, "gemm", start, _GEMM | (_PROMOTION if promotes else {}))
+        return CostModel(kernel, "gemm", start, GEMM_RANGES | (_PROMOTION if promotes else {}))
     if kernel in ATTENTION:
         plain = AttentionParameters(
             tensor_efficiency=0.6, unit_overhead_cycles=1000.0, launch_s=2e-6

@@ -12,6 +12,7 @@ from hwmodels.units import format_quantity
 from simulator.driver.explicit import TILE_RANKS
 from simulator.experiment import Experiment
 from simulator.lower.lowered import Lowered
+from simulator.lower.spread import drawn_units
 
 TASKS_MAX = 10**12
 """Some hours on two cores."""
@@ -51,8 +52,7 @@ def extent_of(experiment: Experiment, lowered: Lowered) -> Extent:
     draws = ranks.draws if load.is_drawn else 1
     played = plan.ep if load.is_drawn or load.kind == "matrix" else 1
     part_tasks = sum(sizes) * draws * played
-    moe = experiment.model.moe
-    units = moe.routed_experts if moe and load.kind == "zipf" else plan.ep
+    units = drawn_units(ranks, lowered.program)
     held = part_tasks + draws * sum(lowered.loads) * units
     tasks = part_tasks + len(lowered.pipeline.graph)
     if experiment.is_explicit:

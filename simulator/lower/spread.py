@@ -53,7 +53,7 @@ def part_loads(ranks: RanksSpec, lowered: Lowered, draws: int, rng: np.random.Ge
     """
     loads = lowered.program.loads
     layers = np.concatenate([loads.layer[steps[0]] for steps in loads.of_part])
-    fresh = rng.standard_normal((draws, len(layers), _units(ranks, lowered.program)))
+    fresh = rng.standard_normal((draws, len(layers), drawn_units(ranks, lowered.program)))
     return _loads(ranks, lowered.program, fresh, layers)
 
 
@@ -71,7 +71,7 @@ def draw_group(ranks: RanksSpec, lowered: Lowered, slot_layer: Ints, group: int)
     popularity, speed, noise = (
         np.random.default_rng((ranks.seed, group, purpose)) for purpose in range(3)
     )
-    fresh = np.zeros((len(slot_layer), _units(ranks, program)))
+    fresh = np.zeros((len(slot_layer), drawn_units(ranks, program)))
     if ranks.expert_load.is_drawn and ranks.expert_load.correlation < 1:
         fresh = popularity.standard_normal(fresh.shape)
     slowness = np.exp(ranks.gpu_speed_sigma * speed.standard_normal((pp, ep)))
@@ -100,7 +100,7 @@ def highest_load(ranks: RanksSpec, program: Program) -> float:
     if load.kind == "lognormal":
         return float(min(ep, np.exp(5 * np.sqrt(np.log1p(load.sigma**2)))))
     if load.kind == "zipf":
-        order = -np.arange(_units(ranks, program), dtype=np.float64)
+        order = -np.arange(drawn_units(ranks, program), dtype=np.float64)
         return float(zipf_load(order, load.exponent, ep, _share_max(program)).max())
     return max((ep * max(row) / sum(row) for row in load.loads), default=1.0)
 
@@ -110,7 +110,7 @@ def _share_max(program: Program) -> float:
     return 1 / program.top_k if program.top_k else 1.0
 
 
-def _units(ranks: RanksSpec, program: Program) -> int:
+def drawn_units(ranks: RanksSpec, program: Program) -> int:
     """What popularity is drawn for: ranks, or for `zipf` single experts."""
     drawn_by_expert = ranks.expert_load.kind == "zipf" and program.experts
     return program.experts if drawn_by_expert else program.placement.mesh.size("ep")
@@ -139,4 +139,4 @@ def _lasting(ranks: RanksSpec, program: Program) -> Floats:
     layer: the same experts sit there. Experts of two layers have nothing to do with each other.
     """
     lasting = np.random.default_rng((ranks.seed, EVERY_GROUP))
-    return lasting.standard_normal((program.loads.layers, _units(ranks, program)))
+    return lasting.standard_normal((program.loads.layers, drawn_units(ranks, program)))
