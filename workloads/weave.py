@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import count, groupby, zip_longest
 from typing import Literal
 
+from hwmodels.errors import InfeasibleError
 from workloads.layers import Layer, Phase
 from workloads.ops import COMPUTE, Comm, Stream, Work
 from workloads.segments import Label, Segment
@@ -43,7 +44,11 @@ class Turn:
 
 
 def turns_of(layer: Layer, phase: Phase) -> list[Turn]:
-    """Return the turns of one pass of a layer; the first is what it sends before any kernel."""
+    """Return the turns of one pass of a layer; the first is what it sends before any kernel.
+
+    Raises:
+        InfeasibleError: a kernel beside compute, with no communication of its stream behind it.
+    """
     turns = [Turn()]
     for block in layer.blocks if phase == "F" else reversed(layer.blocks):
         before = len(turns)
@@ -56,7 +61,21 @@ def turns_of(layer: Layer, phase: Phase) -> list[Turn]:
             turns.append(Turn(block.name))
         if phase == "B":
             turns[-1].weight = block.ops.weight
+    for turn in turns:
+        _check_sent(layer, turn.sent)
     return turns
+
+
+def _check_sent(layer: Layer, sent: Sequence[Work]) -> None:
+    following: Stream | None = None
+    for work in reversed(sent):
+        if isinstance(work, Comm):
+            following = work.stream
+        elif work.stream != following:
+            raise InfeasibleError(
+                f"{layer.kind} layer: {work.name}: a kernel on {work.stream} must come before a "
+                f"communication on it, got {'one on ' + following if following else 'none'}"
+            )
 
 
 def _computes(work: Work) -> bool:
@@ -164,7 +183,6 @@ class _Pass:
                 self._append(work.stream, tuple(first), label._replace(note="layout"))
                 first = []
             self._append(work.stream, (work,), label)
-        assert not first, "kernels on the stream of a communication come before one"
 
     def run(
         self, phase: Phase, block: str, kernels: tuple[Work, ...], *, awaited: bool = True

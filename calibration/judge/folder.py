@@ -154,10 +154,16 @@ def _record(path: Path) -> dict[str, Any]:
     device = record.get("device") if isinstance(record, dict) else None
     if not isinstance(device, dict) or not isinstance(record.get("parts"), dict):
         raise CalibrationError(f"{file}: is no record of a day: must have a device and parts")
-    for name, kind in (("name", str), ("sms", int), ("capability", int | None)):
+    for name, kind, allowed in (
+        ("name", str, "text"),
+        ("sms", int, "a whole number"),
+        ("capability", int | None, "a whole number, or null for a dry run"),
+    ):
         if name not in device or not isinstance(device[name], kind):
             got = shown(device.get(name))
-            raise CalibrationError(f"{file}: is no record of a day: device.{name} is {got}")
+            raise CalibrationError(
+                f"{file}: is no record of a day: device.{name} must be {allowed}, got {got}"
+            )
     for name, part in record["parts"].items():
         if not isinstance(part, dict) or not {"state", "seconds", "rows", "error"} <= set(part):
             raise CalibrationError(f"{file}: is no record of a day: part {name} is {shown(part)}")

@@ -297,7 +297,7 @@ def change_record(**changed):
         (lambda folder: (folder / RECORD).write_bytes(b"\xff\xfe"), "is no record of a day"),
         (lambda folder: (folder / RECORD).write_text("[" * 100_000), "is no record of a day"),
         (lambda folder: (folder / RECORD).write_text("[]"), "must have a device and parts"),
-        (change_record(device={"name": DEVICE}), "device.sms is None"),
+        (change_record(device={"name": DEVICE}), "device.sms must be a whole number, got None"),
         (change_record(parts={"ops": 3}), "part ops is 3"),
         (change_record(schema=2), "schema 2 of a day; this version reads 1"),
         (break_columns, "are not those of measured rows"),

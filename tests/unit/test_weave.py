@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 
+from hwmodels.errors import InfeasibleError
 from workloads.layers import Block, Layer, PhaseOps
 from workloads.ops import COMM, COMPUTE, Comm, MemoryOp, Stream
 from workloads.scenarios.training_parts import step_segments
@@ -211,6 +212,27 @@ def test_a_pass_goes_through_its_segments_one_by_one(kind, stage):
         own = [place for place, label in enumerate(labels) if label.pass_ == phase]
         own.sort(key=lambda p: (step * labels[p].layer, parts.index(named(labels[p]))))
         assert all(one in before[other] for one, other in pairwise(own))
+
+
+@pytest.mark.parametrize(
+    ("sent", "got"),
+    [
+        (kernel("count", stream=COMM), "count: a kernel on comm .* got none"),
+        (
+            kernel("load", stream="copy") + exchange("dispatch", "dispatch"),
+            "load: a kernel on copy .* got one on comm",
+        ),
+        (
+            exchange("dispatch", "dispatch") + kernel("late", stream=COMM),
+            "late: a kernel on comm .* got none",
+        ),
+    ],
+    ids=["alone", "another stream", "behind it"],
+)
+def test_a_kernel_that_no_communication_waits_for_is_refused(sent, got):
+    layer = Layer("any", (Block("any", PhaseOps(kernel("a") + sent)),))
+    with pytest.raises(InfeasibleError, match=f"any layer: {got}"):
+        woven("F", [layer], [])
 
 
 # Segments
