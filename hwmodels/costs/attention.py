@@ -27,7 +27,7 @@ from pydantic import Field
 
 from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
-from hwmodels.costs.kernel_time import KernelTime, bound_names, smooth_maximum
+from hwmodels.costs.kernel_time import KernelTime, smooth_maximum
 from hwmodels.spec import Spec
 from hwmodels.units import LEAST_SHARE, Seconds, Share
 
@@ -116,4 +116,4 @@ def attention_time_s(
     time_s = parameters.launch_s + smooth_maximum(4.0, compute_s, memory_s)
     index = np.where(memory_s > compute_s, 1, 0)
     index = np.where(2 * parameters.launch_s > time_s, 2, index)
-    return KernelTime(*np.broadcast_arrays(time_s, bound_names(index)))
+    return KernelTime(*np.broadcast_arrays(time_s, index))

@@ -47,7 +47,7 @@ from pydantic import Field
 
 from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.chip import ChipSpec
-from hwmodels.costs.kernel_time import KernelTime, bound_names, smooth_maximum
+from hwmodels.costs.kernel_time import KernelTime, smooth_maximum
 from hwmodels.spec import Spec
 from hwmodels.units import Seconds
 
@@ -187,7 +187,7 @@ def gemm_time_s(
     time_s = parameters.launch_s + np.maximum(work_s, cap_s) + _quantise_s(chip, parameters, work)
     index = np.where(cap_s > work_s, 3, index)
     index = np.where(2 * parameters.launch_s > time_s, 2, index)
-    return KernelTime(np.asarray(time_s), bound_names(index))
+    return KernelTime(np.asarray(time_s), index)
 
 
 def _fastest(chip: ChipSpec, parameters: GemmParameters, work: _Work) -> tuple[Floats, Ints]:
@@ -237,7 +237,7 @@ def _tile_cycles(
     c_mma = 2 * a * b * work.step / rate
     c_smem = _shared_memory_cycles(chip, a, b)
     c_l2 = (a + b) * STEP_BYTES / parameters.l2_bytes_per_clock
-    floor = np.full_like(c_mma, parameters.iteration_floor_cycles)
+    floor = np.asarray(parameters.iteration_floor_cycles, np.float64)
     iteration = smooth_maximum(4.0, c_mma, c_smem, c_l2, floor)
     scales_itself = chip.fp8_unit is not None and chip.fp8_unit.block_scaling
     if not scales_itself:

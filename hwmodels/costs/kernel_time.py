@@ -13,20 +13,20 @@ do not depend on its size, or the rate the chip sustains under load."""
 
 
 class KernelTime(NamedTuple):
-    """Times of many kernels; both arrays have the broadcast shape of the arguments.
+    """Times of many kernels; arrays broadcast to the shape of the arguments.
 
     Attributes:
         time_s: seconds, float64.
-        bound: one of `BOUNDS` for each kernel.
+        bound_index: place in `BOUNDS` of what holds each kernel.
     """
 
     time_s: Floats
-    bound: npt.NDArray[np.str_]
+    bound_index: Ints
 
-
-def bound_names(index: Ints) -> npt.NDArray[np.str_]:
-    """Return the names of an array of positions in `BOUNDS`."""
-    return np.asarray(BOUNDS)[index]
+    @property
+    def bound(self) -> npt.NDArray[np.str_]:
+        """One of `BOUNDS` for each kernel."""
+        return np.asarray(BOUNDS)[self.bound_index]
 
 
 def smooth_maximum(exponent: float, *terms: Floats) -> Floats:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from hwmodels.chip import ChipSpec
-from hwmodels.costs.kernel_time import KernelTime, bound_names
+from hwmodels.costs.kernel_time import KernelTime
 from hwmodels.spec import Spec
 from hwmodels.units import BytesPerClock, Seconds, Share
 
@@ -62,9 +62,9 @@ def memory_op_time_s(
         np.asarray(launches, np.float64),
         np.asarray(chip.sms if sms is None else sms, np.float64),
     )
-    rate = np.full(size.shape, parameters.hbm_efficiency * chip.hbm_bytes_per_s)
+    rate = np.asarray(parameters.hbm_efficiency * chip.hbm_bytes_per_s)
     if parameters.sm_bytes_per_clock is not None:
         rate = np.minimum(rate, used * parameters.sm_bytes_per_clock * chip.peak_clock_hz)
     traffic = 1.0 if parameters.traffic is None else parameters.traffic
     fixed, transfer = count * parameters.launch_s, traffic * size / rate
-    return KernelTime(fixed + transfer, bound_names(np.where(fixed > transfer, 2, 1)))
+    return KernelTime(fixed + transfer, np.where(fixed > transfer, 2, 1))

@@ -13,7 +13,7 @@ from hwmodels.arrays import Floats, Ints
 from simulator.lower.lowered import Lowered
 from simulator.play.loops import loops_for
 from simulator.price.finite import check_finite
-from simulator.price.segments import BALANCED_COLUMN, SegmentPricer
+from simulator.price.segments import LoadGrid, SegmentPricer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,16 +59,16 @@ def fill_durations(
     """Return (tasks, replicas) seconds.
 
     Args:
-        table: (rows, loads) seconds, as in `SegmentPrices`.
-        column: (slots, replicas) load each replica meets, as a column of `table`.
+        table: (rows, columns) seconds at several loads.
+        column: (slots + 1, replicas) load each replica meets, as a column of `table`; the balanced
+            one comes last.
         exchange_s: (exchanges, slots, groups) seconds; groups are replicas side by side.
         slowness: of single ranks; none by default.
     """
-    tasks, (slots, replicas) = len(work.row), column.shape
+    tasks, replicas = len(work.row), column.shape[1]
     if slowness is None:
         alike = np.ones((1, replicas))
         slowness = Slowness(np.zeros(tasks, np.int64), np.zeros(tasks, np.int64), alike, alike)
-    balanced = np.full((1, replicas), BALANCED_COLUMN)
     seconds = np.empty((tasks, replicas))
     loops_for(seconds.size).fill_durations(
         work.row,
@@ -78,7 +78,7 @@ def fill_durations(
         slowness.rank,
         work.factor,
         table,
-        np.concatenate([column, balanced]) if slots else balanced,
+        np.ascontiguousarray(column),
         np.ascontiguousarray(exchange_s),
         slowness.kernels,
         slowness.jitter,
@@ -86,6 +86,14 @@ def fill_durations(
         seconds,
     )
     return seconds
+
+
+def load_columns(grid: LoadGrid, load: Floats) -> Ints:
+    """Return (slots + 1, ...) columns of a table over `grid`: those of (slots, ...) loads, and the
+    balanced one.
+    """
+    balanced = np.full((1, *load.shape[1:]), grid.balanced)
+    return np.concatenate([grid.column(load), balanced])
 
 
 def exchange_seconds(

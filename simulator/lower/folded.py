@@ -6,6 +6,9 @@ nobody: a rank goes on when its own is done, and the first exchange to come wait
 
 One group and one pipeline stand for all. Where groups, or the hops of pipelines between two ranks,
 lie over nodes in several ways, they are as slow as the slowest; explicit ranks have each its own.
+
+Several points, machines that run one program, are columns of one play: replicas of its parts and of
+its pipeline, side by side.
 """
 
 from collections.abc import Hashable, Sequence
@@ -16,78 +19,336 @@ from typing import NamedTuple
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints, Mask
-from simulator.lower.durations import Work, exchange_seconds, fill_durations
+from hwmodels.errors import InputError
+from simulator.lower.durations import Work, exchange_seconds, fill_durations, load_columns
 from simulator.lower.lowered import Lowered
 from simulator.lower.parts import PartPlay
-from simulator.lower.spread import highest_load, part_loads
-from simulator.play.graph import TaskGraph
-from simulator.play.order import ready_s
-from simulator.play.timeline import Timeline
-from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
-from simulator.ranks import RanksSpec
+from simulator.lower.spread import LoadDraw
+from simulator.play.settle import Settled
+from simulator.price.segments import LoadGrid, SegmentPricer, SegmentPrices, segment_prices
+from workloads.ops import COMM, COMPUTE
+
+
+class PartSeconds(NamedTuple):
+    """What a distinct part takes before anything runs beside anything.
+
+    Attributes:
+        alone_s: (tasks, points * draws * ranks) seconds of each task.
+        factor: (tasks, points * draws) slowdown of one that runs wholly beside the other stream.
+    """
+
+    alone_s: Floats
+    factor: Floats
 
 
 @dataclass(frozen=True, eq=False)
-class FoldedPlay:
-    """Every distinct part played with each draw of the expert load.
+class FoldedSeconds:
+    """Every distinct part on one expert group of each point, before it is played.
 
     Attributes:
-        draw_of_step: (steps,) the draw that each step of the program takes.
-        loads: (draws, slots, ranks) expert loads of all distinct parts, one after another.
+        prices: of all points.
+        draws: loads of each point.
+        ranks: played ones: one stands for the group where all are alike.
     """
 
     lowered: Lowered
     prices: SegmentPrices
-    parts: dict[Hashable, PartPlay]
-    draw_of_step: Ints
-    loads: Floats
+    parts: dict[Hashable, PartSeconds]
+    draws: tuple[LoadDraw, ...]
+    ranks: int
+
+
+def folded_prices(
+    lowered: Lowered, pricers: Sequence[SegmentPricer], draws: Sequence[LoadDraw]
+) -> SegmentPrices:
+    """Return what the segments of parts cost on several points, at all loads that they may meet."""
+    grid = LoadGrid.over(min(d.least for d in draws), max(d.most for d in draws))
+    return segment_prices(pricers, lowered.segments, grid)
+
+
+def folded_seconds(
+    lowered: Lowered,
+    prices: SegmentPrices,
+    pricers: Sequence[SegmentPricer],
+    draws: Sequence[LoadDraw],
+) -> FoldedSeconds:
+    """Return what each distinct part takes on one expert group, for every draw of its loads.
+
+    Args:
+        prices, pricers, draws: of each point; all have equally many draws and ranks that are
+            played.
+    """
+    grid = prices.grid
+    points, columns = len(pricers), prices.seconds.shape[-1]
+    table = np.ascontiguousarray(prices.seconds.swapaxes(0, 1)).reshape(-1, points * columns)
+    ranks = draws[0].ranks
+    # (slots, points, draws, ...)
+    loads = np.stack([draw.loads[..., :ranks].swapaxes(0, 1) for draw in draws], axis=1)
+    exchange_s = np.stack(
+        [
+            exchange_seconds(lowered, pricer, draw.loads.swapaxes(0, 1))
+            for pricer, draw in zip(pricers, draws, strict=True)
+        ],
+        axis=2,
+    )
+    at_point = columns * np.arange(points)[:, None, None]
+    column = load_columns(grid, loads) + at_point
+    parts, first = {}, 0
+    for key, met in zip(lowered.keys, lowered.loads, strict=True):
+        slots = slice(first, first + met)
+        parts[key] = _part_seconds(
+            lowered, key, prices, table, column[[*range(first, first + met), -1]],
+            exchange_s[:, slots],
+        )  # fmt: skip
+        first += met
+    return FoldedSeconds(lowered, prices, parts, tuple(draws), ranks)
+
+
+def _part_seconds(
+    lowered: Lowered,
+    key: Hashable,
+    prices: SegmentPrices,
+    table: Floats,
+    column: Ints,
+    exchange_s: Floats,
+) -> PartSeconds:
+    """Return what one part takes.
+
+    Args:
+        table: (rows, points * columns); column: (slots + 1, points, draws, ranks) into it.
+        exchange_s: (exchanges, slots, points, draws).
+    """
+    part, draws = lowered.parts[key], column.shape[2]
+    overlapped = part.graph.part.overlapped
+    work = Work(
+        prices.table_rows(part.row, overlapped=overlapped),
+        lowered.comm_of[key],
+        np.where(part.load < 0, len(column) - 1, part.load),
+        np.ones(len(part.row)),
+    )
+    exposed = prices.exchange_slowdown(overlapped=overlapped)
+    exchange_s = exchange_s * exposed[:, None]
+    groups = exchange_s.shape[2] * draws
+    alone_s = fill_durations(
+        work,
+        table,
+        column.reshape(len(column), -1),
+        exchange_s.reshape(*exchange_s.shape[:2], groups),
+    )
+    factor = np.repeat(prices.factors_of(part.graph.segments, part.row).T, draws, axis=1)
+    return PartSeconds(alone_s, factor)
+
+
+class PartMeans(NamedTuple):
+    """(parts, points) means over the draws of a part's loads.
+
+    Attributes:
+        duration_s: until the slowest rank is done.
+        compute_s, communication_s: mean over ranks, work only.
+        wait_s: mean wait of a rank for the others, per exchange.
+    """
+
+    duration_s: Floats
+    compute_s: Floats
+    communication_s: Floats
+    wait_s: Floats
+
+
+class PartDetails(NamedTuple):
+    """What a part did on every rank of all points: seconds alone, and as it was played."""
+
+    alone_s: Floats
+    settled: Settled
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedColumns:
+    """Every distinct part as it was played, on all points at once.
+
+    Attributes:
+        draws: loads of each point.
+        ranks: played ones, as in `FoldedSeconds`.
+        steps_s: (steps, points) seconds of each step, rank by rank.
+        lag_s: (steps, points) seconds by which the slowest rank of a group is then behind its mean
+            one. Behind the last of the steps without exchanges that follow one another; 0 elsewhere.
+        details: what each part did on every rank, if that was kept.
+    """
+
+    lowered: Lowered
+    prices: SegmentPrices
+    draws: tuple[LoadDraw, ...]
+    ranks: int
+    steps_s: Floats
+    lag_s: Floats
+    means: PartMeans
+    details: dict[Hashable, PartDetails] | None
+
+    @classmethod
+    def of(
+        cls, seconds: FoldedSeconds, settled: dict[Hashable, Settled], keep: bool
+    ) -> "FoldedColumns":
+        """Return what came of parts.
+
+        Args:
+            keep: what happened on every rank, and prices at all loads; large.
+        """
+        lowered, prices = seconds.lowered, seconds.prices
+        shape = len(seconds.draws), -1, seconds.ranks
+        by_rank_s = [done.played.makespan_s.reshape(shape) for done in settled.values()]
+        durations_s = _durations_s(lowered, by_rank_s)
+        of_step = np.stack([draw.of_step for draw in seconds.draws], axis=1)
+        points = np.arange(len(seconds.draws))
+        return cls(
+            lowered,
+            prices if keep else prices.within(LoadGrid.over(1.0, 1.0)),
+            seconds.draws,
+            seconds.ranks,
+            steps_s=durations_s[lowered.part_of_step[:, None], points, of_step],
+            lag_s=_lag_s(lowered, by_rank_s, of_step),
+            means=_means(lowered, durations_s, list(settled.values())),
+            details={
+                key: PartDetails(seconds.parts[key].alone_s, done) for key, done in settled.items()
+            }
+            if keep
+            else None,
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["FoldedColumns"]) -> "FoldedColumns":
+        """Return points played one after another as one; without details, which none has."""
+        if len(parts) == 1:
+            return parts[0]
+        means = zip(*(part.means for part in parts), strict=True)
+        return cls(
+            parts[0].lowered,
+            SegmentPrices.joined([part.prices for part in parts]),
+            tuple(draw for part in parts for draw in part.draws),
+            parts[0].ranks,
+            np.concatenate([part.steps_s for part in parts], axis=1),
+            np.concatenate([part.lag_s for part in parts], axis=1),
+            PartMeans(*(np.concatenate(columns, axis=1) for columns in means)),
+            details=None,
+        )
+
+    def of_point(self, point: int) -> "FoldedPlay":
+        """Return what was played on one point."""
+        return FoldedPlay(self, point)
+
+
+def _durations_s(lowered: Lowered, by_rank_s: Sequence[Floats]) -> Floats:
+    """Return (parts, points, draws) seconds until the slowest rank is done: the next step's
+    exchanges join them all. A part without an exchange holds nobody: the mean over ranks.
+
+    Args:
+        by_rank_s: of each part, (points, draws, ranks) until each rank is done.
+    """
+    return np.stack(
+        [
+            rank_s.max(axis=2) if part.is_joined else rank_s.mean(axis=2)
+            for part, rank_s in zip(lowered.parts.values(), by_rank_s, strict=True)
+        ]
+    )
+
+
+def _lag_s(lowered: Lowered, by_rank_s: Sequence[Floats], of_step: Ints) -> Floats:
+    """Return (steps, points) seconds, as in `FoldedColumns`; `of_step`: (steps, points) draws."""
+    points = np.arange(of_step.shape[1])
+    joined = np.array([part.is_joined for part in lowered.parts.values()])
+    last_of_run = _last_of_run(joined[lowered.part_of_step], lowered.pipeline.links.first)
+    alone = np.flatnonzero(last_of_run >= 0)
+    ends, run = np.unique(last_of_run[alone], return_inverse=True)
+    behind_s = np.zeros((len(ends), len(points), by_rank_s[0].shape[2]))
+    for number in np.unique(lowered.part_of_step[alone]).tolist():
+        is_part = lowered.part_of_step[alone] == number
+        late_s = by_rank_s[number] - by_rank_s[number].mean(axis=2, keepdims=True)
+        np.add.at(behind_s, run[is_part], late_s[points, of_step[alone[is_part]]])
+    lag_s = np.zeros(of_step.shape)
+    lag_s[ends] = behind_s.max(axis=2)
+    return lag_s
+
+
+def _means(lowered: Lowered, durations_s: Floats, settled: Sequence[Settled]) -> PartMeans:
+    points = durations_s.shape[1]
+
+    def mean(replicas: Floats) -> Floats:
+        return np.asarray(replicas.reshape(points, -1).mean(axis=1))
+
+    rows = []
+    for part, done in zip(lowered.parts.values(), settled, strict=True):
+        streams, played = part.graph.graph.streams, done.played
+        busy_s = [
+            mean(played.busy_s[streams.index(stream)]) if stream in streams else np.zeros(points)
+            for stream in (COMPUTE, COMM)
+        ]
+        exchanges = max(1, int(part.is_comm.sum()))
+        rows.append((*busy_s, mean(played.wait_s.sum(axis=0)) / exchanges))
+    return PartMeans(durations_s.mean(axis=2), *map(np.stack, zip(*rows, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedPlay:
+    """Every distinct part played with each draw of the expert load, on one point."""
+
+    columns: FoldedColumns
+    point: int
+
+    @property
+    def lowered(self) -> Lowered:
+        """What was played."""
+        return self.columns.lowered
+
+    @property
+    def draw(self) -> LoadDraw:
+        """Loads that its parts met."""
+        return self.columns.draws[self.point]
+
+    @cached_property
+    def prices(self) -> SegmentPrices:
+        """What segments cost."""
+        return self.columns.prices.of(self.point)
+
+    @cached_property
+    def parts(self) -> dict[Hashable, PartPlay]:
+        """Every distinct part.
+
+        Raises:
+            InputError: what happened on their ranks was not kept.
+        """
+        columns, draws = self.columns, len(self.draw.loads)
+        if columns.details is None:
+            raise InputError("parts: what happened in them was not kept; play the step by itself")
+        groups = slice(self.point * draws, (self.point + 1) * draws)
+        replicas = slice(groups.start * columns.ranks, groups.stop * columns.ranks)
+        return {
+            key: PartPlay.of(
+                self.lowered.parts[key].graph,
+                columns.ranks,
+                alone_s[:, replicas],
+                settled.take(groups),
+            )
+            for key, (alone_s, settled) in columns.details.items()
+        }
+
+    @property
+    def means(self) -> PartMeans:
+        """(parts,) of each distinct part."""
+        return PartMeans(*(column[:, self.point] for column in self.columns.means))
 
     @property
     def steps_s(self) -> Floats:
         """(steps,) seconds of each step, rank by rank."""
-        table = [self.parts[key].duration_s for key in self.lowered.keys]
-        return np.stack(table)[self.lowered.part_of_step, self.draw_of_step]
+        return self.columns.steps_s[:, self.point]
 
-    @cached_property
+    @property
     def lag_s(self) -> Floats:
-        """(steps,) seconds by which the slowest rank of a group is then behind its mean one.
-
-        Behind the last of the steps without exchanges that follow one another; 0 elsewhere.
-        """
-        lowered = self.lowered
-        joined = np.array([self.parts[key].is_joined for key in lowered.keys])
-        last_of_run = _last_of_run(joined[lowered.part_of_step], lowered.pipeline.links.first)
-        alone = np.flatnonzero(last_of_run >= 0)
-        ends, run = np.unique(last_of_run[alone], return_inverse=True)
-        behind_s = np.zeros((len(ends), self.loads.shape[2]))
-        for number in np.unique(lowered.part_of_step[alone]).tolist():
-            is_part = lowered.part_of_step[alone] == number
-            by_rank_s = self.parts[lowered.keys[number]].by_rank_s
-            late_s = by_rank_s - by_rank_s.mean(axis=1, keepdims=True)
-            np.add.at(behind_s, run[is_part], late_s[self.draw_of_step[alone[is_part]]])
-        lag_s = np.zeros(len(last_of_run))
-        lag_s[ends] = behind_s.max(axis=1)
-        return lag_s
-
-    def timed(self, message_s: Floats | float, optimizer_s: Floats) -> TaskGraph:
-        """Return the pipeline with seconds; arguments as of `Pipeline.timed`."""
-        pipeline = self.lowered.pipeline
-        return pipeline.timed(self.steps_s + self.lag_s, message_s, optimizer_s)
-
-    def of_mean_rank(self, timeline: Timeline) -> Timeline:
-        """Return a timeline of the pipeline's graph, in which steps last until the slowest rank is
-        done, as it is for the mean one: it goes on at once, and waits in the exchanges to come.
-        """
-        end_s, start_s, steps = timeline.end_s.copy(), timeline.start_s.copy(), len(self.lag_s)
-        end_s[:steps] -= self.lag_s
-        came_s = ready_s(timeline.graph, end_s)
-        start_s[:steps] = came_s[:steps]
-        return Timeline(timeline.graph.with_durations(end_s - start_s), came_s, start_s, end_s)
+        """(steps,) seconds by which the slowest rank is behind, as in `FoldedColumns`."""
+        return self.columns.lag_s[:, self.point]
 
     @property
     def tasks(self) -> int:
         """Tasks played."""
-        return sum(part.seconds.size for part in self.parts.values())
+        replicas = len(self.draw.loads) * self.columns.ranks
+        return sum(len(part.row) * replicas for part in self.lowered.parts.values())
 
 
 def _last_of_run(joined: Mask, first: Sequence[int]) -> Ints:
@@ -100,64 +361,3 @@ def _last_of_run(joined: Mask, first: Sequence[int]) -> Ints:
     breaks = np.union1d(np.flatnonzero(joined), first)
     following = breaks[np.searchsorted(breaks, np.arange(len(joined)), side="right")]
     return np.where(joined, -1, following - 1)
-
-
-class PartSeconds(NamedTuple):
-    """What a distinct part takes before anything runs beside anything.
-
-    Attributes:
-        alone_s: (tasks, draws * ranks) seconds of each task.
-        factor: (tasks,) slowdown of one that runs wholly beside the other stream's work.
-    """
-
-    alone_s: Floats
-    factor: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class FoldedSeconds:
-    """Every distinct part on one expert group, with each draw of its loads, before it is played.
-
-    Attributes:
-        loads: (draws, slots, ranks) expert loads of all parts, one after another.
-        ranks: played ones: one stands for the group where all are alike.
-    """
-
-    prices: SegmentPrices
-    parts: dict[Hashable, PartSeconds]
-    loads: Floats
-    ranks: int
-
-
-def folded_seconds(
-    ranks: RanksSpec,
-    lowered: Lowered,
-    pricer: SegmentPricer,
-    rng: np.random.Generator,
-) -> FoldedSeconds:
-    """Return what each distinct part takes on one expert group, for every draw of its loads."""
-    draws = ranks.draws if ranks.expert_load.is_drawn else 1
-    loads = part_loads(ranks, lowered, draws, rng)
-    highest = float(loads.max(initial=highest_load(ranks, lowered.program)))
-    prices = pricer.prices(lowered.segments, highest)
-    group_loads = loads.swapaxes(0, 1)  # (slots, draws, ranks)
-    exchange_s = exchange_seconds(lowered, pricer, group_loads)
-    played = loads.shape[2] if (loads != loads[..., :1]).any() else 1
-    column = load_index(group_loads[..., :played]).reshape(len(group_loads), draws * played)
-    parts, first = {}, 0
-    for key, loads_met in zip(lowered.keys, lowered.loads, strict=True):
-        part, slots = lowered.parts[key], slice(first, first + loads_met)
-        first += loads_met
-        overlapped = part.graph.part.overlapped
-        exposed = prices.exchange_slowdown(overlapped=overlapped)
-        work = Work(
-            prices.table_rows(part.row, overlapped=overlapped),
-            lowered.comm_of[key],
-            np.where(part.load < 0, loads_met, part.load),
-            np.where(part.is_comm, exposed, 1.0),
-        )
-        parts[key] = PartSeconds(
-            fill_durations(work, prices.seconds, column[slots], exchange_s[:, slots]),
-            prices.factors_of(part.graph.segments, part.row),
-        )
-    return FoldedSeconds(prices, parts, loads, played)

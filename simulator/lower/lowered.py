@@ -41,6 +41,11 @@ class LoweredPart:
         """(tasks,) whether ranks communicate."""
         return self.row < 0
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether exchanges hold its ranks together."""
+        return bool(self.is_comm.any())
+
 
 @dataclass(frozen=True, eq=False)
 class Lowered:

@@ -86,7 +86,8 @@ class PartPlay:
     def of(cls, graph: PartGraph, ranks: int, alone_s: Floats, settled: Settled) -> "PartPlay":
         """Return a part as it was played; `alone_s` as `simulator.play.settle` takes it."""
         mean = _ratio(settled.seconds.sum(axis=1), alone_s.sum(axis=1))
-        return cls(graph, ranks, settled.seconds, mean, settled.played, settled.rounds)
+        rounds = int(settled.rounds.max())
+        return cls(graph, ranks, settled.seconds, mean, settled.played, rounds)
 
     @property
     def draws(self) -> int:

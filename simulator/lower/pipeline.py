@@ -188,11 +188,22 @@ class RankTimes:
 
 def rank_times(pipeline: Pipeline, timeline: Timeline) -> RankTimes:
     """Return where each rank's time went."""
-    phases, ranks = pipeline.table.phases, len(pipeline.program)
+    step_s, taken_s = timeline.makespan_s, timeline.end_s - timeline.start_s
+    by_phase = times_by_phase(pipeline, taken_s[:, None], np.array([step_s]))
+    return RankTimes(dict(zip(pipeline.table.phases, by_phase[..., 0], strict=True)), step_s)
+
+
+def times_by_phase(pipeline: Pipeline, taken_s: Floats, step_s: Floats) -> Floats:
+    """Return (phases, ranks, points) seconds that each rank spends in each phase.
+
+    Args:
+        taken_s: (tasks, points) of every task; step_s: (points,) of the whole.
+    """
+    phases, ranks, points = pipeline.table.phases, len(pipeline.program), taken_s.shape[1]
     booked = pipeline.phase >= 0
     place = pipeline.phase[booked] * ranks + pipeline.rank[booked]
-    seconds = (timeline.end_s - timeline.start_s)[booked]
-    table = np.bincount(place, seconds, len(phases) * ranks).reshape(len(phases), ranks)
-    step_s = timeline.makespan_s
-    table[phases.index(IDLE)] = step_s - table.sum(axis=0)
-    return RankTimes(dict(zip(phases, table, strict=True)), step_s)
+    cell = place[:, None] * points + np.arange(points)
+    sums = np.bincount(cell.ravel(), taken_s[booked].ravel(), len(phases) * ranks * points)
+    by_phase = sums.reshape(len(phases), ranks, points)
+    by_phase[phases.index(IDLE)] = step_s - by_phase.sum(axis=0)
+    return by_phase

@@ -8,6 +8,7 @@ from hwmodels.errors import InputError
 from simulator.experiment import Experiment
 from simulator.lower.explicit import ExplicitPlay
 from simulator.lower.folded import FoldedPlay
+from simulator.lower.folded_pipeline import FoldedPipeline
 from simulator.lower.lowered import Lowered
 from simulator.lower.parts import PartPlay
 from simulator.lower.pipeline import Pipeline, RankTimes, rank_times
@@ -24,21 +25,30 @@ class Played:
     """One training step: what was played, with what prices, and what happened.
 
     Attributes:
+        whole: the pipeline of folded parts, on this point and those played beside it.
         folded: every distinct part, played with each draw of the expert load.
         explicit: what every rank did, if all were played.
         shared: one pipeline whose traffic meets on its NICs, if they are shared.
-        folded_timeline: of the pipeline of folded parts, each kind of traffic on a NIC of its own.
         fabric: what the network slows down, where it may.
     """
 
     experiment: Experiment
-    lowered: Lowered
+    whole: FoldedPipeline
     folded: FoldedPlay
-    folded_timeline: Timeline
     explicit: ExplicitPlay | None
     shared: SharedNics | None
     pricer: SegmentPricer
     fabric: FabricSlowdowns | None = None
+
+    @property
+    def lowered(self) -> Lowered:
+        """The program as graphs."""
+        return self.folded.lowered
+
+    @cached_property
+    def folded_timeline(self) -> Timeline:
+        """Of the pipeline of folded parts, each kind of traffic on a NIC of its own."""
+        return self.whole.timeline(self.folded.point)
 
     @property
     def program(self) -> Program:
@@ -87,7 +97,9 @@ class Played:
         """Where the time of each pipeline rank went."""
         if self.explicit is not None:
             return self.explicit.times
-        return rank_times(self.pipeline, self.timeline())
+        if self.shared is not None:
+            return rank_times(self.pipeline, self.timeline())
+        return self.whole.times(self.folded.point)
 
     @property
     def tasks(self) -> int:

@@ -9,13 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.lower.durations import Slowness, Work, exchange_seconds, fill_durations
+from simulator.lower.durations import (
+    Slowness,
+    Work,
+    exchange_seconds,
+    fill_durations,
+    load_columns,
+)
 from simulator.lower.expansion import Expansion, expand
 from simulator.lower.folded import FoldedPlay
 from simulator.lower.lowered import Lowered
 from simulator.lower.spread import GroupDraw, draw_group
 from simulator.price.fabric_slowdowns import FabricSlowdowns
-from simulator.price.segments import SegmentPricer, SegmentPrices, load_index
+from simulator.price.segments import LoadGrid, SegmentPricer, SegmentPrices
 from simulator.ranks import RanksSpec
 
 
@@ -66,10 +72,11 @@ class RankSeconds:
         nic, nvlink = (
             np.stack([getattr(draw, name) for draw in draws], axis=1) for name in ("nic", "nvlink")
         )
-        column = load_index(load).reshape(len(load), nic[0].size)
-        table = self.prices.seconds
-        if column.max(initial=0) >= table.shape[1]:  # one of millions of draws: price up to it
-            table = self.pricer.prices(lowered.segments, float(load.max())).seconds
+        prices = self.prices
+        if not prices.grid.holds(load):  # one of millions of draws: price up to it
+            grid = LoadGrid.over(float(load.min()), float(load.max()))
+            prices = self.pricer.prices(lowered.segments, grid)
+        column = load_columns(prices.grid, load.reshape(len(load), nic[0].size))
         slot_rank = expansion.slot_rank
         slowness = Slowness(
             expansion.rank,
@@ -86,7 +93,7 @@ class RankSeconds:
             nvlink[slot_rank],
             self._layout(draws),
         )
-        seconds = fill_durations(self.work, table, column, exchange_s, slowness)
+        seconds = fill_durations(self.work, prices.seconds, column, exchange_s, slowness)
         seconds[expansion.message] = self._message_s(draws, nic, nvlink)
         return seconds
 

@@ -28,6 +28,7 @@ from hwmodels.arrays import Floats, Ints, Mask
 from simulator.lower.durations import exchange_seconds
 from simulator.lower.expansion import STREAMS, Expansion, expand
 from simulator.lower.folded import FoldedPlay
+from simulator.lower.folded_pipeline import of_mean_rank, timeline_of
 from simulator.lower.lowered import Lowered
 from simulator.lower.parts import PartPlay
 from simulator.lower.record import PipelineRecord
@@ -134,7 +135,9 @@ class NicPlay(NamedTuple):
             segments.start_s[nics.optimizer[0]],
             segments.end_s[nics.optimizer[-1]],
         )
-        record = replace(record, steps=folded.of_mean_rank(record.steps))
+        steps = record.steps
+        spans = of_mean_rank(steps.graph, steps.start_s, steps.end_s, folded.lag_s)
+        record = replace(record, steps=timeline_of(steps.graph, spans))
         return SharedNics(nics, self.alone, record)
 
 
@@ -240,7 +243,7 @@ def _task_seconds(
     alone = TaskSeconds(*(np.zeros(tasks) for _ in fields(TaskSeconds)))
     parts = slowest_ranks(folded, pricer)
     in_parts = np.flatnonzero(expansion.part >= 0)
-    drawn = expansion.part[in_parts], folded.draw_of_step[expansion.step[in_parts]]
+    drawn = expansion.part[in_parts], folded.draw.of_step[expansion.step[in_parts]]
     for field in fields(TaskSeconds):
         getattr(alone, field.name)[in_parts] = getattr(parts, field.name)[drawn]
     rates = pricer.exchanges.rates
@@ -300,7 +303,7 @@ def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, 
     """Return (exchanges, slots, draws) the share of an exchange's time in which bytes move, and the
     seconds that its slowest port needs of a NIC if nothing slows it down.
     """
-    loads, rates = folded.loads.swapaxes(0, 1), pricer.exchanges.rates
+    loads, rates = folded.draw.loads.swapaxes(0, 1), pricer.exchanges.rates
 
     def seconds(links: LinkRates) -> Floats:
         exchanges = replace(pricer.exchanges, rates=links)

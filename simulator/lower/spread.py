@@ -5,6 +5,7 @@ many others there are.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -43,6 +44,40 @@ class GroupDraw:
     def links(self) -> Floats:
         """(pp, ep) slowdown of the slower of a rank's links."""
         return np.maximum(self.nic, self.nvlink)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadDraw:
+    """What the ranks of one expert group of folded parts meet; read only, as many may share it.
+
+    Attributes:
+        loads: (draws, slots, ranks) expert loads of all distinct parts, one after another.
+        of_step: (steps,) the draw that each step of the program takes.
+        ranks: to play: one stands for the group where all are alike.
+        least, most: loads to have prices for.
+    """
+
+    loads: Floats
+    of_step: Ints
+    ranks: int
+    least: float
+    most: float
+
+
+@lru_cache(maxsize=32)
+def draw_loads(ranks: RanksSpec, lowered: Lowered) -> LoadDraw:
+    """Draw the loads of all distinct parts, and which of them each step meets."""
+    rng = np.random.default_rng(ranks.seed)
+    draws = ranks.draws if ranks.expert_load.is_drawn else 1
+    loads = part_loads(ranks, lowered, draws, rng)
+    least, most = likely_loads(ranks, lowered.program)
+    return LoadDraw(
+        loads,
+        of_step=rng.integers(draws, size=len(lowered.steps)),
+        ranks=loads.shape[2] if (loads != loads[..., :1]).any() else 1,
+        least=float(loads.min(initial=least)),
+        most=float(loads.max(initial=most)),
+    )
 
 
 def part_loads(ranks: RanksSpec, lowered: Lowered, draws: int, rng: np.random.Generator) -> Floats:
@@ -94,15 +129,19 @@ def draw_group(ranks: RanksSpec, lowered: Lowered, slot_layer: Ints, group: int)
     )
 
 
-def highest_load(ranks: RanksSpec, program: Program) -> float:
-    """Return a load that hardly any rank exceeds: five sigma, or what the kind of load allows."""
+def likely_loads(ranks: RanksSpec, program: Program) -> tuple[float, float]:
+    """Return loads that hardly any rank is below or above: five sigma, or what the kind of load
+    allows.
+    """
     load, ep = ranks.expert_load, program.placement.mesh.size("ep")
     if load.kind == "lognormal":
-        return float(min(ep, np.exp(5 * np.sqrt(np.log1p(load.sigma**2)))))
+        widest = float(np.exp(5 * np.sqrt(np.log1p(load.sigma**2))))
+        return 1 / widest, min(ep, widest)
     if load.kind == "zipf":
         order = -np.arange(drawn_units(ranks, program), dtype=np.float64)
-        return float(zipf_load(order, load.exponent, ep, _share_max(program)).max())
-    return max((ep * max(row) / sum(row) for row in load.loads), default=1.0)
+        return 0.0, float(zipf_load(order, load.exponent, ep, _share_max(program)).max())
+    given = [ep * value / sum(row) for row in load.loads for value in (min(row), max(row))]
+    return min(given, default=1.0), max(given, default=1.0)
 
 
 def _share_max(program: Program) -> float:

@@ -22,8 +22,8 @@ from simulator.play.shared import play_shared
 from simulator.play.timeline import ReplicaTimeline, Timeline
 
 THREADED_TASKS = 1_000_000  # fewer are played sooner than threads start
-CACHED_TASKS = 60_000  # fewer stay in cache whatever the tile
-TILE_REPLICAS = 64  # half a kilobyte of each row: what is still needed of them stays in cache
+CACHED_TASKS = 60_000  # of a tile: fewer stay in cache
+TILE_REPLICAS = 64  # at least: half a kilobyte of each row, what is still needed of them stays too
 
 
 def play(graph: TaskGraph, loops: Loops | None = None) -> Timeline:
@@ -111,8 +111,8 @@ def _play_tiles(
 ) -> None:
     """Play all replicas, tile by tile, in threads where that is worth it."""
     seconds = np.ascontiguousarray(duration_s, dtype=np.float64)
-    replicas, size = duration_s.shape[1], duration_s.size
-    width = replicas if size < CACHED_TASKS else group * max(1, TILE_REPLICAS // group)
+    (tasks, replicas), size = duration_s.shape, duration_s.size
+    width = group * max(1, max(TILE_REPLICAS, CACHED_TASKS // max(1, tasks)) // group)
     play_tile = (loops or loops_for(size)).play_tile
 
     def play_from(first: int) -> None:

@@ -5,6 +5,9 @@ Plain Python that Numba compiles, as in `loops.py`.
 
 from hwmodels.arrays import Floats, Ints
 
+NO_TIME_S = 1e-300
+"""Stands for no time where something is divided by it."""
+
 
 def slow_beside(
     one: Ints,
@@ -23,28 +26,36 @@ def slow_beside(
 
     Args:
         one, other: (pairs,) tasks on different streams that may run side by side.
-        alone_s: (tasks, replicas) durations with nothing beside; factor: (tasks,).
+        alone_s: (tasks, replicas) durations with nothing beside.
+        factor: (tasks, groups) of each group of replicas side by side.
         end_s, duration_s: (tasks, replicas) as played.
-        weight: (replicas,) of what is found here against `duration_s`.
+        weight: (groups,) of what is found here against `duration_s`.
     """
     tasks, replicas = end_s.shape
+    group = replicas // factor.shape[1]
     for task in range(tasks):
         for r in range(replicas):
             slowed_s[task, r] = 0.0
-    for pair in range(one.size):
+    for pair in range(one.size):  # rows by themselves, as only then they are taken for distinct
         a, b = one[pair], other[pair]
+        end_a, end_b, took_a, took_b = end_s[a], end_s[b], duration_s[a], duration_s[b]
+        beside_a, beside_b = slowed_s[a], slowed_s[b]
         for r in range(replicas):
-            start = max(end_s[a, r] - duration_s[a, r], end_s[b, r] - duration_s[b, r])
-            both = max(0.0, min(end_s[a, r], end_s[b, r]) - start)
-            slowed_s[a, r] += both
-            slowed_s[b, r] += both
+            start = max(end_a[r] - took_a[r], end_b[r] - took_b[r])
+            both = max(0.0, min(end_a[r], end_b[r]) - start)
+            beside_a[r] += both
+            beside_b[r] += both
     for task in range(tasks):
-        more = factor[task] - 1.0
-        for r in range(replicas):
-            played = duration_s[task, r]
-            beside = slowed_s[task, r] / played if played > 0.0 else 0.0
-            wanted = alone_s[task, r] * (1.0 + more * beside / (factor[task] - beside * more))
-            slowed_s[task, r] = played + weight[r] * (wanted - played)
+        for g in range(factor.shape[1]):
+            slower, share = factor[task, g], weight[g]
+            more = slower - 1.0
+            alone = alone_s[task, g * group : (g + 1) * group]
+            took = duration_s[task, g * group : (g + 1) * group]
+            slowed = slowed_s[task, g * group : (g + 1) * group]
+            for r in range(group):
+                beside = slowed[r] / max(took[r], NO_TIME_S)  # nothing runs beside no time
+                wanted = alone[r] * (1.0 + more * beside / (slower - beside * more))
+                slowed[r] = took[r] + share * (wanted - took[r])
 
 
 def fill_durations(

@@ -231,7 +231,9 @@ def compiled() -> Loops:
     fastmath = {"nnan", "nsz"}
 
     def jit(loop: Callable[..., Any], keep: bool = True) -> Any:
-        return numba.njit(cache=keep, nogil=True, fastmath=fastmath)(loop)
+        # Divisions are not checked for zero, which would keep them out of vectors.
+        flags = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+        return numba.njit(cache=keep, **flags)(loop)
 
     for helper in (
         *replica_loops.HELPERS,

@@ -17,6 +17,7 @@ from simulator.play.timeline import ReplicaTimeline
 
 SETTLED = 1e-5  # relative change of the makespan at which overlap and durations agree
 UNDAMPED_ROUNDS, ROUNDS_MAX = 6, 40  # then every round goes half the way only
+FEW = 0.25  # of the groups: fewer are not worth playing all of them again
 
 
 class Pairs(NamedTuple):
@@ -31,12 +32,25 @@ class Settled(NamedTuple):
 
     Attributes:
         seconds: (tasks, replicas) duration of every task.
-        rounds: played until the last group had settled.
+        rounds: (groups,) played until each had settled.
     """
 
     seconds: Floats
     played: ReplicaTimeline
-    rounds: int
+    rounds: Ints
+
+    def take(self, groups: slice) -> "Settled":
+        """Return what happened in some groups, side by side."""
+        group = self.seconds.shape[1] // len(self.rounds)
+        replicas = slice(groups.start * group, groups.stop * group)
+        return Settled(self.seconds[:, replicas], self.played.take(replicas), self.rounds[groups])
+
+    def with_groups(self, groups: Ints, group: int, other: "Settled") -> "Settled":
+        """Overwrite what happened in some groups, of `group` replicas, with all of another's."""
+        columns = _replicas(groups, group)
+        self.seconds[:, columns] = other.seconds
+        self.played.put(columns, other.played)
+        return self
 
 
 def settle(
@@ -46,28 +60,47 @@ def settle(
 
     Args:
         alone_s: (tasks, replicas) seconds of each task with nothing beside it.
-        factor: (tasks,) slowdown of a task that runs wholly beside others.
+        factor: (tasks, groups), or (tasks,) of all, slowdown of a task that runs wholly beside
+            others.
         group: replicas that collectives join.
 
     Raises:
         MoesimError: they never agree.
     """
-    played = engine.play_replicas(graph, alone_s, group)
-    slowed_s = alone_s
-    weight = np.ones(alone_s.shape[1])  # of what a round finds; 0 once a group has settled
+    groups = alone_s.shape[1] // group
+    factor = np.broadcast_to(factor.reshape(len(factor), -1), (len(factor), groups))
+    played, slowed_s = engine.play_replicas(graph, alone_s, group), alone_s
+    weight = np.ones(groups)  # of what a round finds; 0 once a group has settled
+    took, numbers = np.zeros(groups, np.int64), np.arange(groups)
+    whole: Settled | None = None  # once few are left, only they are played
     for rounds in range(1, ROUNDS_MAX):
         if rounds == UNDAMPED_ROUNDS + 1:
-            weight /= 2
+            weight = weight / 2
         before = played.makespan_s
         slowed_s = _slowed(pairs, played, alone_s, factor, slowed_s, weight)
         played = engine.play_replicas(graph, slowed_s, group)
         moved = np.abs(played.makespan_s - before) > SETTLED * before
-        weight[~np.repeat(moved.reshape(-1, group).any(axis=1), group)] = 0.0
-        if not weight.any():
-            return Settled(slowed_s, played, rounds + 1)
+        took[numbers[weight > 0]] = rounds + 1
+        weight[~moved.reshape(-1, group).any(axis=1)] = 0.0
+        live = np.flatnonzero(weight)
+        if len(live) > FEW * len(weight):
+            continue
+        done = Settled(slowed_s, played, took)
+        whole = done if whole is None else whole.with_groups(numbers, group, done)
+        if not len(live):
+            return whole
+        columns = _replicas(live, group)
+        numbers, weight, factor = numbers[live], weight[live], factor[:, live]
+        alone_s, slowed_s = alone_s[:, columns], slowed_s[:, columns]
+        played = played.take(columns)
     raise MoesimError(
         f"graph of {len(graph)} tasks: overlap and durations do not agree in {ROUNDS_MAX} rounds"
     )
+
+
+def _replicas(groups: Ints, group: int) -> Ints:
+    """Return the replicas of some groups."""
+    return np.asarray((groups[:, None] * group + np.arange(group)).ravel())
 
 
 def _slowed(
@@ -79,8 +112,9 @@ def _slowed(
     weight: Floats,
 ) -> Floats:
     """Return (tasks, replicas) durations that go with what ran beside what in `played`."""
-    slowed_s = np.empty_like(seconds)
+    slowed_s = np.empty(seconds.shape)
+    columns = (alone_s, factor, played.end_s, seconds, weight)
     loops_for(len(pairs.one) * seconds.shape[1]).slow_beside(
-        *pairs, alone_s, factor, played.end_s, seconds, weight, slowed_s
+        *pairs, *map(np.ascontiguousarray, columns), slowed_s
     )
     return slowed_s

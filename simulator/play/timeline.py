@@ -61,3 +61,15 @@ class ReplicaTimeline:
     wait_s: Floats
     blame_s: Floats
     makespan_s: Floats
+
+    def take(self, replicas: Ints | slice) -> "ReplicaTimeline":
+        """Return what happened in some of the replicas."""
+        columns = self.end_s, self.busy_s, self.wait_s, self.blame_s, self.makespan_s
+        return ReplicaTimeline(
+            self.graph, self.kept, *(column[..., replicas] for column in columns)
+        )
+
+    def put(self, replicas: Ints, other: "ReplicaTimeline") -> None:
+        """Overwrite what happened in some of the replicas with all of another's."""
+        for name in ("end_s", "busy_s", "wait_s", "blame_s", "makespan_s"):
+            getattr(self, name)[..., replicas] = getattr(other, name)

@@ -5,49 +5,60 @@ says what it rests on (`basis`); nothing falls back silently: without a profile 
 `roofline`, and a profile that lacks a family refuses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.arrays import Floats
+from hwmodels.arrays import Floats, Ints
 from hwmodels.chip import ChipSpec
-from hwmodels.costs import KernelTime, Parameters, kernel_time_s
+from hwmodels.columns import stacked, structure
+from hwmodels.costs import BOUNDS, KernelTime, Parameters, kernel_time_s
 from hwmodels.profile import KernelProfile
 from simulator.price.finite import check_finite
 from workloads.ops import Gemm, Op
 from workloads.shapes import column, cost_shape
 
+COMPUTE_BOUND, MEMORY_BOUND = BOUNDS.index("compute"), BOUNDS.index("memory")
+
 
 @dataclass(frozen=True, slots=True)
 class OpCosts:
-    """Prices of a list of ops, as columns in its order.
+    """Prices of a list of ops, as columns in its order; those of several machines at once have an
+    axis of machines before all others.
 
     Attributes:
         duration_s: (ops, loads) seconds of the kernels at each expert load.
         gap_s: (ops,) idle seconds of the stream between their launches.
-        flops, bytes: (ops,) at balanced load.
-        bound: (ops,) what holds the op at the load nearest to balanced: compute, memory, latency,
-            sustained.
+        bound_index: (ops,) what holds the op at the load nearest to balanced, as place in `BOUNDS`:
+            compute, memory, latency, sustained.
         beside_factor: (ops,) slowdown when all of the op runs beside communication.
-        basis: (ops,) what the price rests on.
+        basis: (ops,) what the price rests on; of several machines a tuple for each.
     """
 
     duration_s: Floats
     gap_s: Floats
-    flops: Floats
-    bytes: Floats
-    bound: NDArray[np.str_]
+    bound_index: Ints
     beside_factor: Floats
-    basis: tuple[str, ...]
+    basis: tuple[Any, ...]
 
     @property
     def total_s(self) -> Floats:
         """(loads,) seconds of all ops one after another, gaps included."""
-        return np.asarray(self.duration_s.sum(axis=0) + self.gap_s.sum())
+        return np.asarray(self.duration_s.sum(axis=-2) + self.gap_s.sum(axis=-1)[..., None])
+
+    @property
+    def bound(self) -> NDArray[np.str_]:
+        """(ops,) name of what holds each op."""
+        return np.asarray(BOUNDS)[self.bound_index]
+
+    def of(self, machine: int) -> "OpCosts":
+        """Return the prices of one of several machines."""
+        columns = self.duration_s, self.gap_s, self.bound_index, self.beside_factor, self.basis
+        return OpCosts(*(column[machine] for column in columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,41 +82,68 @@ class KernelPricer:
             return f"profile {self.profile.name}, transferred to {self.chip.name} by datasheet"
         return f"profile {self.profile.name}"
 
-    def price(self, ops: Sequence[Op], load: Floats | float = 1.0) -> OpCosts:
-        """Return the prices of `ops`.
-
-        Args:
-            load: (loads,) expert load relative to balanced; scales routed ops only.
+    def parameters(self, family: str) -> Parameters | None:
+        """Return what prices a family; None for the roofline.
 
         Raises:
-            OutOfRangeError: the profile lacks the family of an op.
-            InfeasibleError: an op takes no finite time.
+            OutOfRangeError: the profile lacks it.
         """
-        load = np.atleast_1d(np.asarray(load, np.float64))
-        duration_s = np.zeros((len(ops), len(load)))
-        bound = np.full(len(ops), "latency", dtype="<U9")
-        factor = np.ones(len(ops))
-        ops = ops if isinstance(ops, tuple) else tuple(ops)  # a list could change under a cache
-        for family, group, members in _by_family(ops):
-            # What is not routed costs the same at every load.
-            loads = load if group[0].routed else np.ones(1)
-            parameters = self.profile.parameters(family) if self.profile else None
-            times = _family_times(Same(self.chip), parameters, self.sms, group, loads.tobytes())
-            duration_s[members] = times.time_s
-            bound[members] = times.bound
-            if self.profile is not None:
-                factor[members] = self.profile.interference_factor(family)
-        check_finite(duration_s, lambda place: f"seconds of {ops[place].name}, by {self.basis}")
-        launches = np.array([op.launches for op in ops], np.float64)
-        return OpCosts(
-            duration_s,
-            gap_s=launches * (self.profile.launch_gap_s if self.profile else 0.0),
-            flops=np.array([op.flops for op in ops]),
-            bytes=np.array([op.bytes for op in ops], np.float64),
-            bound=bound,
-            beside_factor=factor,
-            basis=(self.basis,) * len(ops),
-        )
+        return self.profile.parameters(family) if self.profile else None
+
+    def interference_factor(self, family: str) -> float:
+        """Return the slowdown of a family beside communication; none where nothing was measured.
+
+        Raises:
+            OutOfRangeError: the profile lacks it.
+        """
+        return self.profile.interference_factor(family) if self.profile else 1.0
+
+    def price(self, ops: Sequence[Op], load: Floats | float = 1.0) -> OpCosts:
+        """Return the prices of `ops`; arguments and errors as of `price_kernels`."""
+        return price_kernels([self], ops, load).of(0)
+
+
+def price_kernels(
+    pricers: Sequence[KernelPricer], ops: Sequence[Op], load: Floats | float = 1.0
+) -> OpCosts:
+    """Return the prices of `ops` on several machines at once, the same ones as one by one.
+
+    Args:
+        load: (loads,) expert load relative to balanced; scales routed ops only.
+
+    Raises:
+        OutOfRangeError: a profile lacks the family of an op.
+        InfeasibleError: an op takes no finite time.
+    """
+    load = np.atleast_1d(np.asarray(load, np.float64))
+    ops = ops if isinstance(ops, tuple) else tuple(ops)  # a list could change under a cache
+    machines, columns = len(pricers), len(ops)
+    duration_s = np.zeros((machines, columns, len(load)))
+    bound, factor = np.zeros((machines, columns), np.int64), np.ones((machines, columns))
+    chips = _alike_chips(pricers)
+    for family, group, members in _by_family(ops):
+        # What is not routed costs the same at every load.
+        loads = load if group[0].routed else np.ones(1)
+        balanced = int(np.abs(loads - 1).argmin())
+        for alike in chips:
+            for machines, times in _family_times(alike, family, group, loads):
+                rows = np.ix_(machines, members)
+                duration_s[rows] = times.time_s
+                bound[rows] = np.broadcast_to(times.bound_index, times.time_s.shape)[..., balanced]
+        factor[:, members] = [[pricer.interference_factor(family)] for pricer in pricers]
+    check_finite(
+        np.moveaxis(duration_s, 1, 0),
+        lambda place: f"seconds of {ops[place].name}, by {pricers[0].basis}",
+    )
+    launches = np.array([op.launches for op in ops], np.float64)
+    gap_s = [pricer.profile.launch_gap_s if pricer.profile else 0.0 for pricer in pricers]
+    return OpCosts(
+        duration_s,
+        gap_s=launches * np.array(gap_s)[:, None],
+        bound_index=bound,
+        beside_factor=factor,
+        basis=tuple((pricer.basis,) * columns for pricer in pricers),
+    )
 
 
 class Same:
@@ -121,32 +159,106 @@ class Same:
         return isinstance(other, Same) and self.value is other.value
 
 
-@lru_cache(maxsize=128)
-def _family_times(
-    chip: Same, parameters: Parameters | None, sms: int, ops: tuple[Op, ...], loads: bytes
-) -> KernelTime:
-    """Price ops of one family at all loads; a draw that changes one family prices only that.
+class _Alike(NamedTuple):
+    """Machines whose chips are alike in all but numbers, so that one call of a cost function prices
+    them.
 
-    Returns:
-        Times (ops, loads), and what holds each op at the load nearest to balanced.
+    Attributes:
+        places: of them among all.
+        chip, sms: numbers that differ are (machines, 1, 1) columns.
+        same: whether none differs.
     """
-    load = np.tile(np.frombuffer(loads), (len(ops), 1))
+
+    places: list[int]
+    pricers: list[KernelPricer]
+    chip: ChipSpec
+    sms: Any
+    same: bool
+
+    @classmethod
+    def of(cls, places: list[int], pricers: list[KernelPricer]) -> "_Alike":
+        """Return machines whose chips have one structure."""
+        chip, sms = pricers[0].chip, pricers[0].sms
+        if all(pricer.chip is chip and pricer.sms == sms for pricer in pricers):
+            return cls(places, pricers, chip, sms, same=True)
+        every = [pricer.sms for pricer in pricers]
+        column = sms if len(set(every)) == 1 else np.array(every, np.float64).reshape(-1, 1, 1)
+        return cls(places, pricers, stacked([p.chip for p in pricers], 2), column, same=False)
+
+    def take(self, numbers: list[int]) -> "_Alike":
+        """Return some of them."""
+        if len(numbers) == len(self.places):
+            return self
+        return _Alike.of(*([column[n] for n in numbers] for column in (self.places, self.pricers)))
+
+
+def _alike_chips(pricers: Sequence[KernelPricer]) -> list[_Alike]:
+    groups: dict[Hashable, list[int]] = {}
+    for place, pricer in enumerate(pricers):
+        groups.setdefault(structure(pricer.chip), []).append(place)
+    return [_Alike.of(places, [pricers[p] for p in places]) for places in groups.values()]
+
+
+def _family_times(
+    alike: _Alike, family: str, ops: tuple[Op, ...], loads: Floats
+) -> Iterator[tuple[list[int], KernelTime]]:
+    """Yield places of machines and their times (machines or 1, ops, loads) of ops of one family.
+
+    Kept for machines without numbers of their own: most of those that are priced in turn differ in
+    one family only.
+    """
+    constants = [pricer.parameters(family) for pricer in alike.pricers]
+    first, known = constants[0], loads.tobytes()
+    if all(other is first for other in constants):
+        if alike.same:
+            times = _kept_times(Same(alike.chip), Same(first), alike.sms, ops, known)
+        else:
+            times = _times(alike.chip, first, alike.sms, ops, known)
+        yield alike.places, times
+        return
+    groups: dict[Hashable, list[int]] = {}
+    for number, of_family in enumerate(constants):
+        groups.setdefault(of_family and structure(of_family), []).append(number)
+    for numbers in groups.values():
+        some = alike.take(numbers)
+        chosen = [known for known in (constants[n] for n in numbers) if known is not None]
+        parameters = stacked(chosen, 2) if chosen else None
+        yield some.places, _times(some.chip, parameters, some.sms, ops, known)
+
+
+@lru_cache(maxsize=128)
+def _kept_times(
+    chip: Same, parameters: Same, sms: int, ops: tuple[Op, ...], loads: bytes
+) -> KernelTime:
+    return _times(chip.value, parameters.value, sms, ops, loads)
+
+
+def _times(
+    chip: ChipSpec, parameters: Parameters | None, sms: Any, ops: tuple[Op, ...], loads: bytes
+) -> KernelTime:
     if parameters is None:
-        times = _roofline(chip.value, sms, ops, load)
-    else:
-        times = kernel_time_s(chip.value, parameters, cost_shape(ops, load), sms=sms)
-    balanced = np.abs(load[0] - 1).argmin()
-    bound = np.broadcast_to(times.bound, load.shape)[:, balanced].copy()
-    return KernelTime(np.broadcast_to(times.time_s, load.shape), bound)
+        return _roofline(chip, sms, ops, np.tile(np.frombuffer(loads), (len(ops), 1)))
+    return kernel_time_s(chip, parameters, _shapes(ops, loads), sms=sms)
 
 
-def _roofline(chip: ChipSpec, sms: int, ops: Sequence[Op], load: Floats) -> KernelTime:
+@lru_cache(maxsize=128)
+def _shapes(ops: tuple[Op, ...], loads: bytes) -> dict[str, Any]:
+    """Return the shape keywords of ops of one family, columns with an axis for machines first."""
+    load = np.tile(np.frombuffer(loads), (len(ops), 1))
+    return {
+        name: values[None] if isinstance(values, np.ndarray) else values
+        for name, values in cost_shape(ops, load).items()
+    }
+
+
+def _roofline(chip: ChipSpec, sms: Any, ops: Sequence[Op], load: Floats) -> KernelTime:
     """Larger of FLOPs over peak (on the SMs in use) and bytes over HBM bandwidth."""
-    peak = np.array([[chip.tensor_flops_per_s(_tensor_family(op), sms)] for op in ops])
+    rates = [chip.tensor_flops_per_s(_tensor_family(op), sms) for op in ops]
+    peak = np.concatenate([np.reshape(rate, (-1, 1, 1)) for rate in rates], axis=1)
     compute_s = column(ops, "flops", load) * load / peak
-    memory_s = column(ops, "bytes", load) * load / chip.hbm_bytes_per_s
-    bound = np.where(compute_s >= memory_s, "compute", "memory")
-    return KernelTime(np.maximum(compute_s, memory_s), bound)
+    memory_s = column(ops, "bytes", load) * load / np.asarray(chip.hbm_bytes_per_s)
+    index = np.where(compute_s >= memory_s, COMPUTE_BOUND, MEMORY_BOUND)
+    return KernelTime(np.maximum(compute_s, memory_s), index)
 
 
 def _tensor_family(op: Op) -> str:

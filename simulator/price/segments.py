@@ -1,19 +1,20 @@
 """Seconds for segments: what the kernels between two communication points cost at every load.
 
-Tokens come whole, so loads come in steps: a table holds each segment at every multiple of
-`LOAD_STEP` of the balanced load, and whoever plays ranks looks its loads up in it.
+Tokens come whole, so loads come in steps: a table holds each segment at multiples of `LOAD_STEP` of
+the balanced load, over the range that may be met, and whoever plays ranks looks its loads up in it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.arrays import Floats, Ints
+from hwmodels.costs import BOUNDS
 from simulator.price.collectives import ExchangePricer
-from simulator.price.kernels import KernelPricer
+from simulator.price.kernels import KernelPricer, price_kernels
 from workloads.ops import Comm, CommKind, Op, Work
 from workloads.segments import Segment
 
@@ -22,6 +23,9 @@ LOAD_STEP = 1 / 256
 
 LEAST_LOAD = 1e-6
 """What stands for a load of none: kernels still launch, on next to no rows."""
+
+EXCHANGE_KINDS: tuple[CommKind, ...] = ("dispatch", "combine")
+"""Communication whose slowdown beside compute is known."""
 
 
 class OpSeconds(NamedTuple):
@@ -45,9 +49,10 @@ class SegmentOps:
     launched: Ints
     first: Ints
 
-    def sums(self, values: Floats) -> Floats:
-        """Return (rows, ...) sums over the kernels of each segment of (ops, ...) values."""
-        return np.add.reduceat(values[self.launched], self.first, axis=0)
+    def sums(self, values: Floats, axis: int = 0) -> Floats:
+        """Return sums over the kernels of each segment, of values whose `axis` is of ops."""
+        launched = np.take(values, self.launched, axis)
+        return np.asarray(np.add.reduceat(launched, self.first, axis))
 
     def launches(self, times: Floats) -> Floats:
         """Return (ops,) how often each kernel is launched if segments run (rows,) `times`."""
@@ -85,53 +90,114 @@ def collect_ops(programs: Sequence[Sequence[Segment]]) -> tuple[SegmentOps, list
     return SegmentOps(kernels, np.array(launched, np.intp), first), rows
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SegmentPrices:
-    """What distinct segments cost on one rank.
-
-    Attributes:
-        seconds: (2 rows, loads) undisturbed, at loads 0, LOAD_STEP, 2 LOAD_STEP ...: on the SMs of
-            overlapped parts, then on those of parts alone.
-        factor: (rows,) slowdown when all of it runs beside the other stream's work.
-        comm_factor: the same of communication, by kind.
-        exposed_factor: slowdown of exchanges in parts alone.
-        op_s: (2, ops) one run of each kernel at balanced load, its launch gap included; likewise.
-        bound: (ops,) what holds each kernel at balanced load, on the SMs of overlapped parts.
-        basis: (ops,) what its price rests on.
-    """
-
-    seconds: Floats
-    factor: Floats
-    comm_factor: dict[CommKind, float]
-    exposed_factor: float
-    op_s: Floats
-    bound: NDArray[np.str_]
-    basis: tuple[str, ...]
-
-    def table_rows(self, rows: Ints, *, overlapped: bool) -> Ints:
-        """Return the rows in `seconds` of segments of a part, -1 for communication."""
-        return rows if overlapped else np.where(rows >= 0, rows + len(self.factor), -1)
-
-    def exchange_slowdown(self, *, overlapped: bool) -> float:
-        """Return by how much exchanges of a part are slower than priced, before any overlap."""
-        return 1.0 if overlapped else self.exposed_factor
-
-    def factors_of(self, program: Sequence[Segment], rows: Ints) -> Floats:
-        """Return the slowdown of each segment wholly beside the other stream; rows as above."""
-        return np.array(
-            [
-                self.factor[row] if segment.comm is None else self.comm_factor[segment.comm.kind]
-                for segment, row in zip(program, rows.tolist(), strict=True)
-            ]
-        )
-
-
 def load_index(load: Floats) -> Ints:
-    """Return the column of a table of `SegmentPrices` that is nearest to each load."""
+    """Return which multiple of `LOAD_STEP` is nearest to each load."""
     return np.rint(load * (1 / LOAD_STEP)).astype(np.intp)
 
 
-BALANCED_COLUMN = int(load_index(np.ones(1))[0])
+class LoadGrid(NamedTuple):
+    """The loads that a table has a column for: every multiple of `LOAD_STEP` from `first` to
+    `last`, both included, the balanced load among them.
+    """
+
+    first: int
+    last: int
+
+    @classmethod
+    def over(cls, least: float, most: float) -> "LoadGrid":
+        """Return the grid over some loads, and the balanced one."""
+        ends = load_index(np.array([min(least, 1.0), max(most, 1.0)]))
+        return cls(int(ends[0]), int(ends[1]))
+
+    @property
+    def loads(self) -> Floats:
+        """(columns,) the load of each column."""
+        return np.maximum(np.arange(self.first, self.last + 1) * LOAD_STEP, LEAST_LOAD)
+
+    @property
+    def balanced(self) -> int:
+        """Column of the balanced load."""
+        return int(self.column(np.ones(1))[0])
+
+    def column(self, load: Floats) -> Ints:
+        """Return the column that is nearest to each load, all of which the grid holds."""
+        return load_index(load) - self.first
+
+    def holds(self, load: Floats) -> bool:
+        """Return whether there is a column for each load."""
+        index = load_index(load)
+        return bool(index.min(initial=self.first) >= self.first and
+                    index.max(initial=self.last) <= self.last)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentPrices:
+    """What distinct segments cost on one rank; on ranks of several machines at once with an axis
+    of machines before all others.
+
+    Attributes:
+        grid: loads that there are seconds at.
+        seconds: (2 rows, loads) undisturbed: on the SMs of overlapped parts, then on those of
+            parts alone.
+        factor: (rows,) slowdown when all of it runs beside the other stream's work.
+        comm_factor: (kinds,) the same of communication, in the order of `EXCHANGE_KINDS`.
+        exposed_factor: slowdown of exchanges in parts alone.
+        op_s: (2, ops) one run of each kernel at balanced load, its launch gap included; likewise.
+        bound_index: (ops,) what holds each kernel at balanced load, on the SMs of overlapped parts.
+        basis: (ops,) what its price rests on.
+    """
+
+    grid: LoadGrid
+    seconds: Floats
+    factor: Floats
+    comm_factor: Floats
+    exposed_factor: Floats
+    op_s: Floats
+    bound_index: Ints
+    basis: tuple[Any, ...]
+
+    def of(self, machine: int | slice) -> "SegmentPrices":
+        """Return the prices of one of several machines, or of some."""
+        columns = (getattr(self, field.name)[machine] for field in fields(self)[1:])
+        return SegmentPrices(self.grid, *columns)
+
+    @classmethod
+    def joined(cls, prices: Sequence["SegmentPrices"]) -> "SegmentPrices":
+        """Return the prices of machines over one grid as those of one group of machines."""
+        columns = (
+            np.concatenate([getattr(of_some, field.name) for of_some in prices])
+            for field in fields(cls)[1:-1]
+        )
+        return cls(prices[0].grid, *columns, tuple(b for of_some in prices for b in of_some.basis))
+
+    def within(self, grid: LoadGrid) -> "SegmentPrices":
+        """Return the prices at the loads of a narrower grid only."""
+        first = grid.first - self.grid.first
+        columns = slice(first, first + len(grid.loads))
+        return replace(self, grid=grid, seconds=self.seconds[..., columns].copy())
+
+    @property
+    def bound(self) -> NDArray[np.str_]:
+        """(ops,) name of what holds each kernel."""
+        return np.asarray(BOUNDS)[self.bound_index]
+
+    def table_rows(self, rows: Ints, *, overlapped: bool) -> Ints:
+        """Return the rows in `seconds` of segments of a part, -1 for communication."""
+        alone = self.factor.shape[-1]
+        return rows if overlapped else np.where(rows >= 0, rows + alone, -1)
+
+    def exchange_slowdown(self, *, overlapped: bool) -> Floats:
+        """Return by how much exchanges of a part are slower than priced, before any overlap."""
+        return np.ones_like(self.exposed_factor) if overlapped else self.exposed_factor
+
+    def factors_of(self, program: Sequence[Segment], rows: Ints) -> Floats:
+        """Return (segments,) the slowdown of each wholly beside the other stream; rows as above."""
+        kinds = [segment.comm and EXCHANGE_KINDS.index(segment.comm.kind) for segment in program]
+        columns = [
+            self.factor[..., row] if kind is None else self.comm_factor[..., kind]
+            for kind, row in zip(kinds, rows.tolist(), strict=True)
+        ]
+        return np.stack(columns, axis=-1)
 
 
 @dataclass(frozen=True)
@@ -148,25 +214,38 @@ class SegmentPricer:
     alone: KernelPricer | None = None
     exposed_factor: float = 1.0
 
-    def prices(self, segments: SegmentOps, load_max: float = 1.0) -> SegmentPrices:
-        """Return the table of all segments, up to a load of `load_max`."""
-        columns = np.arange(int(load_index(np.array(max(load_max, 1.0)))) + 1)
-        loads = np.maximum(columns * LOAD_STEP, LEAST_LOAD)
-        costs = self.kernels.price(segments.ops, loads)
-        alone = costs if self.alone is None else self.alone.price(segments.ops, loads)
-        run_s = [priced.duration_s + priced.gap_s[:, None] for priced in (costs, alone)]
-        balanced_s = costs.duration_s[:, BALANCED_COLUMN]
-        total = segments.sums(balanced_s)
-        slowed = segments.sums(balanced_s * costs.beside_factor)
-        return SegmentPrices(
-            seconds=np.vstack([segments.sums(op_s) for op_s in run_s]),
-            factor=np.divide(slowed, total, out=np.ones_like(total), where=total > 0),
-            comm_factor={
-                "dispatch": self.exchanges.rates.dispatch_beside_compute,
-                "combine": self.exchanges.rates.combine_beside_compute,
-            },
-            exposed_factor=self.exposed_factor,
-            op_s=np.stack([op_s[:, BALANCED_COLUMN] for op_s in run_s]),
-            bound=costs.bound,
-            basis=costs.basis,
-        )
+    def prices(self, segments: SegmentOps, grid: LoadGrid = LoadGrid.over(0.0, 1.0)) -> SegmentPrices:
+        """Return the table of all segments."""
+        return segment_prices([self], segments, grid).of(0)
+
+
+def segment_prices(
+    pricers: Sequence[SegmentPricer], segments: SegmentOps, grid: LoadGrid
+) -> SegmentPrices:
+    """Return the tables of all segments on several machines, the same ones as one by one.
+
+    Raises:
+        OutOfRangeError, InfeasibleError: as `price_kernels`.
+    """
+    costs = price_kernels([pricer.kernels for pricer in pricers], segments.ops, grid.loads)
+    run_s = [costs.duration_s + costs.gap_s[..., None]] * 2
+    alone = [pricer.alone or pricer.kernels for pricer in pricers]
+    if any(other != pricer.kernels for other, pricer in zip(alone, pricers, strict=True)):
+        others = price_kernels(alone, segments.ops, grid.loads)
+        run_s[1] = others.duration_s + others.gap_s[..., None]
+    balanced_s = costs.duration_s[..., grid.balanced]
+    total = segments.sums(balanced_s, axis=1)
+    slowed = segments.sums(balanced_s * costs.beside_factor, axis=1)
+    rates = [pricer.exchanges.rates for pricer in pricers]
+    return SegmentPrices(
+        grid,
+        seconds=np.concatenate([segments.sums(op_s, axis=1) for op_s in run_s], axis=1),
+        factor=np.divide(slowed, total, out=np.ones_like(total), where=total > 0),
+        comm_factor=np.array(
+            [[of.dispatch_beside_compute, of.combine_beside_compute] for of in rates]
+        ),
+        exposed_factor=np.array([pricer.exposed_factor for pricer in pricers]),
+        op_s=np.stack([op_s[..., grid.balanced] for op_s in run_s], axis=1),
+        bound_index=costs.bound_index,
+        basis=costs.basis,
+    )

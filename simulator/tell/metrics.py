@@ -7,7 +7,6 @@ from hwmodels.spec import Spec
 from simulator.lower.played import Played
 from simulator.price.finite import check_finite
 from simulator.price.segments import OpSeconds
-from workloads.ops import COMM, COMPUTE
 
 SECONDS_PER_DAY = 86400.0
 
@@ -127,13 +126,16 @@ def shares(played: Played, key: Callable[[OpSeconds], str]) -> dict[str, float]:
 
 
 def _chunk_metrics(played: Played) -> tuple[ChunkMetrics, ...]:
+    names = [part.graph.part.name for part in played.lowered.parts.values()]
     return tuple(
         ChunkMetrics(
-            name=part.graph.part.name,
-            duration_s=float(part.duration_s.mean()),
-            compute_s=part.busy_s(COMPUTE),
-            communication_s=part.busy_s(COMM),
-            mean_wait_s=part.mean_wait_s,
+            name=name,
+            duration_s=duration_s,
+            compute_s=compute_s,
+            communication_s=communication_s,
+            mean_wait_s=wait_s,
         )
-        for part in played.parts.values()
+        for name, duration_s, compute_s, communication_s, wait_s in zip(
+            names, *(column.tolist() for column in played.folded.means), strict=True
+        )
     )

@@ -87,10 +87,10 @@ def _expert_routing(played: Played) -> str | None:
 
 def _folding(played: Played) -> str:
     """Return in words what was played once for many."""
-    experiment, parts = played.experiment, played.parts
+    experiment, parts = played.experiment, played.lowered.parts
     ep, pp = experiment.plan.ep, experiment.plan.pp
     pipelines = experiment.pipelines
-    draws = max(part.draws for part in parts.values())
+    draws = len(played.folded.draw.loads)
     idle = experiment.cluster.gpus - experiment.gpus
     spare = f"; {idle} of {experiment.cluster.gpus} GPUs idle" if idle else ""
     if played.explicit is not None:

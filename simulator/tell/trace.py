@@ -141,7 +141,7 @@ class StepTrace:
         """Return when the ranks of a folded step go on together, after waiting for the last."""
         folded = self.played.folded
         key = self._key(number)
-        return end_s - float(folded.parts[key].duration_s[folded.draw_of_step[number]])
+        return end_s - float(folded.parts[key].duration_s[folded.draw.of_step[number]])
 
     def _inside(self, number: int, detail: Detail) -> Spans:
         """Return what happened inside one step; of a folded one, on its rank 0."""
@@ -151,7 +151,7 @@ class StepTrace:
             expansion = expand(played.lowered)
             tasks = slice(expansion.begin[number] + 1, expansion.end[number])
             return self._opened(key, self._record.segments, tasks, detail)
-        draw = int(played.folded.draw_of_step[number])
+        draw = int(played.folded.draw.of_step[number])
         if (key, draw, detail) not in self._folded:
             timeline = played.parts[key].timeline(draw)
             tasks = slice(0, len(played.lowered.parts[key].graph.segments))

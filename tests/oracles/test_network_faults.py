@@ -6,7 +6,8 @@ import pytest
 from hwmodels.errors import InfeasibleError, SpecError
 from simulator.driver.program import program_of
 from simulator.driver.run import run
-from simulator.driver.step import paths_of, play
+from simulator.driver.point import paths_of
+from simulator.driver.step import play
 from simulator.lower.lowered import lower
 from simulator.price.fabric_slowdowns import fabric_slowdowns
 from simulator.price.optimizer import RingSeconds

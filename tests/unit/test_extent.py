@@ -25,7 +25,7 @@ from workloads.scenarios import training
     ],
 )
 def test_as_many_tasks_are_told_as_are_played(small_experiment, monkeypatch, changes):
-    monkeypatch.setattr("simulator.driver.step.check_memory", lambda *_: None)
+    monkeypatch.setattr("simulator.driver.point.check_memory", lambda *_: None)
     experiment = small_experiment(*changes.items())
     extent = extent_of(experiment, lower(program_of(experiment)))
     assert extent.tasks == play(experiment).tasks
@@ -47,8 +47,8 @@ def test_as_many_tasks_are_told_as_are_played(small_experiment, monkeypatch, cha
 def test_what_cannot_be_played_is_refused_before_it_is(
     small_experiment, monkeypatch, changes, message
 ):
-    monkeypatch.setattr("simulator.driver.step.check_memory", lambda *_: None)
-    monkeypatch.setattr("simulator.driver.step.play_folded", None)
+    monkeypatch.setattr("simulator.driver.point.check_memory", lambda *_: None)
+    monkeypatch.setattr("simulator.driver.points.play_folded", None)
     monkeypatch.setattr("simulator.driver.extent.TASKS_MAX", 2 * 10**7)
     with pytest.raises(InfeasibleError, match=message):
         play(small_experiment(*changes.items()))

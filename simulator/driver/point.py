@@ -1,0 +1,113 @@
+"""One experiment before it is played: its program, and what prices do not share with others."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwmodels.arrays import Floats
+from simulator.driver.extent import check_extent
+from simulator.driver.program import program_of
+from simulator.experiment import Experiment
+from simulator.lower.lowered import Lowered, lower
+from simulator.lower.spread import LoadDraw, draw_loads
+from simulator.price.collectives import ExchangePricer, link_rates, message_s
+from simulator.price.fabric_slowdowns import FabricSlowdowns, Paths, fabric_slowdowns
+from simulator.price.finite import check_finite
+from simulator.price.group_ports import GroupPorts
+from simulator.price.kernels import KernelPricer
+from simulator.price.optimizer import OptimizerSeconds, optimizer_seconds
+from simulator.price.segments import SegmentPricer
+from workloads.memory import check_memory
+from workloads.program import Program
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One experiment, checked, and ready to be played beside others of its program.
+
+    Attributes:
+        draw: expert loads of folded parts.
+        message_s: (pp, pp, dp) that a message from pipeline rank to pipeline rank holds the sending
+            port, in each pipeline.
+        optimizer: the end of the step.
+        fabric: what the network slows down, where it may; None where it cannot.
+    """
+
+    experiment: Experiment
+    lowered: Lowered
+    pricer: SegmentPricer
+    draw: LoadDraw
+    message_s: Floats
+    optimizer: OptimizerSeconds
+    fabric: FabricSlowdowns | None
+
+    @property
+    def unlike(self) -> FabricSlowdowns | None:
+        """What the network slows down for some ranks more than for others."""
+        return self.fabric if self.experiment.unlike_links else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether folded play is all of it: neither single ranks nor shared NICs are played."""
+        experiment = self.experiment
+        return not experiment.is_explicit and experiment.communication.nics == "separate"
+
+    @property
+    def slowest_message_s(self) -> Floats:
+        """(messages,) of the slowest pipeline, each."""
+        return self.lowered.pipeline.links.of_messages(self.message_s.max(axis=2))
+
+
+def point_of(experiment: Experiment) -> Point:
+    """Return an experiment ready to be played.
+
+    Raises:
+        InfeasibleError: plan, layout, batch or memory cannot work, there is too much to play, or a
+            price is not finite.
+        OutOfRangeError: the profile lacks a kernel family.
+    """
+    program = program_of(experiment)
+    lowered = lower(program)
+    chip = experiment.cluster.node.chip
+    check_memory(program.memory_bytes, chip.hbm_capacity_bytes)
+    check_extent(experiment, lowered)
+    paths = paths_of(experiment)
+    fabric = fabric_slowdowns(paths, program, lowered.message_pairs)
+    pricer = _pricer(experiment, program, None if paths.unlike else fabric)
+    rates = pricer.exchanges.rates
+    message = message_s(rates, program.message.size_bytes, program.placement.crosses)
+    all_sms = KernelPricer(chip, experiment.profile, chip.sms)
+    optimizer = optimizer_seconds(program.end, lowered.end_ops, all_sms, rates)
+    check_finite(message.ravel(), lambda _: "seconds of a pipeline message")
+    check_finite(optimizer.seconds(), lambda rank: f"optimizer seconds of pipeline rank {rank}")
+    draw = draw_loads(experiment.ranks, lowered)
+    return Point(experiment, lowered, pricer, draw, np.asarray(message), optimizer, fabric)
+
+
+def paths_of(experiment: Experiment) -> Paths:
+    """Return how bytes find their way over the network of an experiment."""
+    routing, seed = experiment.communication.routing, experiment.ranks.seed
+    return Paths(experiment.cluster, routing, seed, experiment.unlike_links)
+
+
+def _pricer(
+    experiment: Experiment, program: Program, fabric: FabricSlowdowns | None
+) -> SegmentPricer:
+    """Return the prices of an experiment.
+
+    Args:
+        fabric: slowdowns that all ranks feel alike.
+    """
+    cluster, profile = experiment.cluster, experiment.profile
+    rates = link_rates(
+        cluster, profile.communication if profile else None, experiment.communication.sms
+    )
+    if fabric is not None:
+        rates = fabric.slowed(rates)
+    chip = cluster.node.chip
+    return SegmentPricer(
+        KernelPricer(chip, profile, experiment.compute_sms),
+        ExchangePricer(rates, tuple(map(GroupPorts.of, program.routing))),
+        KernelPricer(chip, profile, experiment.alone_sms),
+        exposed_factor=1 / experiment.communication.exposed_rate,
+    )
