@@ -239,7 +239,7 @@ def test_each_nic_moves_what_its_rank_sends_and_gets(crowded):
     moved = np.repeat(transfers.moved_bytes, np.diff(transfers.link_start))
     found_bytes = np.bincount(transfers.link, moved)[: 2 * pp].reshape(pp, 2)
     parts = slowest_ranks(run.folded, run.pricer)
-    steps = run.folded.draw_of_step, run.lowered.part_of_step
+    steps = run.folded.draw.of_step, run.lowered.part_of_step
     sizes = [len(run.lowered.parts[key].graph.segments) for key in run.lowered.keys]
     first = np.concatenate(([0], np.cumsum(sizes)))
     per_chunk = np.add.reduceat(parts.nic_s, first[:-1], axis=0)  # (keys, draws)

@@ -16,7 +16,7 @@ WORK = Work(
     factor=np.array([2.0, 1.0, 1.5, 0.25, 0.0]),
 )
 TABLE = np.stack([np.arange(1025.0), 1000 + np.arange(1025.0)])
-COLUMN = np.array([[500, 512, 520, 530], [1, 2, 3, 4]])
+COLUMN = np.array([[500, 512, 520, 530], [1, 2, 3, 4], [512] * 4])  # the last is balanced
 EXCHANGE_S = np.array([[[1.0, 2], [3, 4]], [[5, 6], [8, 10]]])  # two of them, two slots, two groups
 SLOWNESS = Slowness(
     rank=np.array([0, 1, 1, 1, 0]),
@@ -28,9 +28,8 @@ SLOWNESS = Slowness(
 
 @pytest.fixture(params=[PLAIN, None], ids=["plain", "compiled"])
 def loops(request, monkeypatch):
-    """Durations are filled by these loops, from a table with the balanced load in column 512."""
+    """Durations are filled by these loops."""
     chosen = request.param or compiled()
-    monkeypatch.setattr(durations, "BALANCED_COLUMN", 512)
     monkeypatch.setattr(durations, "loops_for", lambda tasks: chosen)
     return chosen
 
@@ -66,8 +65,7 @@ def test_speed_and_jitter_slow_kernels_and_nothing_else(loops):
 def test_without_loads_everything_is_balanced(loops):
     """No slots, as of a model without experts: the first kernels twice 512 s."""
     work = Work(WORK.row[:2], np.array([-1, -1]), np.array([0, 0]), WORK.factor[:2])
-    nothing = np.zeros((0, 4), np.int64)
-    filled = fill_durations(work, TABLE, nothing, np.zeros((0, 0, 2)))
+    filled = fill_durations(work, TABLE, COLUMN[-1:], np.zeros((0, 0, 2)))
     assert filled.tolist() == [[1024] * 4, [1512] * 4]
 
 
@@ -87,7 +85,7 @@ def test_compiled_and_plain_loops_fill_the_same_bits(seed, monkeypatch):
         rng.integers(9, size=60),
         *(rng.lognormal(0, 0.1, (rows, 48)) for rows in (4, 9)),
     )
-    table, column = rng.uniform(0, 1, (7, 600)), rng.integers(600, size=(5, 48))
+    table, column = rng.uniform(0, 1, (7, 600)), rng.integers(600, size=(6, 48))
     exchange_s = rng.uniform(0, 1, (3, 5, 6))
     filled = []
     for chosen in (PLAIN, compiled()):
@@ -102,6 +100,8 @@ def test_compiled_and_plain_loops_fill_the_same_bits(seed, monkeypatch):
 
 def slowed(chosen, one, other, alone_s, factor, end_s, duration_s, weight):
     found = np.full(np.shape(end_s), np.nan)
+    by_group = np.array(factor).reshape(len(factor), -1)  # of groups of one replica
+    factor = np.ascontiguousarray(np.broadcast_to(by_group, found.shape))
     columns = (alone_s, factor, end_s, duration_s, weight)
     floats = (np.array(column, np.float64) for column in columns)
     chosen.slow_beside(np.array(one), np.array(other), *floats, found)

@@ -39,7 +39,7 @@ def test_behind_a_run_of_steps_the_slowest_rank_lags_by_what_it_took_longer(run)
         took_s = np.array(
             [
                 run.parts[run.lowered.keys[run.lowered.part_of_step[step]]].by_rank_s[
-                    folded.draw_of_step[step]
+                    folded.draw.of_step[step]
                 ]
                 for step in steps
             ]

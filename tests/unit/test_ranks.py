@@ -7,7 +7,7 @@ from simulator.driver.program import program_of
 from simulator.driver.step import play
 from simulator.lower.expansion import expand
 from simulator.lower.lowered import lower
-from simulator.lower.spread import draw_group, highest_load, part_loads
+from simulator.lower.spread import draw_group, likely_loads, part_loads
 
 PP, EP, GROUPS = 4, 8, 2
 LAYERS = 59  # with experts, of 61 and one for MTP
@@ -18,6 +18,7 @@ UNLIKE = (
 )
 COLUMNS = ("load", "slowness", "nic", "nvlink", "jitter")
 BALANCED = ("ranks.expert_load.kind", "balanced")
+WIDEST = np.exp(5 * np.sqrt(np.log1p(0.08**2)))
 ZIPF = (("ranks.expert_load.kind", "zipf"), ("ranks.expert_load.exponent", 0.8))
 
 
@@ -230,7 +231,7 @@ def test_one_row_of_loads_is_that_of_all_layers(draw):
 
 
 def test_loads_of_popular_experts_are_those_of_the_ranks_that_hold_them(draw):
-    """256 experts on 8 ranks: none above the 32 most popular together, which `highest_load` is."""
+    """256 experts on 8 ranks: none above the 32 most popular together, which `likely_loads` says."""
     load = draw(*ZIPF).load
     share = np.arange(1, 257) ** -0.8
     assert load.max() < 8 * share[:32].sum() / share.sum()
@@ -241,23 +242,26 @@ def test_loads_of_popular_experts_are_those_of_the_ranks_that_hold_them(draw):
 
 
 @pytest.mark.parametrize(
-    ("changes", "highest"),
+    ("changes", "lowest", "highest"),
     [
-        ((BALANCED,), 1.0),
-        ((("ranks.expert_load.sigma", 0.0),), 1.0),
-        ((("ranks.expert_load.sigma", 0.08),), np.exp(5 * np.sqrt(np.log1p(0.08**2)))),
-        ((("ranks.expert_load.sigma", 1.0),), EP),
-        ((("ranks.expert_load", {"kind": "matrix", "loads": [[3.0, 1] * 4]}),), 1.5),
-        (ZIPF, EP * (np.arange(1, 33) ** -0.8).sum() / (np.arange(1, 257) ** -0.8).sum()),
+        ((BALANCED,), 1.0, 1.0),
+        ((("ranks.expert_load.sigma", 0.0),), 1.0, 1.0),
+        ((("ranks.expert_load.sigma", 0.08),), 1 / WIDEST, WIDEST),
+        ((("ranks.expert_load.sigma", 1.0),), np.exp(-5 * np.sqrt(np.log(2))), EP),
+        ((("ranks.expert_load", {"kind": "matrix", "loads": [[3.0, 1] * 4]}),), 0.5, 1.5),
+        (ZIPF, 0.0, EP * (np.arange(1, 33) ** -0.8).sum() / (np.arange(1, 257) ** -0.8).sum()),
     ],
     ids=["balanced", "no spread", "8 %", "wide", "matrix", "zipf"],
 )
-def test_the_highest_load_is_what_hardly_any_rank_exceeds(small_experiment, draw, changes, highest):
+def test_hardly_any_rank_is_outside_the_likely_loads(
+    small_experiment, draw, changes, lowest, highest
+):
     experiment = small_experiment(*changes)
-    found = highest_load(experiment.ranks, program_of(experiment))
-    assert found == pytest.approx(highest, rel=1e-12)
+    found = likely_loads(experiment.ranks, program_of(experiment))
+    assert found == pytest.approx((lowest, highest), rel=1e-12)
     loads = np.concatenate([draw(*changes, group=group).load for group in range(10)])
-    assert (loads > found * (1 + 1e-12)).mean() < 1e-3
+    assert (loads > highest * (1 + 1e-12)).mean() < 1e-3
+    assert (loads < lowest * (1 - 1e-12)).mean() < 1e-3
 
 
 # Loads of single chunks

@@ -330,11 +330,11 @@ def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_played):
     lowered, folded = training.lowered, training.folded
     steps = [step for own in training.pipeline.program for step in own]
     lasted_s = (training.timeline().end_s - training.timeline().start_s)[: len(steps)]
-    assert len(folded.draw_of_step) == len(lowered.part_of_step) == len(steps)
+    assert len(folded.draw.of_step) == len(lowered.part_of_step) == len(steps)
     dealt = set()
     for number, step in enumerate(steps):
         key = lowered.keys[lowered.part_of_step[number]]
-        draw = folded.draw_of_step[number]
+        draw = folded.draw.of_step[number]
         assert key[0] == step.kind
         duration_s = training.parts[key].duration_s[draw]
         assert folded.steps_s[number] == duration_s

@@ -1,6 +1,6 @@
 """Prices of segments: the kernels each holds, their sums at every load, and their slowdowns."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -8,11 +8,13 @@ import pytest
 from simulator.price.collectives import ExchangePricer
 from simulator.price.group_ports import GroupPorts
 from simulator.price.segments import (
-    BALANCED_COLUMN,
     LOAD_STEP,
+    LoadGrid,
     SegmentPricer,
+    SegmentPrices,
     collect_ops,
     load_index,
+    segment_prices,
 )
 from tests.prices import CAST, DENSE, FITTED, PRICER, PROFILE, RATES, ROOFLINE
 from workloads.ops import COMPUTE
@@ -61,7 +63,7 @@ def test_a_segment_costs_the_sum_of_its_kernels_at_every_load(pricer, v3_step):
     paid; what stands for a load of none still launches.
     """
     segments, program, rows = collected([v3_step.stages[3][0]])
-    prices = pricer.prices(segments, 1.1)
+    prices = pricer.prices(segments, LoadGrid.over(0.0, 1.1))
     assert prices.seconds.shape == (2 * len(segments.first), round(1.1 / LOAD_STEP) + 1)
     columns = np.array([round(load / LOAD_STEP) for load in (0.9, 1.0, 1.1)])
     for segment, row in zip(program, rows.tolist(), strict=True):
@@ -78,30 +80,59 @@ def test_a_segment_costs_the_sum_of_its_kernels_at_every_load(pricer, v3_step):
         assert (found[-1] > 1.01 * found[0]) == routed
 
 
-def test_a_table_ends_at_the_highest_load_and_holds_the_balanced_one(pricer, v3_step):
-    """Loads below 1 shorten nothing; columns do not depend on how many there are."""
+def test_a_table_spans_the_loads_asked_for_and_holds_the_balanced_one(pricer, v3_step):
+    """Columns do not depend on how many there are."""
     segments, *_ = collected(v3_step.stages[3])
-    short, long = (pricer.prices(segments, load).seconds for load in (0.5, 2.0))
-    assert BALANCED_COLUMN == load_index(np.ones(1))[0] == short.shape[1] - 1
-    assert long.shape[1] == 2 * BALANCED_COLUMN + 1
-    assert long[:, : BALANCED_COLUMN + 1] == pytest.approx(short, rel=1e-12)
+    grids = LoadGrid.over(0.5, 0.75), LoadGrid.over(0.0, 2.0)
+    short, long = (pricer.prices(segments, grid) for grid in grids)
+    steps = round(1 / LOAD_STEP)
+    assert [grid.balanced for grid in grids] == [steps // 2, steps]
+    assert (short.seconds.shape[1], long.seconds.shape[1]) == (steps // 2 + 1, 2 * steps + 1)
+    assert (long.within(grids[0]).seconds == short.seconds).all()
 
 
 def test_a_load_is_looked_up_in_the_nearest_column():
     loads = np.array([0.0, 0.2 * LOAD_STEP, 1.0, 1 + 0.6 * LOAD_STEP, 2 - 0.4 * LOAD_STEP])
-    steps = BALANCED_COLUMN
+    steps, grid = round(1 / LOAD_STEP), LoadGrid.over(0.0, 2.0)
     assert load_index(loads).tolist() == [0, 0, steps, steps + 1, 2 * steps]
     assert load_index(loads[:4].reshape(2, 2)).tolist() == [[0, 0], [steps, steps + 1]]
+    assert grid.loads[grid.column(loads[2:])] == pytest.approx(loads[2:], abs=LOAD_STEP / 2)
+    half = LoadGrid.over(0.5, 1.5)
+    assert half.column(loads[2:4]).tolist() == [steps // 2, steps // 2 + 1]
+    assert [half.holds(load) for load in (loads, loads[2:4], np.zeros(0))] == [False, True, True]
+
+
+def test_several_machines_are_priced_together_to_the_bits_of_each(pricer, v3_step):
+    """Other SMs, another clock, a roofline, other constants of one family, other loads' range."""
+    segments, *_ = collected(ends(v3_step))
+    fast = FITTED.chip.model_copy(update={"peak_clock_hz": 1.9e9, "hbm_bytes_per_s": 4e12})
+    gemm = PROFILE.gemm | {
+        "fp8": PROFILE.gemm["fp8"].model_copy(update={"tensor_efficiency": 0.7})
+    }
+    changed = PROFILE.model_copy(update={"gemm": gemm, "launch_gap_s": 2e-6})
+    kernels = [
+        FITTED, replace(FITTED, sms=132), replace(FITTED, chip=fast), ROOFLINE,
+        replace(ROOFLINE, chip=fast, sms=100), replace(FITTED, profile=changed),
+        replace(FITTED, profile=changed, chip=fast, sms=90),
+    ]  # fmt: skip
+    pricers = [replace(pricer, kernels=each, exposed_factor=1 + n) for n, each in enumerate(kernels)]
+    grid = LoadGrid.over(0.7, 1.3)
+    together = segment_prices(pricers, segments, LoadGrid.over(0.5, 1.5)).within(grid)
+    for number, alone in enumerate(pricers):
+        expected, found = alone.prices(segments, grid), together.of(number)
+        for field in fields(SegmentPrices):
+            one, other = (getattr(prices, field.name) for prices in (expected, found))
+            assert np.array_equal(one, other), field.name
 
 
 def test_segments_priced_together_cost_what_each_costs_alone(pricer, v3_step):
     segments, program, rows = collected(ends(v3_step))
-    together = pricer.prices(segments, 1.2)
+    together = pricer.prices(segments, LoadGrid.over(0.0, 1.2))
     seen = set()
     for segment, row in zip(program, rows.tolist(), strict=True):
         if row >= 0 and row not in seen:
             own, _ = collect_ops([[segment]])
-            alone = pricer.prices(own, 1.2)
+            alone = pricer.prices(own, LoadGrid.over(0.0, 1.2))
             assert together.seconds[row] == pytest.approx(alone.seconds[0], rel=1e-12)
             assert together.factor[row] == pytest.approx(alone.factor[0], rel=1e-12)
             seen.add(row)
@@ -177,7 +208,7 @@ def test_op_seconds_are_those_of_the_balanced_layer(pricer, v3_step):
     assert set(prices.basis) == {"profile h800-deepseek"}
     assert len(prices.basis) == len(segments.ops)
     assert prices.op_s.shape == (2, len(segments.ops))
-    balanced = prices.seconds[:, BALANCED_COLUMN]
+    balanced = prices.seconds[:, prices.grid.balanced]
     for own, found in zip(prices.op_s, np.split(balanced, 2), strict=True):
         assert segments.sums(own) == pytest.approx(found, rel=1e-12)
 

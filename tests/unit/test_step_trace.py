@@ -66,7 +66,7 @@ def opened(run, number):
     """Name, stream and wait of every task in the chunk of a step."""
     key = run.lowered.keys[run.lowered.part_of_step[number]]
     if run.record() is None:
-        timeline = run.parts[key].timeline(run.folded.draw_of_step[number])
+        timeline = run.parts[key].timeline(run.folded.draw.of_step[number])
         tasks = range(len(timeline.graph))
     else:
         expansion, timeline = expand(run.lowered), run.record().segments
