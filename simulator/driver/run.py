@@ -11,7 +11,7 @@ from simulator.tell.facts import facts_of
 from simulator.tell.intervals import intervals
 from simulator.tell.outcome import outcome
 from simulator.tell.provenance import provenance
-from simulator.tell.result import PlayFacts, Result, Timing, Uncertainty
+from simulator.tell.result import SCHEMA_VERSION, PlayFacts, Result, Timing, Uncertainty
 from simulator.uncertainty import Draws, sample
 
 
@@ -53,6 +53,7 @@ def simulate(
     step = outcome(played)
     play_s = time.perf_counter() - started
     result = Result(
+        schema_version=SCHEMA_VERSION,
         experiment=experiment.model_dump(mode="json"),
         metrics=step.metrics,
         phases=dict(played.program.phases),

@@ -80,7 +80,7 @@ class Result(Spec):
         timing: what a clock showed; None where it was left out.
     """
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[2]
     experiment: dict[str, Any]
     metrics: Annotated[SerializeAsAny[Metrics], BeforeValidator(Metrics.of_kind), OneOf(Metrics)]
     phases: dict[str, str]

@@ -128,7 +128,7 @@ def test_a_training_step_is_the_same_in_both_engines(short_run):
     assert (step.play.engine, expected.play.engine) == ("array", "reference")
     assert step.play.tasks == expected.play.tasks
     assert step.metrics.step_time_s == pytest.approx(expected.metrics.step_time_s, rel=1e-9)
-    left_out = {"experiment", "play", "provenance", "timing"}
+    left_out = {"experiment", "uncertainty", "play", "provenance", "timing"}
     times = (list(numbers(result.model_dump(exclude=left_out))) for result in (step, expected))
     assert next(times) == pytest.approx(next(times), rel=1e-9, abs=1e-12)
 

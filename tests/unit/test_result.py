@@ -259,6 +259,7 @@ def test_a_result_of_another_schema_is_refused_with_what_to_do(short_run):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda d: d.pop("schema_version"), "schema_version: missing"),
         (lambda d: d["phases"].pop("bubble"), "phases: must name those of breakdown_s"),
         (lambda d: d["memory_bytes"].pop("total"), "memory_bytes: must have a total"),
         (lambda d: d["facts"].append(d["facts"][0]), "facts: must be one of a kind, got "),

@@ -140,6 +140,7 @@ def answered(throughput, drawn_run):
         step = served(2.0 / speed)
         sampled = samples(served((2 + 0.1 * drawn) / speed) for drawn in inputs[:, 0])
         return Result(
+            schema_version=2,
             experiment=experiment,
             metrics=step.metrics,
             phases=WORDS,
