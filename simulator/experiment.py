@@ -58,13 +58,13 @@ class CommunicationSpec(Spec):
     Attributes:
         sms: SMs that the kernels of the exchange hold; compute has the others. Where nothing is
             exchanged (a dense model, or `plan.ep` of 1), compute has all.
-        lent_sms: share of these that compute has too in chunks that nothing overlaps: 0 where their
-            kernels are built for as few SMs as those of overlapped chunks, 1 where for all.
+        lent_sms: share of these that compute has too in parts that nothing overlaps: 0 where their
+            kernels are built for as few SMs as those of overlapped parts, 1 where for all.
         dispatch, combine: number formats on the wire; casts for others are not modelled yet.
         routed_nodes_max: nodes one token's experts may sit on, instead of the model's own rule
             (`MoESpec.groups_per_token`), which holds where this is left out.
-        exposed_rate: rate of exchanges that no chunk overlaps, relative to the profile's, which was
-            measured with nothing else running.
+        exposed_rate: rate of exchanges that no compute overlaps, relative to the profile's, which
+            was measured with nothing else running.
         nics: `separate`: exchanges, pipeline messages and gradient rings have a NIC each to
             themselves; `shared`: those of one GPU meet on its NIC.
         routing: how switches choose among equal paths; see `simulator.network.routing`. What `ecmp`
@@ -257,7 +257,7 @@ class Experiment(Spec):
 
     @property
     def alone_sms(self) -> int:
-        """SMs of compute kernels in chunks that nothing overlaps."""
+        """SMs of compute kernels in parts that nothing overlaps."""
         return self.compute_sms + round(self.communication.lent_sms * self.held_sms)
 
     @property
@@ -288,7 +288,7 @@ class Experiment(Spec):
                 f"communication.sms: must leave SMs to compute, at most {chip.sms - 1} "
                 f"on {chip.name}, got {self.communication.sms}"
             )
-        # Folded chunks keep the loads of the stages that play them first.
+        # Folded parts keep the loads of the stages that play them first.
         kept = ["ranks.expert_load.correlation"]
         if len(set(self.ranks.expert_load.loads)) == 1:
             kept.append("ranks.expert_load.loads")

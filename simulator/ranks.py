@@ -112,15 +112,15 @@ class RanksSpec(Spec):
     """Which ranks are played and how they differ.
 
     Attributes:
-        play: `folded` plays one pipeline, and each distinct chunk on all ranks of one expert group;
+        play: `folded` plays one pipeline, and each distinct part on all ranks of one expert group;
             `explicit` plays every rank; `auto` folds where all ranks are alike: unless some are
             persistently loaded, slow, or jittery.
-        draws: folded: expert loads drawn for each distinct chunk; every micro-batch takes one.
+        draws: folded: expert loads drawn for each distinct part; every micro-batch takes one.
         engine: what plays the task graphs: `array`, compiled, or `reference`, the definition on
             SimPy processes; same times, to rounding.
         expert_load: how uneven the experts' tokens are.
         gpu_speed_sigma: standard deviation of the GPUs' speed, a static factor each, log-normal.
-        jitter: standard deviation of the time of one chunk on one GPU, log-normal around mean 1.
+        jitter: standard deviation of the time of one step on one GPU, log-normal around mean 1.
         stragglers: single slow GPUs, NICs or NVLinks.
         seed: of everything drawn.
     """

@@ -187,7 +187,7 @@ def drawn(monkeypatch):
     """Collect what is to be drawn instead of drawing it; one file stands for all."""
     asked = []
 
-    def draw(run, folder):
+    def draw(run, _result, folder):
         asked.append((run, folder))
         return [folder / "pipeline.png"]
 

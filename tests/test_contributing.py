@@ -122,7 +122,12 @@ def gate(inputs: LayerInputs) -> PhaseOps:
     assert all(f'"gate({pass_}) {layer}"' in trace for pass_ in "FB" for layer in (0, 1, 2))
     gated = json.loads((copied / "out" / "result.json").read_text(encoding="utf-8"))
     plain = json.loads(python(CHECKOUT, "-m", "simulator.cli", "run", *short, "--json"))
-    shares = [each["metrics"]["compute_share"]["cast"] for each in (plain, gated)]
+    shares = [
+        facts["compute_share"]["cast"]
+        for each in (plain, gated)
+        for facts in each["facts"]
+        if facts["kind"] == "kernels"
+    ]
     assert shares[0] < shares[1]
 
 
@@ -153,9 +158,44 @@ def chunks_in_flight(pp: int, microbatches: int) -> int:
             "--set", "cluster.node.chip.hbm_capacity_bytes='2 TB'")  # fmt: skip
     played = json.loads(moesim(copied, "run", "deepseek-v3-pretrain", *plan))
     assert played["metrics"]["step_time_s"] > 0
-    assert {chunk["name"].split()[0] for chunk in played["metrics"]["chunks"]} == {"F", "B"}
+    (told,) = (facts for facts in played["facts"] if facts["kind"] == "parts")
+    assert {part["name"].split()[0] for part in told["parts"]} == {"F", "B"}
     passes(copied, "tests/oracles/test_schedules.py", "chunks_idle or found or in_flight")
     passes(copied, "tests/properties/test_schedule_laws.py", "holds_more or doubling")
+
+
+def test_a_kind_of_facts_is_one_file(copied) -> None:
+    text = '''"""How many tasks a second of the step is made of."""
+
+from typing import Literal
+
+from rich.console import Console
+
+from simulator.lower.played import Played
+from simulator.tell.facts import Facts
+
+
+class Density(Facts):
+    """Tasks for each second of the step."""
+
+    kind: Literal["density"] = "density"
+    tasks_per_s: float
+
+    @classmethod
+    def of(cls, played: Played) -> "Density":
+        return cls(tasks_per_s=played.tasks / played.times.step_s)
+
+    def show(self, console: Console) -> None:
+        console.print(f"{self.tasks_per_s:.0f} tasks a second of the step")
+'''
+    add(copied, "simulator/tell/facts/density.py", text)
+    short = ("run", "deepseek-v3-pretrain", "--set", "batch.sequences=4096")
+    assert "tasks a second of the step" in moesim(copied, *short, "--out", str(copied / "out"))
+    told = json.loads((copied / "out" / "result.json").read_text(encoding="utf-8"))
+    (density,) = (each for each in told["facts"] if each["kind"] == "density")
+    rate = told["play"]["tasks"] / told["metrics"]["step_time_s"]
+    assert density["tasks_per_s"] == pytest.approx(rate)
+    passes(copied, "tests/unit/test_result_kinds.py", "density")
 
 
 def test_an_algorithm_of_collectives_is_one_file(copied) -> None:

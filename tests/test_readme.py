@@ -26,7 +26,7 @@ ROWS = {
     "isca25.table4.mpft.optimizer_s": "optimizer, mean rank",
     "isca25.table4.mpft.optimizer_s.rank0": "the same, rank 0",
     "v3.cost.gpu_hours_per_trillion_tokens": "GPU hours per trillion tokens",
-    "v3.dualpipe.activation_chunks": "DualPipe: chunks in flight",
+    "v3.dualpipe.microbatches_in_flight": "DualPipe: micro-batches in flight on a rank",
     "isca25.table1.deepseek-v3.kv_bytes_per_token": "KV cache per token",
     "isca25.table2.deepseek-v3.training_flops_per_token": "training FLOPs per token",
     "isca25.table4.mpft.mfu_causal": "MFU, causal, from the published step",

@@ -1,5 +1,6 @@
 """A program: all that a workload asks of the ranks of one pipeline, and no second of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hwmodels.arrays import Ints
@@ -34,6 +35,8 @@ class Program:
     """What the ranks of one pipeline do; all pipelines do the same.
 
     Attributes:
+        scenario: what is asked of them: the kind of metrics that they are judged by.
+        phases: of a breakdown of their time, in order, with words for people.
         placement: where the ranks sit, on the axes of their mesh.
         parts: distinct ones; part: (steps,) which of them each step runs.
         table: the steps.
@@ -49,6 +52,8 @@ class Program:
         microbatches: of a pipeline.
     """
 
+    scenario: str
+    phases: Mapping[str, str]
     placement: Placement
     parts: tuple[Part, ...]
     part: Ints

@@ -211,7 +211,7 @@ def _bench_table(rows: "Iterable[BenchRow]") -> "Table":
     from rich.markup import escape
 
     from hwmodels.units import format_quantity
-    from simulator.tell.summary import table
+    from simulator.tell.terminal import table
 
     grid = table("kernels", "kernel", "provider", "time", "TFLOPS", "GB/s", "of peak", "of copy")
     for row in rows:

@@ -84,7 +84,7 @@ def _day(found: "Judgement") -> "Table":
     from rich.markup import escape
 
     from hwmodels.units import format_quantity
-    from simulator.tell.summary import table
+    from simulator.tell.terminal import table
 
     grid = table(f"day on {escape(str(found.device['name']))}", "", "")
     for name, part in found.parts.items():
@@ -116,7 +116,7 @@ def _day(found: "Judgement") -> "Table":
 def _failures(found: "Judgement") -> "Table":
     from rich.markup import escape
 
-    from simulator.tell.summary import table
+    from simulator.tell.terminal import table
 
     grid = table("rows without a time", "kernel", "provider", "why")
     for failure in found.failures[:FAILURES_SHOWN]:
@@ -131,7 +131,7 @@ def _failures(found: "Judgement") -> "Table":
 def _targets(found: "Judgement") -> "Table":
     from rich.markup import escape
 
-    from simulator.tell.summary import table
+    from simulator.tell.terminal import table
 
     grid = table(
         "targets, by the slowest of their shapes", "target", "at least", "reached", "", "shape"
@@ -151,7 +151,7 @@ def _rates(found: "Judgement") -> "Table":
     from rich.markup import escape
 
     from hwmodels.units import format_quantity
-    from simulator.tell.summary import table
+    from simulator.tell.terminal import table
 
     columns = ("kernel", "time", "TFLOPS", "GB/s", "of peak", "of copy", "library", "its time/ours")
     grid = table("rates", *columns)
@@ -181,7 +181,7 @@ def _winners(found: "Judgement") -> "Table":
     from rich.markup import escape
 
     from hwmodels.units import format_quantity
-    from simulator.tell.summary import table
+    from simulator.tell.terminal import table
 
     columns = ("kernel", "class of shapes", "present", "winner", "runner-up", "configuration")
     grid = table("winners of the sweep, where the quantiles agree", *columns)
@@ -201,7 +201,7 @@ def _winners(found: "Judgement") -> "Table":
 def _curves(found: "Judgement") -> "Table":
     from rich.markup import escape
 
-    from simulator.tell.summary import table
+    from simulator.tell.terminal import table
 
     grid = table(
         "bandwidth against SMs", "kernel", "GB/s (of all SMs') by SMs", "SMs that saturate"
@@ -222,7 +222,7 @@ def _curves(found: "Judgement") -> "Table":
 def _beside(found: "Judgement") -> "Table":
     from rich.markup import escape
 
-    from simulator.tell.summary import table
+    from simulator.tell.terminal import table
 
     grid = table("beside a copying kernel", "kernel", "its SMs", "slowdown")
     for slowed in found.beside:
@@ -234,7 +234,7 @@ def _beside(found: "Judgement") -> "Table":
 def _fits(found: "Judgement") -> "Table":
     from rich.markup import escape
 
-    from simulator.tell.summary import table
+    from simulator.tell.terminal import table
 
     grid = table(
         f"cost models on {found.chip}: error of prices",

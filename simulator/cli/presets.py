@@ -105,7 +105,7 @@ def show(
         return
     show_preset(console(), spec.model_dump(mode="json"), document)
     if singular == "cluster":
-        from simulator.tell.facts.network import show_network
+        from simulator.tell.network import show_network
 
         show_network(console(), spec, _prices(prices))
 
@@ -117,6 +117,6 @@ def _prices(name: str | None) -> "PriceSpec":
 
 
 def _network(cluster: "ClusterSpec", prices: str | None) -> dict[str, Any]:
-    from simulator.tell.facts.network import network_facts
+    from simulator.tell.network import network_facts
 
     return {"network": network_facts(cluster, _prices(prices))}

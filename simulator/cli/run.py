@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from simulator.driver.run import Simulated
     from simulator.experiment import Experiment
     from simulator.tell.result import Result
+    from simulator.tell.trace import Detail
 
 
 @click.command()
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 @click.option(
     "--trace",
     "detail",
-    type=click.Choice(["chunks", "segments", "kernels"]),
-    help="Detail of trace.json; chunks without it.",
+    metavar="parts|segments|kernels",
+    help="Detail of trace.json; parts without it.",
 )
 @click.option("--trace-rank", "ranks", type=int, multiple=True, help="Pipeline ranks to trace.")
 @click.option("--trace-pipeline", "pipeline", type=int, help="Of all ranks: pipeline to trace; 0.")
@@ -63,7 +64,9 @@ def run(
     moesim run deepseek-v3-pretrain --set uncertainty.draws=256   (how sure it is)
     """
     from simulator.driver.run import simulate
+    from simulator.tell.trace import check_detail
 
+    trace = check_detail(detail or "parts")
     chosen = _load(experiment, overrides)
     if play is not None:
         chosen = chosen.with_overrides({"ranks.play": play}, "--ranks")
@@ -84,7 +87,7 @@ def run(
         prepare_folder(out, ranks, pipeline or 0, chosen)
     kept = tuple({0, pipeline or 0}) if out else ()
     simulated = simulate(chosen, track_draws, check_folding, pipelines=kept)
-    files = write_result(simulated, out, detail or "chunks", ranks, pipeline or 0) if out else []
+    files = write_result(simulated, out, trace, ranks, pipeline or 0) if out else []
     result = simulated.result
     if as_json:
         click.echo(result.to_json())
@@ -156,7 +159,7 @@ def prepare_folder(
 
 
 def write_result(
-    simulated: "Simulated", out: Path, detail: str, ranks: tuple[int, ...], pipeline: int
+    simulated: "Simulated", out: Path, detail: "Detail", ranks: tuple[int, ...], pipeline: int
 ) -> list[Path]:
     """Write everything a run gives to a folder and return the files."""
     from simulator.tell.figures import draw_all
@@ -166,8 +169,8 @@ def write_result(
         files = [out / "result.json", out / "trace.json"]
         files[0].write_text(simulated.result.to_json() + "\n", encoding="utf-8")
         trace = StepTrace(simulated.played, pipeline)
-        trace.to_chrome_trace(files[1], detail, ranks or None)  # type: ignore[arg-type]
-        return files + draw_all(simulated.played, out)
+        trace.to_chrome_trace(files[1], detail, ranks or None)
+        return files + draw_all(simulated.played, simulated.result, out)
     except OSError as error:
         raise cannot_write(out, error) from None
 
@@ -177,7 +180,7 @@ def write_result(
 @click.argument("after", type=click.Path(path_type=Path))
 @json_option
 def compare(before: Path, after: Path, as_json: bool) -> None:
-    """Explain the difference of two results, phase by phase.
+    """Explain the difference of two results of one kind, phase by phase.
 
     BEFORE and AFTER are result.json files or folders that `run --out` wrote.
     """
@@ -203,19 +206,23 @@ def plot(result: Path) -> None:
     """
     from simulator.driver.step import play
     from simulator.tell.figures import draw_all
+    from simulator.tell.headlines import shown
+    from simulator.tell.metrics import metrics_of
     from simulator.tell.result import Result
 
     folder = result if result.is_dir() else result.parent
     read = Result.load(result)
     played = play(read.resolved())
-    recorded_s, played_s = read.metrics.step_time_s, played.times.step_s
-    if abs(played_s - recorded_s) > 1e-9 * played_s:
+    decisive = read.metrics.headline[0]
+    recorded, now = (each.numbers[decisive.name] for each in (read.metrics, metrics_of(played)))
+    if abs(now - recorded) > 1e-9 * abs(now):
+        was, gives = (shown(value, decisive.unit, ".6g") for value in (recorded, now))
         raise InputError(
-            f"{result}: its step of {recorded_s:.6g} s is not what its experiment gives here, "
-            f"{played_s:.6g} s; it was edited, or written by another version"
+            f"{result}: its {decisive.title} of {was} is not what its experiment gives here, "
+            f"{gives}; it was edited, or written by another version"
         )
     try:
-        files = draw_all(played, folder)
+        files = draw_all(played, read, folder)
     except OSError as error:
         raise cannot_write(folder, error) from None
     for file in files:

@@ -1,19 +1,19 @@
 """Playing every draw of an experiment whose inputs are uncertain."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from hwmodels.errors import InfeasibleError, InputError, listed
 from simulator.driver.step import play
 from simulator.experiment import Experiment
-from simulator.tell.metrics import Metrics, metrics
+from simulator.tell.facts import FactsT
+from simulator.tell.metrics import Metrics
+from simulator.tell.outcome import Outcome, outcome
 from simulator.uncertainty import Draws, sample
 
 Track = Callable[[Sequence[int]], Iterable[int]]
 """Passes the numbers of the draws on, one by one, and may show how far it is."""
-
-KEPT_TERMS = ("breakdown_s.", "memory_bytes.total")
 
 
 class StepResult(Protocol):
@@ -22,6 +22,12 @@ class StepResult(Protocol):
     @property
     def metrics(self) -> Metrics:
         """What the step achieved."""
+
+    def phase_s(self, name: str, rank: int | None = None) -> float:
+        """Return the seconds of a phase, mean over pipeline ranks or of one."""
+
+    def fact(self, kind: type[FactsT]) -> FactsT | None:
+        """Return the facts of a kind; None where the step has none."""
 
     def resolved(self) -> Experiment:
         """Return the experiment that was played."""
@@ -32,7 +38,21 @@ class Draw:
     """One played draw."""
 
     experiment: Experiment
-    metrics: Metrics
+    outcome: Outcome
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the step achieved."""
+        return self.outcome.metrics
+
+    def phase_s(self, name: str, rank: int | None = None) -> float:
+        """Return the seconds of a phase, mean over pipeline ranks or of one."""
+        seconds = self.outcome.phases_s[name]
+        return float(seconds.mean() if rank is None else seconds[rank])
+
+    def fact(self, kind: type[FactsT]) -> FactsT | None:
+        """Return the facts of a kind, of the step played again: draws keep numbers only."""
+        return kind.of(play(self.experiment, pipelines=(), critical=True))
 
     def resolved(self) -> Experiment:
         """Return the experiment that was played."""
@@ -57,35 +77,14 @@ def played_draws(experiment: Experiment, track: Track = iter) -> tuple[Draw, ...
 def _play(draws: Draws, draw: int) -> Draw:
     try:
         experiment = draws.drawn(draw)
-        return Draw(experiment, metrics(play(experiment, pipelines=())))
+        return Draw(experiment, outcome(play(experiment, pipelines=())))
     except InputError as error:
         numbers_of = draws.numbers(draw).items()
         values = listed(f"{path} = {value:.6g}" for path, value in numbers_of)
         raise InfeasibleError(f"uncertainty: draw {draw} with {values}: {error}") from None
 
 
-def numbers(step_metrics: Metrics) -> dict[str, float]:
-    """Return the numbers of a step by dotted path, those by rank and by part left out."""
-    return dict(
-        _leaves({name: getattr(step_metrics, name) for name in type(step_metrics).model_fields})
-    )
-
-
-def samples(draws: Iterable[Draw]) -> dict[str, tuple[float, ...]]:
-    """Return each number of a step by draw; a term that a draw does not have is zero in it."""
-    rows = [numbers(draw.metrics) for draw in draws]
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: tuple(row.get(name, 0.0) for row in rows) for name in names}
-
-
-def kept(sampled: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
-    """Return the samples that results keep: headline numbers, phases and total memory."""
-    return {n: v for n, v in sampled.items() if "." not in n or n.startswith(KEPT_TERMS)}
-
-
-def _leaves(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float):
-            yield f"{prefix}{key}", float(value)
+def samples(outcomes: Iterable[Outcome]) -> dict[str, tuple[float, ...]]:
+    """Return each number by draw: headlines, phases and total memory, by dotted path."""
+    rows = [each.numbers for each in outcomes]
+    return {name: tuple(row[name] for row in rows) for name in rows[0]}

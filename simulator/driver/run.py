@@ -3,16 +3,15 @@
 import time
 from typing import Any, NamedTuple
 
-from simulator.driver.draws import Track, kept, play_draws, samples
+from simulator.driver.draws import Track, play_draws, samples
 from simulator.driver.step import play
 from simulator.experiment import Experiment
 from simulator.lower.played import Played
-from simulator.tell.facts.nics import nic_facts
-from simulator.tell.facts.ranks import rank_facts
+from simulator.tell.facts import facts_of
 from simulator.tell.intervals import intervals
-from simulator.tell.metrics import metrics
+from simulator.tell.outcome import outcome
 from simulator.tell.provenance import provenance
-from simulator.tell.result import PlayFacts, Result, Uncertainty
+from simulator.tell.result import SCHEMA_VERSION, PlayFacts, Result, Timing, Uncertainty
 from simulator.uncertainty import Draws, sample
 
 
@@ -51,22 +50,25 @@ def simulate(
     draws = sample(experiment) if experiment.uncertainty.draws else None
     started = time.perf_counter()
     played = play(experiment, pipelines=pipelines, critical=True)
-    step_metrics = metrics(played)
-    wall_s = time.perf_counter() - started
+    step = outcome(played)
+    play_s = time.perf_counter() - started
     result = Result(
+        schema_version=SCHEMA_VERSION,
         experiment=experiment.model_dump(mode="json"),
-        metrics=step_metrics,
+        metrics=step.metrics,
+        phases=dict(played.program.phases),
+        breakdown_s=step.breakdown_s,
+        memory_bytes=step.memory_bytes,
+        facts=facts_of(played),
         play=PlayFacts(
             mode="explicit" if played.explicit else "folded",
             folding_error=_folding_error(played) if check_folding else None,
             engine=experiment.ranks.engine,
             ranks=experiment.gpus,
             tasks=played.tasks,
-            wall_s=wall_s,
         ),
         provenance=provenance(played),
-        ranks=rank_facts(played),
-        nics=nic_facts(played),
+        timing=Timing(play_s=play_s),
         **(_spread(draws, track) if draws else {}),
     )
     return Simulated(result, played)
@@ -76,7 +78,7 @@ def _folding_error(played: Played) -> float | None:
     """Return how far folded play of a step is from playing every rank of it.
 
     Both with a NIC for each kind of traffic: shared ones are played for one pipeline only. Where
-    all ranks were played anyway, `RankFacts.folded_step_s` is beside it.
+    all ranks were played anyway, `Ranks.folded_step_s` is beside it.
     """
     if played.explicit is not None:
         return None
@@ -89,10 +91,10 @@ def _folding_error(played: Played) -> float | None:
 
 def _spread(draws: Draws, track: Track) -> dict[str, Any]:
     """Play every draw and return the fields of a result that tell of them."""
-    sampled = samples(play_draws(draws, track))
+    sampled = samples(draw.outcome for draw in play_draws(draws, track))
     asked = draws.experiment.uncertainty
     return {
         "uncertainty": Uncertainty(draws=len(draws), seed=asked.seed, inputs=draws.inputs),
         "intervals": intervals(sampled, draws.paths, draws.deviations),
-        "samples": kept(sampled),
+        "samples": sampled,
     }

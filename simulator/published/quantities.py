@@ -16,6 +16,7 @@ from simulator.driver.run import run
 from simulator.experiment import Experiment
 from simulator.published.kernel_check import kernel_check
 from simulator.published.network_quantities import NETWORK_QUANTITIES
+from simulator.tell.facts.parts import Parts
 from simulator.tell.result import Result
 from workloads.model import MODELS
 from workloads.schedules import schedule
@@ -95,23 +96,21 @@ def training_flops_per_token(_: Bench, *, model: str, sequence_length: int) -> f
 
 def step_metric(bench: Bench, *, experiment: str, metric: str) -> float:
     """A headline metric of a simulated training step."""
-    return float(getattr(bench.result(experiment).metrics, metric))
+    return bench.result(experiment).metrics.numbers[metric]
 
 
 def step_phase(
     bench: Bench, *, experiment: str, phases: list[str], rank: int | None = None
 ) -> float:
     """Seconds of one or more phases, mean over pipeline ranks or of one rank."""
-    metrics = bench.result(experiment).metrics
-    if rank is None:
-        return sum(metrics.breakdown_s[phase] for phase in phases)
-    return sum(metrics.breakdown_by_rank_s[phase][rank] for phase in phases)
+    step = bench.result(experiment)
+    return sum(step.phase_s(phase, rank) for phase in phases)
 
 
 def step_difference(bench: Bench, *, experiment: str, base: str) -> float:
     """Step time of one experiment minus that of another."""
     later, earlier = bench.result(experiment), bench.result(base)
-    return later.metrics.step_time_s - earlier.metrics.step_time_s
+    return later.metrics.numbers["step_time_s"] - earlier.metrics.numbers["step_time_s"]
 
 
 def tflops_from_step(
@@ -160,23 +159,23 @@ def ep_limit_tokens_per_s(bench: Bench, **exchange: float) -> float:
 
 def gpu_hours(bench: Bench, *, experiment: str, tokens: float) -> float:
     """GPU-hours to train on `tokens` at the simulated rate."""
-    result = bench.result(experiment)
-    return tokens / result.metrics.tokens_per_s_per_gpu / SECONDS_PER_HOUR
+    rate = bench.result(experiment).metrics.numbers["tokens_per_s_per_gpu"]
+    return tokens / rate / SECONDS_PER_HOUR
 
 
-def chunks_in_flight(_: Bench, *, schedule_name: str, pp: int, microbatches: int) -> float:
-    """Most chunks whose activations one rank holds at once, counted along the program."""
+def microbatches_in_flight(_: Bench, *, schedule_name: str, pp: int, microbatches: int) -> float:
+    """Most micro-batches whose activations of a stage one rank holds at once, counted along the
+    program.
+    """
     program = schedule(schedule_name).steps(pp, microbatches)
     return max(peak_in_flight(steps) for steps in program)
 
 
-def chunk_metric(bench: Bench, *, experiment: str, chunk: str, metric: str) -> float:
-    """A metric of one distinct chunk, mean over draws of the expert load."""
-    chunks = {
-        chunk_metrics.name: chunk_metrics
-        for chunk_metrics in bench.result(experiment).metrics.chunks
-    }
-    return float(getattr(chunks[chunk], metric))
+def part_metric(bench: Bench, *, experiment: str, part: str, metric: str) -> float:
+    """A number of one distinct part, mean over draws of the expert load."""
+    parts = bench.result(experiment).fact(Parts)
+    assert parts is not None, "every step has parts"
+    return float(getattr(parts[part], metric))
 
 
 def trace_gemm_error(bench: Bench, *, experiment: str) -> float:
@@ -201,8 +200,8 @@ _FUNCTIONS: tuple[Callable[..., float], ...] = (
     ep_limit_tpot_s,
     ep_limit_tokens_per_s,
     gpu_hours,
-    chunks_in_flight,
-    chunk_metric,
+    microbatches_in_flight,
+    part_metric,
     trace_gemm_error,
     trace_glue_s,
     *NETWORK_QUANTITIES,

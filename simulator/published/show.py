@@ -6,7 +6,7 @@ from rich.console import Console
 
 from hwmodels.units import format_quantity
 from simulator.published.reproduce import Row, headline
-from simulator.tell.summary import table
+from simulator.tell.terminal import table
 
 
 def show_published(console: Console, rows: Sequence[Row]) -> None:

@@ -13,7 +13,7 @@ from simulator.network.expert_exchange import ExchangeRun
 from simulator.network.links import Network
 from simulator.network.run import CollectiveRun
 from simulator.tell.link_load import LinkLoad
-from simulator.tell.summary import table
+from simulator.tell.terminal import table
 
 LINKS_SHOWN = 5
 CONVENTIONS = (

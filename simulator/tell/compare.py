@@ -1,4 +1,4 @@
-"""What differs between two results: the inputs that changed, and the step phase by phase.
+"""What differs between two results: the inputs that changed, headline numbers, phase by phase.
 
 Where both were drawn equally often from one seed, draw i of one is compared with draw i of the
 other: the inputs they share have the same sampled values there (`simulator.uncertainty`), so that
@@ -11,7 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from hwmodels.errors import InputError
+from simulator.tell.facts import Compared
+from simulator.tell.headlines import MEMORY, Headline
 from simulator.tell.intervals import quantiles
+from simulator.tell.outcome import phase_path
 from simulator.tell.result import Result, Uncertainty
 
 ROUNDING = 1e-12
@@ -19,11 +23,18 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One quantity in both results; `values` are numbers for metrics, anything for inputs."""
+    """One quantity in both results.
+
+    Attributes:
+        before, after: numbers, but anything for inputs.
+        title: words for people; unit: of `UNITS`; both empty for inputs.
+    """
 
     name: str
     before: Any
     after: Any
+    title: str = ""
+    unit: str = ""
 
     @property
     def difference(self) -> float:
@@ -51,13 +62,30 @@ class Spread:
     """How sure one number of both results is, by its dotted path; None where it was not sampled.
 
     Attributes:
+        title, unit: as of a `Change`.
         difference: after minus before, draw by draw; None where the draws are no pairs.
     """
 
     name: str
+    title: str
+    unit: str
     before: Range | None
     after: Range | None
     difference: Range | None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedFacts:
+    """What facts of one kind have to compare, as far as both results have it.
+
+    Attributes:
+        none_because: why nothing is compared; empty where something is.
+    """
+
+    kind: str
+    title: str
+    changes: tuple[Change, ...]
+    none_because: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,55 +94,69 @@ class Comparison:
 
     Attributes:
         inputs: values of the resolved experiments that differ, by dotted path.
-        headline: step time, tokens a day, MFU, memory.
+        headline: headline numbers of their kind, the decisive one first, and memory.
         phases: seconds of the mean rank; their differences sum to that of the step.
-        chunks: duration of each distinct chunk both results have.
-        chunks_not_compared: why there are none, where ranks were played one by one.
+        facts: what facts of both have to compare.
         spreads: of headline numbers and phases; empty where neither result was sampled.
-        faster_share: share of the draws in which the later step is shorter; None without pairs.
+        better_share: share of the draws in which the later has the better decisive number; None
+            without pairs.
         draws: how both were sampled, and whether their draws are pairs.
     """
 
     inputs: tuple[Change, ...]
     headline: tuple[Change, ...]
     phases: tuple[Change, ...]
-    chunks: tuple[Change, ...]
-    chunks_not_compared: str
+    facts: tuple[ComparedFacts, ...]
     spreads: tuple[Spread, ...]
-    faster_share: float | None
+    better_share: float | None
     draws: str
 
 
 def compare(before: Result, after: Result) -> Comparison:
-    """Explain the difference of two results."""
-    a, b = before.metrics, after.metrics
-    headline = (
-        Change("step_time_s", a.step_time_s, b.step_time_s),
-        Change("tokens_per_day", a.tokens_per_day, b.tokens_per_day),
-        Change("mfu_causal", a.mfu_causal, b.mfu_causal),
-        Change("memory_bytes", a.memory_bytes["total"], b.memory_bytes["total"]),
-    )
-    names = [*a.breakdown_s, *(name for name in b.breakdown_s if name not in a.breakdown_s)]
-    # Chunks told are folded ones, which say nothing of a step of which every rank was played.
-    folded = before.ranks is None and after.ranks is None
-    later = {chunk.name: chunk.duration_s for chunk in b.chunks} if folded else {}
+    """Explain the difference of two results.
+
+    Raises:
+        InputError: they are of different kinds.
+    """
+    kinds = before.metrics.kind, after.metrics.kind
+    if kinds[0] != kinds[1]:
+        raise InputError(f"compare: results must be of one kind, got {kinds[0]} and {kinds[1]}")
+    told = {each.name: each for each in (*before.headlines, *after.headlines)}
+    a, b = before.numbers, after.numbers
+    changes = {
+        name: Change(name, a.get(name, 0.0), b.get(name, 0.0), each.title, each.unit)
+        for name, each in told.items()
+    }
+    headline = [each.name for each in (*before.metrics.headline, MEMORY)]
+    phases = dict.fromkeys(phase_path(name) for name in before.phases | after.phases)
     paired = _are_pairs(before, after)
     return Comparison(
         inputs=tuple(_changed(before.experiment, after.experiment)),
-        headline=headline,
-        phases=tuple(
-            Change(n, a.breakdown_s.get(n, 0.0), b.breakdown_s.get(n, 0.0)) for n in names
-        ),
-        chunks=tuple(
-            Change(chunk.name, chunk.duration_s, later[chunk.name])
-            for chunk in a.chunks
-            if chunk.name in later
-        ),
-        chunks_not_compared="" if folded else "not compared: every rank was played",
-        spreads=tuple(_spreads(before, after, paired)),
-        faster_share=_faster_share(before, after) if paired else None,
+        headline=tuple(changes[name] for name in headline),
+        phases=tuple(changes[name] for name in phases),
+        facts=tuple(_facts(before, after)),
+        spreads=tuple(_spreads(before, after, told, paired)),
+        better_share=_better_share(before, after) if paired else None,
         draws=_how_drawn(before, after, paired),
     )
+
+
+def _facts(before: Result, after: Result) -> Iterator[ComparedFacts]:
+    """Yield what facts of each kind that both results have are compared by."""
+    later = {facts.kind: facts.compared() for facts in after.facts}
+    for facts in before.facts:
+        a, b = facts.compared(), later.get(facts.kind)
+        if a is not None and b is not None:
+            reason = a.none_because or b.none_because
+            changes = () if reason else tuple(_common(a, b))
+            yield ComparedFacts(facts.kind, a.title, changes, reason)
+
+
+def _common(before: Compared, after: Compared) -> Iterator[Change]:
+    """Yield the seconds that both have."""
+    for name, seconds in before.seconds.items():
+        if name in after.seconds:
+            yield Change(name, seconds, after.seconds[name], name, "s")
 
 
 def _are_pairs(before: Result, after: Result) -> bool:
@@ -125,19 +167,29 @@ def _are_pairs(before: Result, after: Result) -> bool:
     return (a.draws, a.seed) == (b.draws, b.seed)
 
 
-def _spreads(before: Result, after: Result, paired: bool) -> Iterator[Spread]:
+def _spreads(
+    before: Result, after: Result, told: dict[str, Headline], paired: bool
+) -> Iterator[Spread]:
     """Yield the spread of every number that either result keeps by draw."""
     for name in dict.fromkeys([*before.samples, *after.samples]):
         a, b = before.samples.get(name), after.samples.get(name)
-        both = Range(*quantiles(np.subtract(b, a))) if paired and a and b else None
         yield Spread(
-            name, Range(*quantiles(a)) if a else None, Range(*quantiles(b)) if b else None, both
+            name,
+            told[name].title,
+            told[name].unit,
+            Range(*quantiles(a)) if a else None,
+            Range(*quantiles(b)) if b else None,
+            Range(*quantiles(np.subtract(b, a))) if paired and a and b else None,
         )
 
 
-def _faster_share(before: Result, after: Result) -> float:
-    a, b = (np.array(result.samples["step_time_s"]) for result in (before, after))
-    return float(np.mean(b < a))
+def _better_share(before: Result, after: Result) -> float | None:
+    """Return in which share of the draws the decisive number is better after than before."""
+    decisive = before.metrics.headline[0]
+    if decisive.better is None:
+        return None
+    a, b = (np.array(result.samples[decisive.name]) for result in (before, after))
+    return float(np.mean(b < a if decisive.better == "less" else b > a))
 
 
 def _how_drawn(before: Result, after: Result, paired: bool) -> str:

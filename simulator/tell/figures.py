@@ -1,11 +1,14 @@
-"""Figures of a training step: pipeline Gantt, overlap inside a pair, breakdown by rank.
+"""Figures of a run: pipeline Gantt, overlap inside a pair, breakdown by rank.
+
+The breakdown is drawn from a result of any kind, the others from what was played.
 
 Colours mean one thing everywhere: blue work of the forward pass, orange of the input gradients,
 green of the weight gradients, violet overlapped pairs, grey communication, hatched grey waiting,
 white idle.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +19,12 @@ from matplotlib.patches import Patch
 
 from simulator.lower.parts import PartPlay
 from simulator.lower.played import Played
+from simulator.tell.facts.pipeline_ranks import PipelineRanks
+from simulator.tell.headlines import shown
+from simulator.tell.result import Result
 from simulator.tell.style import STYLE
 from workloads.ops import COMPUTE
-from workloads.phases import END, IDLE, PASSES, PHASES
+from workloads.phases import END, IDLE, PASSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,23 +39,25 @@ COMMUNICATION, WAITING, LAST, WHITE = "#8a8f98", "#d9dce1", "#1f2430", "#ffffff"
 PASS_COLORS: dict[str, str] = dict(zip(PASSES, PALETTE, strict=False))
 
 
-def phase_colors(played: Played) -> dict[str, str]:
+def phase_colors(phases: Iterable[str]) -> dict[str, str]:
     """Return the color of each phase, by name: those that steps are in, the end, and idle last."""
-    names = [name for name in played.pipeline.table.phases if name not in (IDLE, END)]
-    return dict(zip(names, PALETTE, strict=False)) | {END: LAST, IDLE: WHITE}
+    names = list(phases)
+    colors = dict(zip((n for n in names if n not in (IDLE, END)), cycle(PALETTE), strict=False))
+    ends = {END: LAST, IDLE: WHITE}
+    return colors | {name: color for name, color in ends.items() if name in names}
 
 
-def draw_all(played: Played, folder: Path) -> list[Path]:
+def draw_all(played: Played, result: Result, folder: Path) -> list[Path]:
     """Write every figure of a run to `folder` as PNG and return the files."""
-    figures: dict[str, Callable[[Played], Figure | None]] = {
-        "pipeline": pipeline_gantt,
-        "overlap": pair_overlap,
-        "breakdown": breakdown,
+    figures: dict[str, Callable[[], Figure | None]] = {
+        "pipeline": lambda: pipeline_gantt(played),
+        "overlap": lambda: pair_overlap(played),
+        "breakdown": lambda: breakdown(result),
     }
     files = []
     with mpl.rc_context(STYLE):
         for name, draw in figures.items():
-            figure = draw(played)
+            figure = draw()
             if figure is None:  # a folder written before may hold one that no longer holds
                 (folder / f"{name}.png").unlink(missing_ok=True)
                 continue
@@ -71,15 +79,15 @@ def pipeline_gantt(played: Played) -> "Figure":
     axes.set_yticks(range(ranks))
     axes.set_ylabel("pipeline rank")
     axes.set_xlabel("seconds")
-    bubble = played.times.phases["bubble"].mean() / played.times.step_s
+    idle = played.times.phases[IDLE].mean() / played.times.step_s
     axes.set_title(
         f"{played.experiment.name}: one step, {timeline.makespan_s:.2f} s, "
-        f"{bubble:.1%} of it idle (white) on the mean rank"
+        f"{idle:.1%} of it idle (white) on the mean rank"
     )
-    drawn = {color for _, color in _spans_by_color(played)}
-    colors = {name: color for name, color in phase_colors(played).items() if color in drawn}
+    drawn, words = {color for _, color in _spans_by_color(played)}, played.program.phases
+    colors = {name: color for name, color in phase_colors(words).items() if color in drawn}
     figure.legend(
-        handles=[Patch(color=color, label=PHASES[name]) for name, color in colors.items()],
+        handles=[Patch(color=color, label=words[name]) for name, color in colors.items()],
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
         ncols=len(colors),
@@ -91,7 +99,7 @@ def _spans_by_color(played: Played) -> dict[tuple[int, str], list[tuple[float, f
     """Start and length of everything on the compute streams, by rank and color."""
     graph, timeline = played.pipeline.graph, played.timeline()
     spans: dict[tuple[int, str], list[tuple[float, float]]] = {}
-    names, colors = played.pipeline.table.phases, phase_colors(played)
+    names, colors = played.pipeline.table.phases, phase_colors(played.program.phases)
     for task, rank in enumerate(played.pipeline.rank):
         if graph.streams[graph.stream[task]].endswith(COMPUTE):
             color = colors[names[played.pipeline.phase[task]]]
@@ -158,28 +166,36 @@ def _draw_streams(axes: "Axes", part: PartPlay) -> None:
     axes.set_xlabel("milliseconds")
 
 
-def breakdown(played: Played) -> "Figure":
-    """Draw where each pipeline rank's time goes."""
-    ranks = len(played.pipeline.program)
+def breakdown(result: Result) -> "Figure":
+    """Draw where the time goes: of each pipeline rank where the result tells of them, or of their
+    mean.
+    """
+    told = result.fact(PipelineRanks)
+    means = {name: (mean,) for name, mean in result.breakdown_s.items()}
+    by_rank: Mapping[str, tuple[float, ...]] = means if told is None else told.breakdown_s
+    ranks = len(next(iter(by_rank.values())))
     figure, axes = plt.subplots(figsize=(9, 0.28 * ranks + 1.6))
     left = np.zeros(ranks)
-    for name, color in phase_colors(played).items():
-        seconds = played.times.phases[name]
+    for name, color in phase_colors(result.phases).items():
+        seconds = np.array(by_rank[name])
         if not seconds.any():
             continue
-        label = f"{PHASES[name]}: {seconds.mean():.2f} s"
+        label = f"{result.phases[name]}: {result.breakdown_s[name]:.2f} s"
         edge = WAITING if color == WHITE else color
         axes.barh(
             range(ranks), seconds, left=left, color=color, label=label, height=0.8, edgecolor=edge
         )
         left = left + seconds
     axes.set_ylim(ranks - 0.4, -0.6)
-    axes.set_yticks(range(ranks))
-    axes.set_xlim(0, played.times.step_s)
+    axes.set_yticks(range(ranks), ["mean"] if told is None else None)
+    axes.set_xlim(0, left.max())
     axes.set_ylabel("pipeline rank")
     axes.set_xlabel("seconds")
+    decisive = result.metrics.headline[0]
+    value = shown(result.numbers[decisive.name], decisive.unit)
     axes.set_title(
-        f"{played.experiment.name}: where {played.times.step_s:.2f} s go (rank means in the legend)"
+        f"{result.experiment['name']}: {decisive.title} {value}, and where the time goes "
+        "(rank means in the legend)"
     )
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

@@ -3,14 +3,11 @@
 import hashlib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
 
 from hwmodels.document import Source
 from hwmodels.spec import Spec
 from simulator.lower.played import Played
-from simulator.tell.metrics import shares
-
-SCHEMA_VERSION = 1
+from simulator.tell.facts.kernels import shares
 
 
 class Provenance(Spec):
@@ -28,7 +25,6 @@ class Provenance(Spec):
     """
 
     version: str
-    schema_version: Literal[1]
     seed: int
     profile: str | None
     profile_sha256: str | None
@@ -46,7 +42,6 @@ def provenance(played: Played) -> Provenance:
     profile = experiment.profile
     return Provenance(
         version=_version(),
-        schema_version=SCHEMA_VERSION,
         seed=experiment.ranks.seed,
         profile=profile.name if profile else None,
         profile_sha256=_sha256(profile.model_dump_json()) if profile else None,
@@ -96,16 +91,16 @@ def _folding(played: Played) -> str:
     if played.explicit is not None:
         return (
             f"every rank played: {pipelines} pipelines of {pp}, {ep} ranks in lock-step;"
-            f" what slows kernels and exchanges beside each other from {len(parts)} folded chunks"
+            f" what slows kernels and exchanges beside each other from {len(parts)} folded parts"
             f"{spare}"
         )
     shared = (
-        "; its segments played as on the slowest rank of each chunk, to meet on shared NICs"
+        "; its segments played as on the slowest rank of each part, to meet on shared NICs"
         if played.shared is not None
         else ""
     )
     return (
-        f"{pipelines} pipelines played as one of {pp} ranks; {len(parts)} distinct chunks played "
+        f"{pipelines} pipelines played as one of {pp} ranks; {len(parts)} distinct parts played "
         f"on {ep} ranks in lock-step, with {draws} draws of the expert load each{shared}{spare}"
     )
 

@@ -2,8 +2,8 @@
 
 A process a pipeline rank, a thread a stream. Three levels of detail:
 
-    chunks    one span a chunk, and the messages between ranks
-    segments  every chunk opened into compute segments and exchanges, as rank 0 of its expert
+    parts     one span a step, which runs a part, and the messages between ranks
+    segments  every part opened into compute segments and exchanges, as rank 0 of its expert
               group saw them (where NICs are shared its slowest rank, where all ranks were played
               that of one pipeline); waiting for slower ranks is a span of its own
     kernels   every compute segment opened into its kernels, in launch order, their prices scaled
@@ -15,12 +15,12 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from hwmodels.arrays import Floats
-from hwmodels.errors import InputError
+from hwmodels.errors import InputError, shown
 from simulator.lower.expansion import expand
 from simulator.lower.played import Played
 from simulator.lower.record import PipelineRecord
@@ -28,7 +28,8 @@ from simulator.play.timeline import Timeline
 from workloads.ops import COMM, COMPUTE, SEND
 from workloads.steps import Step
 
-Detail = Literal["chunks", "segments", "kernels"]
+Detail = Literal["parts", "segments", "kernels"]
+DETAILS: tuple[Detail, ...] = get_args(Detail)
 Event = dict[str, Any]
 THREADS: dict[str, int] = {COMPUTE: 0, COMM: 1, SEND: 2}
 NS = 1e9
@@ -58,6 +59,19 @@ class KernelShare(NamedTuple):
     facts: str
 
 
+def check_detail(detail: str) -> Detail:
+    """Return a level of detail.
+
+    Raises:
+        InputError: it is none.
+    """
+    for known in DETAILS:
+        if detail == known:
+            return known
+    renamed = "; chunks are called parts" if detail == "chunks" else ""
+    raise InputError(f"trace: detail must be {', '.join(DETAILS)}, got {shown(detail)}{renamed}")
+
+
 @dataclass(frozen=True)
 class StepTrace:
     """The timeline of one training step, ready to be written.
@@ -77,7 +91,7 @@ class StepTrace:
         return self.played.record(self.pipeline)
 
     def to_chrome_trace(
-        self, path: Path | str, detail: Detail = "chunks", ranks: Sequence[int] | None = None
+        self, path: Path | str, detail: Detail = "parts", ranks: Sequence[int] | None = None
     ) -> int:
         """Write the trace, span by span, and return the number of spans.
 
@@ -85,8 +99,9 @@ class StepTrace:
             ranks: pipeline ranks to write, all of them by default.
 
         Raises:
-            InputError: there is no such rank.
+            InputError: there is no such detail or rank.
         """
+        check_detail(detail)
         chosen = self._chosen(ranks)
         count = 0
         with Path(path).open("w", encoding="utf-8") as file:
@@ -113,7 +128,7 @@ class StepTrace:
         for task, (rank, index, start_s, end_s) in enumerate(rows):
             if rank not in wanted:
                 continue
-            if index >= 0 and detail != "chunks":
+            if index >= 0 and detail != "parts":
                 step = pipeline.program[rank][index]
                 places = _places(step)
                 offset_s = self._begin_s(task, end_s) if self._record is None else 0.0

@@ -18,6 +18,8 @@ from simulator.lower.pipeline import rank_times
 from simulator.lower.shared_nics import nic_graph
 from simulator.play import array
 from simulator.play.loops import compiled
+from simulator.tell.facts.nics import Nics
+from simulator.tell.facts.ranks import Ranks
 from simulator.tell.trace import StepTrace
 from workloads.scenarios.training import training_program
 
@@ -70,26 +72,27 @@ def anew(given):
 
 def count(result):
     """Tasks of a step, how often all of them were played, and how many that is."""
-    if result.ranks is None:
+    ranks = result.fact(Ranks)
+    if ranks is None:
         return result.play.tasks, 1, result.play.tasks
     tasks = len(expand(lower(program_of(result.resolved()))).graph)
-    return tasks, len(result.ranks.compute_s) // RANKS, result.play.tasks
+    return tasks, len(ranks.compute_s) // RANKS, result.play.tasks
 
 
 def test_from_experiment_to_result_folded(table, folded):
-    """14 chunks on 64 ranks with 8 draws of the load each, and the pipeline of chunks."""
+    """14 parts on 64 ranks with 8 draws of the load each, and the pipeline of steps."""
     given = experiment()
     first = table.timed("2,048 GPUs folded, plan new", anew(given), count, repeats=3)
     again = table.timed("2,048 GPUs folded, plan kept", lambda: run(given), count, repeats=5)
     assert first.metrics == again.metrics == folded.metrics
     training = play(given)
-    chunks = sum(len(chunk.graph.segments) for chunk in training.parts.values())
+    tasks = sum(len(part.graph.segments) for part in training.parts.values())
     assert len(training.parts) == 14
-    assert again.play.tasks == chunks * 64 * 8 + len(training.pipeline.graph)
+    assert again.play.tasks == tasks * 64 * 8 + len(training.pipeline.graph)
 
 
 def test_the_pipeline_with_other_seconds_only(table, folded):
-    """What is left of a step once its chunks are known: their seconds put in, played, summed up."""
+    """What is left of a step once its parts are known: their seconds put in, played, summed up."""
     training = play(folded.resolved())
     pipeline, chunk_s = training.pipeline, training.folded.steps_s
     graph, tasks = training.folded_timeline.graph, len(pipeline.graph)
@@ -99,7 +102,7 @@ def test_the_pipeline_with_other_seconds_only(table, folded):
     def replay():
         return rank_times(pipeline, array.play(pipeline.timed(chunk_s, message_s, optimizer_s)))
 
-    times = table.timed("pipeline of chunks", replay, lambda _: (tasks, 1, tasks), repeats=50)
+    times = table.timed("pipeline of steps", replay, lambda _: (tasks, 1, tasks), repeats=50)
     assert times.step_s == folded.metrics.step_time_s
     # Every micro-batch crosses every boundary between ranks once each way.
     assert tasks == pipeline.steps + 2 * (RANKS - 1) * 120 + RANKS
@@ -111,7 +114,9 @@ def test_a_pipeline_whose_nics_are_shared(table, folded):
     first = table.timed("2,048 GPUs, NICs shared, plan new", anew(given), count)
     again = table.timed("2,048 GPUs, NICs shared, plan kept", lambda: run(given), count, repeats=3)
     assert first.metrics == again.metrics
-    assert again.nics.separate_step_s == folded.metrics.step_time_s < again.metrics.step_time_s
+    assert (
+        again.fact(Nics).separate_step_s == folded.metrics.step_time_s < again.metrics.step_time_s
+    )
     tasks = len(expand(lower(program_of(given))).graph) + 5 * RANKS
     assert again.play.tasks == folded.play.tasks + tasks
 
@@ -130,7 +135,7 @@ def test_every_one_of_2048_ranks(table, folded):
     first = table.timed("2,048 GPUs explicit, plan new", anew(given), count)
     again = table.timed("2,048 GPUs explicit, plan kept", lambda: run(given), count, repeats=2)
     assert first.metrics == again.metrics
-    assert first.ranks == again.ranks
+    assert first.fact(Ranks) == again.fact(Ranks)
     explicit, plain = play(given).explicit, folded.metrics.step_time_s
     tasks = len(expand(lower(program_of(given))).graph)
     assert explicit.finish_s.shape == (RANKS, PIPELINES)
@@ -165,9 +170,9 @@ def test_102400_gpus_folded_and_rank_by_rank(table, folded):
     assert alike.metrics.step_time_s == pytest.approx(folded.metrics.step_time_s, rel=0.01)
     tasks = len(expand(lower(program_of(given))).graph) * 50 * PIPELINES
     assert each.play.tasks == tasks + alike.play.tasks
-    assert len(each.ranks.compute_s) == 102_400
+    assert len(each.fact(Ranks).compute_s) == 102_400
     assert each.metrics.step_time_s == pytest.approx(alike.metrics.step_time_s, rel=0.01)
-    assert each.ranks.folded_step_s == alike.metrics.step_time_s
+    assert each.fact(Ranks).folded_step_s == alike.metrics.step_time_s
 
 
 @pytest.mark.parametrize("ranks", ["folded", "explicit"])

@@ -8,19 +8,20 @@ import pytest
 from simulator import Experiment, run
 from simulator.driver import program
 from simulator.price import kernels
+from simulator.tell.facts.parts import Parts
 from workloads.layers import PhaseOps
 from workloads.ops import Comm, Gemm, MemoryOp
 
 
 def simulate(**changes):
     values = {"batch.sequences": 4096} | {path.replace("__", "."): v for path, v in changes.items()}
-    return run(Experiment.load("deepseek-v3-pretrain").with_overrides(values)).metrics
+    return run(Experiment.load("deepseek-v3-pretrain").with_overrides(values))
 
 
 @pytest.fixture(scope="module")
 def sound(short_run):
-    """Metrics of the step as it should be."""
-    return short_run().metrics
+    """The step as it should be."""
+    return short_run()
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +31,8 @@ def _nothing_is_remembered(sound, monkeypatch):
         monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
 
 
-def chunk_s(metrics, name):
-    return next(chunk.duration_s for chunk in metrics.chunks if chunk.name == name)
+def part_s(result, name):
+    return result.fact(Parts)[name].duration_s
 
 
 def test_a_step_without_glue_is_more_than_15_percent_too_short(sound, monkeypatch):
@@ -42,7 +43,7 @@ def test_a_step_without_glue_is_more_than_15_percent_too_short(sound, monkeypatc
         return tuple(op for op in of(self, phase) if not isinstance(op, MemoryOp))
 
     monkeypatch.setattr(PhaseOps, "of", without_glue)
-    assert simulate().step_time_s < 0.85 * sound.step_time_s
+    assert simulate().metrics.step_time_s < 0.85 * sound.metrics.step_time_s
 
 
 def test_twice_the_bytes_on_the_network_slow_a_forward_alone(sound, monkeypatch):
@@ -50,8 +51,8 @@ def test_twice_the_bytes_on_the_network_slow_a_forward_alone(sound, monkeypatch)
     once = Comm.token_bytes
     monkeypatch.setattr(Comm, "token_bytes", property(lambda self: 2 * once.fget(self)))
     doubled = simulate()
-    assert chunk_s(doubled, "F 1") > 1.3 * chunk_s(sound, "F 1")
-    assert chunk_s(doubled, "W 1") == chunk_s(sound, "W 1")
+    assert part_s(doubled, "F 1") > 1.3 * part_s(sound, "F 1")
+    assert part_s(doubled, "W 1") == part_s(sound, "W 1")
 
 
 def test_weight_gradients_at_the_rate_of_input_gradients_are_a_quarter_too_fast(sound, monkeypatch):
@@ -63,12 +64,12 @@ def test_weight_gradients_at_the_rate_of_input_gradients_are_a_quarter_too_fast(
 
     monkeypatch.setattr(Gemm, "family", property(mistaken))
     wrong = simulate()
-    assert chunk_s(wrong, "W 1") < 0.75 * chunk_s(sound, "W 1")
+    assert part_s(wrong, "W 1") < 0.75 * part_s(sound, "W 1")
     assert wrong.breakdown_s["weight"] < 0.8 * sound.breakdown_s["weight"]
-    assert chunk_s(wrong, "F 1") == pytest.approx(chunk_s(sound, "F 1"), rel=0.02)
+    assert part_s(wrong, "F 1") == pytest.approx(part_s(sound, "F 1"), rel=0.02)
 
 
 def test_heads_on_another_stage_change_the_step(sound):
     """Layout C of table4_chain.md §4: both heads beside MTP and three layers add 3.9 s to 18.4."""
     crowded = simulate(plan__layout="3d+1m, 12*4m, 2*3m, 3m+mtp+2heads")
-    assert crowded.step_time_s > 1.1 * sound.step_time_s
+    assert crowded.metrics.step_time_s > 1.1 * sound.metrics.step_time_s

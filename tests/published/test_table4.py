@@ -13,6 +13,7 @@ import pytest
 from simulator.driver.step import play
 from simulator.lower.pipeline import build_pipeline, rank_times
 from simulator.play import array
+from simulator.tell.facts.parts import Parts
 from workloads.schedules import schedule
 from workloads.steps import step_table
 
@@ -48,15 +49,13 @@ RUNS = sorted(PUBLISHED)
 
 def simulated(result, rank=None):
     """Step and phases: of one rank, of their mean, or of that the median over the draws."""
-    metrics, draws = result.metrics, result.intervals
-    if rank is not None:
-        phases = {name: by_rank[rank] for name, by_rank in metrics.breakdown_by_rank_s.items()}
-    elif draws:
-        phases = {name: draws[f"breakdown_s.{name}"].median for name in metrics.breakdown_s}
+    draws = result.intervals
+    if rank is None and draws:
+        phases = {name: draws[f"breakdown_s.{name}"].median for name in result.phases}
     else:
-        phases = dict(metrics.breakdown_s)
+        phases = {name: result.phase_s(name, rank) for name in result.phases}
     both = phases.pop("backward") + phases.pop("weight")
-    step_s = draws["step_time_s"].median if draws else metrics.step_time_s
+    step_s = draws["step_time_s"].median if draws else result.metrics.step_time_s
     return {"step": step_s, "backward_plus_weight": both} | phases
 
 
@@ -153,16 +152,16 @@ def test_the_bubble_is_more_than_that_of_equal_chunks(published_run):
     """(PP/2 - 1)(F&B + B - 3W) with the middle stages' own chunks bounds it from below: unequal
     stages and messages only add (table4_chain.md §4).
     """
-    metrics = published_run("deepseek-v3-pretrain").metrics
-    chunk = {each.name: each.duration_s for each in metrics.chunks}
-    form = 7 * (chunk["FB 1|1"] + chunk["B 1"] - 3 * chunk["W 1"])
-    assert metrics.breakdown_s["bubble"] > form
+    result = published_run("deepseek-v3-pretrain")
+    part_s = {part.name: part.duration_s for part in result.fact(Parts).parts}
+    form = 7 * (part_s["FB 1|1"] + part_s["B 1"] - 3 * part_s["W 1"])
+    assert result.breakdown_s["bubble"] > form
 
 
-def test_the_step_fits_into_80_gb_with_17_chunks_in_flight(published_run):
+def test_the_step_fits_into_80_gb_with_17_micro_batches_in_flight(published_run):
     """PP + 1 on every rank, counted along the program (DualPipe; arXiv 2412.19437v2 Table 2)."""
     result = published_run("deepseek-v3-pretrain")
-    assert max(result.metrics.memory_by_rank_bytes) < 80e9
+    assert result.memory_bytes["total"] < 80e9
     for own in play(result.resolved()).pipeline.program:
         held = peak = 0
         for step in own:

@@ -64,17 +64,21 @@ def test_run_prints_one_json_document_and_nothing_else():
     done = process("run", "deepseek-v3-pretrain", *SHORT, "--schedule", "1f1b", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads(done.stdout)
-    assert set(document) == {
+    assert list(document) == [
+        "schema_version",
         "experiment",
         "metrics",
+        "phases",
+        "breakdown_s",
+        "memory_bytes",
         "uncertainty",
         "intervals",
         "samples",
-        "ranks",
-        "nics",
+        "facts",
         "play",
         "provenance",
-    }
+        "timing",
+    ]
     assert document["experiment"]["batch"]["sequences"] == 4096
     assert document["experiment"]["plan"]["schedule"] == "1f1b"
     assert document["metrics"]["step_time_s"] > 0
@@ -107,13 +111,17 @@ def test_a_file_where_the_folder_should_be_exits_2_before_the_run(tmp_path):
         (["run", "deepseek-v3-pretrain", "--set", "plan.epp=4"], "did you mean 'pp'?"),
         (["run", "deepseek-v3-pretrain", "--set", "plan.ep"], "expected KEY=VALUE"),
         (["run", "deepseek-v3-pretrain", "--schedule", "zb2p"], "did you mean 'zb1p'?"),
-        (["run", "deepseek-v3-pretrain", "--trace", "atoms"], "'atoms' is not one of"),
+        (
+            ["run", "deepseek-v3-pretrain", "--trace", "atoms"],
+            "trace: detail must be parts, segments, kernels, got 'atoms'",
+        ),
         (["run", "deepseek-v3-pretrain", "--ranks", "all"], "ranks.play: input should be"),
         (["run"], "Missing argument"),
         (["run", "deepseek-v3-pretrain", "--nonsense"], "--nonsense"),
         (["fly"], "fly"),
         (["show", "chip", "h8000"], "did you mean 'h800'?"),
         (["show", "chp", "h800"], "did you mean 'chip'?"),
+        (["run", "deepseek-v3-pretrain", "--trace", "chunks"], "chunks are called parts"),
         (["run", "deepseek-v3-pretrain", "--trace", "kernels"], "need --out"),
         (
             ["run", "deepseek-v3-pretrain", "--schedule", "all", "--out", "x"],
@@ -222,7 +230,7 @@ def test_a_summary_names_step_phases_memory_and_basis(invoke, played, short_run)
     assert f"{metrics.step_time_s:.3f} s" in text
     for words in ("bubble", "optimizer", "overlapped", "activations", "profile h800-deepseek"):
         assert words in text
-    assert f"{metrics.memory_bytes['total'] / 1e9:.1f} of 85.5 GB" in text
+    assert f"{short_run().memory_bytes['total'] / 1e9:.1f} of 85.5 GB" in text
 
 
 def test_out_writes_result_trace_and_figures(
@@ -265,7 +273,7 @@ def test_all_schedules_run_and_what_cannot_is_a_row_with_its_reason(invoke, monk
     assert document["1f1b"] == json.loads(short_run().to_json())
     text = invoke(*command).stdout
     assert "zb1p: memory of pipeline rank 0: too much" in text
-    assert f"{short_run().metrics.step_time_s:.3f} s" in text
+    assert f"{short_run().metrics.step_time_s:.5g} s" in text
 
 
 # Draws

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from simulator.published.reproduce import Row
+from simulator.tell.facts import Facts
 
 # Results
 
@@ -29,10 +30,9 @@ def test_compare_explains_two_results(invoke, two_results, short_run):
         "inputs",
         "headline",
         "phases",
-        "chunks",
-        "chunks_not_compared",
+        "facts",
         "spreads",
-        "faster_share",
+        "better_share",
         "draws",
     }
     assert document["headline"][0]["before"] == short_run().metrics.step_time_s
@@ -52,7 +52,7 @@ def test_compare_prints_the_spread_of_the_difference(invoke, drawn_run, tmp_path
     low, high = step["difference"]["p10"], step["difference"]["p90"]
     assert "24 draws from seed 0, compared draw by draw" in text
     assert f"{low:+.4g} to {high:+.4g} s" in text
-    assert f"the later step is shorter in {document['faster_share']:.0%} of the draws" in text
+    assert f"step time is better after in {document['better_share']:.0%} of the draws" in text
 
 
 def test_plot_draws_the_figures_of_a_result_again(
@@ -161,8 +161,16 @@ def test_the_schema_describes_a_result(invoke, short_run):
     assert set(schema["required"]) <= set(document)
     for reference in references(schema):
         assert reference.removeprefix("#/$defs/") in schema["$defs"]
-    metrics = schema["$defs"]["Metrics"]
-    assert set(metrics["properties"]) == set(document["metrics"])
+    kinds = (schema["properties"]["metrics"], schema["properties"]["facts"]["items"])
+    metrics, facts = (
+        {each["properties"]["kind"]["const"]: each for each in kind["oneOf"]} for kind in kinds
+    )
+    for alternatives, told in ((metrics, [document["metrics"]]), (facts, document["facts"])):
+        for each in told:
+            assert set(alternatives[each["kind"]]["properties"]) == set(each)
+            assert set(alternatives[each["kind"]]["required"]) <= set(each)
+            assert "kind" in alternatives[each["kind"]]["required"]
+    assert set(facts) == set(Facts.kinds)
 
 
 def references(node):

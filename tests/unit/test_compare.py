@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from simulator.tell.compare import Change, compare
+from simulator.tell.facts.parts import Parts
 from simulator.tell.result import Result
 
 
@@ -31,18 +32,20 @@ def test_a_result_does_not_differ_from_itself(short_run):
     again = Result.from_json(short_run().to_json())
     found = compare(short_run(), again)
     assert found.inputs == ()
-    changes = (*found.headline, *found.phases, *found.chunks)
+    (parts,) = found.facts
+    changes = (*found.headline, *found.phases, *parts.changes)
     assert {change.difference for change in changes} == {0}
 
 
-def test_only_chunks_that_both_results_have_are_compared(short_run):
+def test_only_parts_that_both_results_have_are_compared(short_run):
     """1F1B has no pairs: F and B of the same stages remain."""
     one_way = short_run(("plan.schedule", "1f1b"))
-    found = compare(short_run(), one_way)
-    names = [{chunk.name for chunk in r.metrics.chunks} for r in (short_run(), one_way)]
-    assert {change.name for change in found.chunks} == names[0] & names[1]
+    (parts,) = compare(short_run(), one_way).facts
+    names = [{part.name for part in r.fact(Parts).parts} for r in (short_run(), one_way)]
+    assert parts.kind == "parts"
+    assert {change.name for change in parts.changes} == names[0] & names[1]
     assert "F 1" in names[0] & names[1]
-    assert not any(change.name.startswith("FB") for change in found.chunks)
+    assert not any(change.name.startswith("FB") for change in parts.changes)
 
 
 def test_a_change_from_nothing_has_no_relative_size():
@@ -64,7 +67,7 @@ def test_a_drawn_result_does_not_differ_from_itself_in_any_draw(drawn_run):
     for each in found.spreads:
         assert (each.difference.p10, each.difference.median, each.difference.p90) == (0, 0, 0)
         assert each.before == each.after
-    assert found.faster_share == 0
+    assert found.better_share == 0
     assert found.draws == "24 draws from seed 0, compared draw by draw"
 
 
@@ -89,13 +92,13 @@ def test_pairs_are_draws_of_one_number_not_of_one_rank(drawn_run):
     found = compare(before, after)
     difference = spread(found, "step_time_s").difference
     assert (difference.p10, difference.median, difference.p90) == pytest.approx((-18.4, 0, 18.4))
-    assert found.faster_share == 0.5
+    assert found.better_share == 0.5
 
 
 def test_the_share_of_draws_in_which_the_later_is_faster_is_counted(drawn_run):
     before, after = drawn_run(), drawn_run(("cluster.node.nics", 4), ("cluster.fabric.planes", 4))
-    assert compare(before, after).faster_share == 0
-    assert compare(after, before).faster_share == 1
+    assert compare(before, after).better_share == 0
+    assert compare(after, before).better_share == 1
 
 
 @pytest.mark.parametrize(
@@ -112,19 +115,20 @@ def test_draws_that_are_no_pairs_are_shown_side_by_side(drawn_run, change, told)
     assert step.before is not None
     assert (step.after is None) == (change == ("uncertainty.draws", 0))
     assert step.difference is None
-    assert found.faster_share is None
+    assert found.better_share is None
     assert told in found.draws
 
 
 def test_without_draws_nothing_is_said_of_them(short_run):
     found = compare(short_run(), short_run(("ranks.seed", 1)))
-    assert (found.spreads, found.faster_share, found.draws) == ((), None, "")
+    assert (found.spreads, found.better_share, found.draws) == ((), None, "")
 
 
-def test_chunks_of_ranks_played_one_by_one_are_not_compared(short_run):
-    found = compare(short_run(), short_run(("ranks.play", "explicit")))
-    assert (found.chunks, found.chunks_not_compared) == ((), "not compared: every rank was played")
-    assert compare(short_run(), short_run()).chunks_not_compared == ""
+def test_parts_of_ranks_played_one_by_one_are_not_compared(short_run):
+    (parts,) = compare(short_run(), short_run(("ranks.play", "explicit"))).facts
+    assert (parts.changes, parts.none_because) == ((), "not compared: every rank was played")
+    (parts,) = compare(short_run(), short_run()).facts
+    assert parts.none_because == ""
 
 
 def test_what_rounding_leaves_is_no_difference():

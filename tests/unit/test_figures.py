@@ -1,4 +1,4 @@
-"""Figures: every chunk is drawn where it ran, and everything a step has is on them."""
+"""Figures: every step is drawn where it ran, and everything a step has is on them."""
 
 import struct
 
@@ -16,8 +16,9 @@ def closed_figures():
     plt.close("all")
 
 
-def test_a_run_draws_three_png_files(short_played, tmp_path):
-    files = figures.draw_all(short_played(), tmp_path)
+def test_a_run_draws_three_png_files(short_simulated, tmp_path):
+    result, played = short_simulated()
+    files = figures.draw_all(played, result, tmp_path)
     assert [file.name for file in files] == ["pipeline.png", "overlap.png", "breakdown.png"]
     for file in files:
         data = file.read_bytes()
@@ -28,13 +29,13 @@ def test_a_run_draws_three_png_files(short_played, tmp_path):
     assert plt.get_fignums() == []
 
 
-def test_without_pairs_there_is_no_overlap_to_draw(short_played, tmp_path, monkeypatch):
-    run = short_played(("plan.schedule", "1f1b"))
+def test_without_pairs_there_is_no_overlap_to_draw(short_simulated, tmp_path, monkeypatch):
+    result, run = short_simulated(("plan.schedule", "1f1b"))
     assert figures.pair_overlap(run) is None
-    monkeypatch.setattr(
-        figures, "pipeline_gantt", figures.breakdown
-    )  # it is slow, and not the point
-    files = figures.draw_all(run, tmp_path)
+    monkeypatch.setattr(  # it is slow, and not the point
+        figures, "pipeline_gantt", lambda _: figures.breakdown(result)
+    )
+    files = figures.draw_all(run, result, tmp_path)
     assert [file.name for file in files] == ["pipeline.png", "breakdown.png"]
 
 
@@ -56,8 +57,8 @@ def gantt(short_played):
     return figures.pipeline_gantt(short_played()).axes[0]
 
 
-def test_the_gantt_shows_each_chunk_of_each_rank_where_it_ran(gantt, short_played):
-    """A bar a chunk, and one a rank for the optimizer; none for messages."""
+def test_the_gantt_shows_each_step_of_each_rank_where_it_ran(gantt, short_played):
+    """A bar a step, and one a rank for the optimizer; none for messages."""
     run = short_played()
     names = [run.pipeline.graph.streams[stream] for stream in run.pipeline.graph.stream]
     ran = sorted(
@@ -71,7 +72,7 @@ def test_the_gantt_shows_each_chunk_of_each_rank_where_it_ran(gantt, short_playe
     assert gantt.get_xlim() == (0, run.timeline().makespan_s)
 
 
-def test_each_kind_of_chunk_has_its_colour(gantt, short_played):
+def test_each_kind_of_step_has_its_colour(gantt, short_played):
     """Full and input-only backwards share one; the optimizer has its own."""
     program = short_played().pipeline.program
     colours = {}
@@ -88,8 +89,8 @@ def test_each_kind_of_chunk_has_its_colour(gantt, short_played):
 def test_the_overlap_shows_compute_over_communication_and_the_waiting(short_played):
     """Rank 0 of the middle pair: a bar a task, a hatched one for each wait, compute above."""
     run = short_played()
-    chunk = run.parts["FB", 1, 1]
-    timeline = chunk.timeline(0)
+    part = run.parts["FB", 1, 1]
+    timeline = part.timeline(0)
     figure = figures.pair_overlap(run)
     axes = figure.axes[0]
     tasks = len(timeline.graph)
@@ -98,7 +99,7 @@ def test_the_overlap_shows_compute_over_communication_and_the_waiting(short_play
     drawn = bars(axes)
     assert len(drawn) == tasks + waits
     title = axes.get_title(loc="left") + axes.get_title()
-    assert f"{chunk.duration_s[0] * 1e3:.1f} ms" in title
+    assert f"{part.duration_s[0] * 1e3:.1f} ms" in title
     assert [label.get_text() for label in axes.get_yticklabels()] == ["compute", "communication"]
     compute_ms = sum(right - left for row, left, right, _ in drawn if row == 0)
     streams = timeline.graph.stream
@@ -107,14 +108,29 @@ def test_the_overlap_shows_compute_over_communication_and_the_waiting(short_play
     assert compute_ms == pytest.approx(seconds.sum() * 1e3, rel=1e-9)
 
 
-def test_the_breakdown_stacks_each_rank_to_the_whole_step(short_played):
-    run = short_played()
-    axes = figures.breakdown(run).axes[0]
+def test_the_breakdown_stacks_each_rank_to_the_whole_step(short_run):
+    result = short_run()
+    axes = figures.breakdown(result).axes[0]
     widths = np.zeros(16)
     for bar in axes.patches:
         widths[round(bar.get_y() + bar.get_height() / 2)] += bar.get_width()
-    assert widths == pytest.approx(np.full(16, run.times.step_s), rel=1e-9)
+    assert widths == pytest.approx(np.full(16, result.metrics.step_time_s), rel=1e-9)
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert len(legend) == 6
     assert legend[-2].startswith("optimizer: ")
     assert legend[-1].startswith("bubble: ")
+
+
+def test_without_ranks_the_breakdown_is_of_their_mean(short_run):
+    result = short_run().model_copy(update={"facts": ()})
+    axes = figures.breakdown(result).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx(
+        [result.breakdown_s[name] for name in figures.phase_colors(result.phases)], rel=1e-9
+    )
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["mean"]
+
+
+def test_phases_of_any_number_have_colours():
+    names = [f"phase {place}" for place in range(9)]
+    assert list(figures.phase_colors(names)) == names
+    assert len(set(figures.phase_colors(names).values())) == len(figures.PALETTE)

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from hwmodels.cluster import CLUSTERS
 from hwmodels.prices import PRICES, PriceSpec
 from simulator.cli import moesim
-from simulator.tell.facts.network import network_facts
+from simulator.tell.network import network_facts
 
 PRICE = PRICES.load("isca25-table3")
 

@@ -12,6 +12,7 @@ from simulator.driver.draws import played_draws
 from simulator.experiment import EXPERIMENTS
 from simulator.published import reproduce as published
 from simulator.published.reproduce import PublishedFigure, Row, figures, headline, reproduce
+from simulator.tell.facts.parts import Parts
 
 TABLE4_PHASES = (
     "forward_s",
@@ -59,7 +60,7 @@ PROMISED = {
         for figure in ("communication_s", "tpot_s", "tokens_per_s")
     ),
     "v3.cost.gpu_hours_per_trillion_tokens",
-    "v3.dualpipe.activation_chunks",
+    "v3.dualpipe.microbatches_in_flight",
     *(
         f"isca25.table3.{fabric}.{figure}"
         for fabric in ("ft2", "mpft", "ft3", "slim-fly", "dragonfly")
@@ -162,16 +163,17 @@ def test_every_row_carries_what_the_schema_promises(rows):
 
 def test_rows_of_table_4_are_those_of_the_simulated_step(rows, published_run):
     for network, name in (("mpft", "deepseek-v3-pretrain"), ("mrft", "deepseek-v3-pretrain-mrft")):
-        metrics = published_run(name).metrics
+        result = published_run(name)
+        metrics = result.metrics
         prefix = f"isca25.table4.{network}"
         assert rows[f"{prefix}.step_time_s"].simulated == metrics.step_time_s
         assert rows[f"{prefix}.tokens_per_day"].simulated == metrics.tokens_per_day
         for phase in ("forward", "bubble", "backward", "weight", "forward_backward", "optimizer"):
             row, rank0 = rows[f"{prefix}.{phase}_s"], rows[f"{prefix}.{phase}_s.rank0"]
-            assert row.simulated == metrics.breakdown_s[phase]
-            assert rank0.simulated == metrics.breakdown_by_rank_s[phase][0]
+            assert row.simulated == result.phase_s(phase)
+            assert rank0.simulated == result.phase_s(phase, rank=0)
             assert row.published == rank0.published
-        both = metrics.breakdown_s["backward"] + metrics.breakdown_s["weight"]
+        both = result.phase_s("backward") + result.phase_s("weight")
         assert rows[f"{prefix}.backward_plus_weight_s"].simulated == pytest.approx(both, rel=1e-12)
 
 
@@ -309,10 +311,10 @@ def bench(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("quantity", "arguments", "read"),
     [
-        ("step_metric", {"metric": "mfu_causal"}, lambda m: m.mfu_causal),
-        ("step_phase", {"phases": ["bubble"], "rank": 3}, lambda m: bubbles(m)[3]),
-        ("gpu_hours", {"tokens": 1e12}, lambda m: 1e12 / m.tokens_per_s_per_gpu / 3600),
-        ("chunk_metric", {"chunk": "F 1", "metric": "duration_s"}, lambda m: f1(m).duration_s),
+        ("step_metric", {"metric": "mfu_causal"}, lambda s: s.metrics.mfu_causal),
+        ("step_phase", {"phases": ["bubble"], "rank": 3}, lambda s: s.phase_s("bubble", 3)),
+        ("gpu_hours", {"tokens": 1e12}, lambda s: 1e12 / s.metrics.tokens_per_s_per_gpu / 3600),
+        ("part_metric", {"part": "F 1", "metric": "duration_s"}, lambda s: f1(s).duration_s),
     ],
 )  # fmt: skip
 def test_an_uncertain_figure_has_the_interval_of_its_quantity_over_the_draws(
@@ -321,20 +323,16 @@ def test_an_uncertain_figure_has_the_interval_of_its_quantity_over_the_draws(
     write, row = bench
     base, draws = write("base", 0), write("draws", 5)
     found = row(quantity, {"experiment": base, **arguments}, draws)
-    values = [read(draw.metrics) for draw in played_draws(Experiment.load(draws))]
+    values = [read(draw) for draw in played_draws(Experiment.load(draws))]
     assert [found.p10, found.median, found.p90] == pytest.approx(
         np.quantile(values, [0.1, 0.5, 0.9]), rel=1e-12
     )
     assert found.p10 < found.p90
-    assert found.simulated == pytest.approx(read(run(Experiment.load(base)).metrics), rel=1e-12)
+    assert found.simulated == pytest.approx(read(run(Experiment.load(base))), rel=1e-12)
 
 
-def bubbles(metrics):
-    return metrics.breakdown_by_rank_s["bubble"]
-
-
-def f1(metrics):
-    return next(chunk for chunk in metrics.chunks if chunk.name == "F 1")
+def f1(step):
+    return next(part for part in step.fact(Parts).parts if part.name == "F 1")
 
 
 def test_a_difference_is_taken_draw_by_draw(bench):

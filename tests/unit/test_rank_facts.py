@@ -13,8 +13,9 @@ from simulator.lower.expansion import expand
 from simulator.play import array
 from simulator.play.graph import GraphBuilder
 from simulator.play.order import order_of
-from simulator.tell.facts.critical_path import Link, _walk, critical_path_s
-from simulator.tell.facts.ranks import WAITED_FOR_SHOWN
+from simulator.tell.facts.critical_path import CriticalPath, Link, _walk, critical_path_s
+from simulator.tell.facts.pipeline_ranks import PipelineRanks
+from simulator.tell.facts.ranks import WAITED_FOR_KEPT, Ranks
 from simulator.tell.result import Result
 
 PP, DP, EP = 4, 16, 8
@@ -54,7 +55,8 @@ def told(simulated):
 
 def test_a_folded_result_tells_of_no_single_ranks(told):
     result = told("balanced")
-    assert (result.ranks, result.play.mode, result.play.folding_error) == (None, "folded", None)
+    assert (result.fact(Ranks), result.fact(CriticalPath)) == (None, None)
+    assert (result.play.mode, result.play.folding_error) == ("folded", None)
 
 
 def test_gpus_are_numbered_pipeline_rank_by_pipeline_rank(told):
@@ -62,7 +64,7 @@ def test_gpus_are_numbered_pipeline_rank_by_pipeline_rank(told):
     other, on the communication stream too, where there are few of them. All the waiting that it
     causes is in its group, pipelines 8 to 15.
     """
-    alike, slow = told("balanced", "explicit").ranks, told("balanced", "slow").ranks
+    alike, slow = told("balanced", "explicit").fact(Ranks), told("balanced", "slow").fact(Ranks)
     compute = np.array(slow.compute_s) / np.array(alike.compute_s)
     expected = np.ones(PP * DP)
     expected[SLOW] = 2
@@ -80,7 +82,7 @@ def test_gpus_are_numbered_pipeline_rank_by_pipeline_rank(told):
 
 def test_every_gpu_has_its_times_and_they_are_those_of_the_play(simulated):
     result, played = simulated("unlike")
-    ranks, play = result.ranks, played.explicit
+    ranks, play = result.fact(Ranks), played.explicit
     for name, column in (
         ("compute_s", play.compute_s),
         ("communication_s", play.communication_s),
@@ -92,26 +94,27 @@ def test_every_gpu_has_its_times_and_they_are_those_of_the_play(simulated):
         for gpu in (0, 1, DP, SLOW, PP * DP - 1):
             assert values[gpu] == column[gpu // DP, gpu % DP]
     bubble_s = np.array(ranks.bubble_s).reshape(PP, DP).mean(axis=1)
-    told_s = result.metrics.breakdown_by_rank_s["bubble"]
+    told_s = result.fact(PipelineRanks).breakdown_s["bubble"]
     assert bubble_s == pytest.approx(np.array(told_s), rel=1e-12)
 
 
 def test_gpus_that_were_waited_for_come_with_their_groups_the_worst_first(told):
-    ranks = told("unlike").ranks
-    assert len(ranks.waited_for) == WAITED_FOR_SHOWN
+    ranks = told("unlike").fact(Ranks)
+    assert len(ranks.waited_for) == WAITED_FOR_KEPT
     caused = [each.caused_s for each in ranks.waited_for]
-    assert caused == sorted(ranks.caused_s, reverse=True)[:WAITED_FOR_SHOWN]
+    assert caused == sorted(ranks.caused_s, reverse=True)[:WAITED_FOR_KEPT]
     for each in ranks.waited_for:
         first, last = each.waiting
         assert ranks.caused_s[each.gpu] == each.caused_s
         assert (first % EP, last - first) == (0, EP - 1)
         assert first <= each.gpu <= last
-    (worst, *_) = told("balanced", "slow").ranks.waited_for
+        assert (each.pipeline_rank, each.pipeline) == divmod(each.gpu, DP)
+    (worst, *_) = told("balanced", "slow").fact(Ranks).waited_for
     assert (worst.gpu, worst.waiting) == (SLOW, (2 * DP + 8, 2 * DP + 15))
 
 
 def test_ranks_that_are_alike_wait_for_nobody(told):
-    ranks = told("balanced", "explicit").ranks
+    ranks = told("balanced", "explicit").fact(Ranks)
     assert ranks.waited_for == ()
     assert not any(ranks.wait_s)
     assert not any(ranks.caused_s)
@@ -120,8 +123,8 @@ def test_ranks_that_are_alike_wait_for_nobody(told):
 def test_the_folded_step_is_that_of_ranks_that_are_alike(told):
     """Of GPUs without their straggler, to the bit."""
     result = told("balanced", "slow")
-    assert result.ranks.folded_step_s == told("balanced").metrics.step_time_s
-    assert result.metrics.step_time_s > 1.1 * result.ranks.folded_step_s
+    assert result.fact(Ranks).folded_step_s == told("balanced").metrics.step_time_s
+    assert result.metrics.step_time_s > 1.1 * result.fact(Ranks).folded_step_s
 
 
 def test_a_check_of_folding_plays_every_rank_and_changes_nothing_else(told):
@@ -134,9 +137,9 @@ def test_a_check_of_folding_plays_every_rank_and_changes_nothing_else(told):
     assert checked.play.folding_error == error
     assert 0 < abs(error) < 0.02
     assert explicit.play.folding_error is None  # its `folded_step_s` is beside the step
-    assert explicit.ranks.folded_step_s == plain.metrics.step_time_s
+    assert explicit.fact(Ranks).folded_step_s == plain.metrics.step_time_s
     assert checked.metrics == plain.metrics
-    assert (checked.play.mode, checked.ranks, checked.play.tasks) == (
+    assert (checked.play.mode, checked.fact(Ranks), checked.play.tasks) == (
         "folded",
         None,
         plain.play.tasks,
@@ -148,7 +151,7 @@ def test_an_explicit_result_survives_a_json_round_trip_to_the_last_bit(simulated
     result, played = simulated("unlike")
     again = Result.from_json(result.to_json())
     assert again.to_json() == result.to_json()
-    assert again.ranks == result.ranks
+    assert again.fact(Ranks) == result.fact(Ranks)
     assert again.play == result.play
     assert play(again.resolved()).explicit.phase_s.tobytes() == played.explicit.phase_s.tobytes()
 
@@ -186,7 +189,7 @@ def test_a_group_that_was_not_kept_is_refused(small_experiment):
 )
 def test_the_critical_path_sums_to_the_step(simulated, names):
     result, played = simulated(*names)
-    path = result.ranks.critical_path_s
+    path = result.fact(CriticalPath).by_family_s
     assert sum(path.values()) == pytest.approx(result.metrics.step_time_s, rel=1e-12)
     assert list(path.values()) == sorted(path.values(), reverse=True)
     assert {"dispatch", "combine", "pipeline messages", "optimizer"} < set(path)
@@ -197,7 +200,7 @@ def test_the_critical_path_sums_to_the_step(simulated, names):
 def test_kernels_of_a_slow_gpu_are_on_the_critical_path_twice_as_long(told):
     """Its pipeline rank holds the step up; exchanges on the path take no longer than before."""
     before, after = (
-        told(*names).ranks.critical_path_s
+        told(*names).fact(CriticalPath).by_family_s
         for names in (("balanced", "explicit"), ("balanced", "slow"))
     )
     communication = ("dispatch", "combine", "pipeline messages", "optimizer")
@@ -251,4 +254,4 @@ def test_what_the_path_needs_is_played_again_to_the_same_bits(told):
     result = told("unlike")
     played = play(result.resolved(), critical=True)
     again = critical_path_s(played.lowered, played.folded.prices, played.explicit)
-    assert again == result.ranks.critical_path_s
+    assert again == result.fact(CriticalPath).by_family_s

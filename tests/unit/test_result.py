@@ -11,11 +11,12 @@ from rich.console import Console
 from hwmodels.errors import InfeasibleError, SpecError
 from simulator import Experiment, run
 from simulator.driver.step import play
+from simulator.tell.facts.parts import Parts
 from simulator.tell.result import SCHEMA, Result
 from simulator.tell.summary import show_result
 from simulator.uncertainty import sample
 
-FEW_CHUNKS = ("plan.schedule", "1f1b")  # forwards and backwards only: quick to play
+FEW_PARTS = ("plan.schedule", "1f1b")  # forwards and backwards only: quick to play
 
 
 def test_a_result_survives_a_json_round_trip_to_the_last_bit(short_run):
@@ -32,14 +33,14 @@ def test_two_runs_with_one_seed_have_the_same_metrics_to_the_last_bit(short_run)
 
 
 def test_another_seed_draws_other_loads(short_run):
-    one, other = short_run(FEW_CHUNKS), short_run(FEW_CHUNKS, ("ranks.seed", 1))
+    one, other = short_run(FEW_PARTS), short_run(FEW_PARTS, ("ranks.seed", 1))
     assert one.metrics.step_time_s != other.metrics.step_time_s
-    assert one.metrics.memory_bytes == other.metrics.memory_bytes
+    assert one.memory_bytes == other.memory_bytes
 
 
 def test_a_balanced_load_does_not_depend_on_the_seed(short_run):
     balanced = ("ranks.expert_load.kind", "balanced")
-    seeds = [short_run(FEW_CHUNKS, balanced, ("ranks.seed", seed)).metrics for seed in (0, 1)]
+    seeds = [short_run(FEW_PARTS, balanced, ("ranks.seed", seed)).metrics for seed in (0, 1)]
     assert seeds[0] == seeds[1]
 
 
@@ -51,15 +52,15 @@ def test_a_result_is_read_from_its_file_or_its_folder(short_run, tmp_path):
 
 
 def test_a_result_read_from_a_file_plays_its_run_again(short_run):
-    result = short_run(FEW_CHUNKS)
+    result = short_run(FEW_PARTS)
     again = Result.from_json(result.to_json())
     assert play(again.resolved()).times.step_s == result.metrics.step_time_s
 
 
 def test_an_override_of_the_models_routing_is_named(short_run):
     """Beside what it comes to; without one the rule is the model's, and there may be none."""
-    own = short_run(FEW_CHUNKS)
-    limited = short_run(FEW_CHUNKS, ("communication.routed_nodes_max", 2))
+    own = short_run(FEW_PARTS)
+    limited = short_run(FEW_PARTS, ("communication.routed_nodes_max", 2))
     rule = "the model's own rule, 8 of 256 experts in its best 4 of 8 groups"
     assert own.provenance.expert_routing.startswith(f"{rule}: 3.95 of 8 nodes and ")
     assert limited.provenance.expert_routing.startswith(
@@ -101,12 +102,23 @@ def test_a_drawn_result_survives_a_json_round_trip_to_the_last_bit(drawn_run):
 
 
 def test_one_seed_gives_the_same_bytes_twice(drawn_run):
-    """All but the wall clock; the sources in the result are enough to run it again."""
+    """All but what a clock showed; the sources in the result are enough to run it again."""
     first, again = drawn_run(), run(drawn_run().resolved())
-    documents = [json.loads(result.to_json()) for result in (first, again)]
-    for document in documents:
-        document["play"]["wall_s"] = 0
-    assert json.dumps(documents[0]) == json.dumps(documents[1])
+    assert first.without_timing().to_json() == again.without_timing().to_json()
+    assert first.timing.play_s > 0
+    untimed = first.without_timing()
+    assert Result.from_json(untimed.to_json()) == untimed
+    assert untimed.model_copy(update={"timing": first.timing}) == first
+
+
+@pytest.mark.parametrize(
+    "changes", [(), (("ranks.jitter", 0.02),), (("communication.nics", "shared"),)]
+)
+def test_a_clock_is_told_in_timing_only(short_run, changes):
+    """Folded, explicit and shared: another run of the same experiment, byte by byte."""
+    result = short_run(FEW_PARTS, *changes)
+    again = run(result.resolved())
+    assert result.without_timing().to_json() == again.without_timing().to_json()
 
 
 def test_metrics_are_those_of_the_inputs_own_values(drawn_run):
@@ -120,9 +132,9 @@ def test_a_draw_is_the_step_of_its_sampled_inputs(drawn_run):
     result = drawn_run()
     draws = sample(result.resolved())
     numbers = draws.numbers(7) | {"ranks.seed": draws.seeds[7], "uncertainty.draws": 0}
-    metrics = run(result.resolved().with_overrides(numbers)).metrics
-    assert result.samples["step_time_s"][7] == metrics.step_time_s
-    assert result.samples["breakdown_s.bubble"][7] == metrics.breakdown_s["bubble"]
+    again = run(result.resolved().with_overrides(numbers))
+    assert result.samples["step_time_s"][7] == again.metrics.step_time_s
+    assert result.samples["breakdown_s.bubble"][7] == again.breakdown_s["bubble"]
 
 
 def test_intervals_are_the_quantiles_of_the_samples(drawn_run):
@@ -135,16 +147,11 @@ def test_intervals_are_the_quantiles_of_the_samples(drawn_run):
     assert len(set(result.samples["step_time_s"])) == 24
 
 
-def test_every_number_of_the_metrics_has_an_interval_but_those_by_rank_and_chunk(drawn_run):
+def test_headlines_phases_and_total_memory_have_samples_and_intervals(drawn_run):
     result = drawn_run()
-    metrics = result.metrics
-    tables = ("breakdown_s", "compute_share", "memory_bytes")
-    expected = {f"{name}.{key}" for name in tables for key in getattr(metrics, name)}
-    expected |= {name for name, value in metrics if isinstance(value, float)}
-    assert set(result.intervals) == expected
-    headline = {name for name in expected if "." not in name}
-    phases = {f"breakdown_s.{phase}" for phase in metrics.breakdown_s}
-    assert set(result.samples) == headline | phases | {"memory_bytes.total"}
+    expected = {name for name, value in result.metrics if isinstance(value, float)}
+    expected |= {f"breakdown_s.{phase}" for phase in result.breakdown_s} | {"memory_bytes.total"}
+    assert set(result.intervals) == set(result.samples) == expected
 
 
 def test_the_inputs_that_were_sampled_are_listed_with_their_sources(drawn_run):
@@ -184,8 +191,12 @@ def test_a_draw_that_cannot_run_says_which_and_why(drawn_run):
     ("change", "message"),
     [
         (lambda d: d["samples"]["step_time_s"].pop(), "step_time_s has 23 of 24 draws"),
-        (lambda d: d["samples"].pop("step_time_s"), "must hold step_time_s"),
-        (lambda d: d["intervals"].pop("tokens_per_day"), "nothing without an interval"),
+        (lambda d: d["samples"].pop("step_time_s"), "too much or too little of step_time_s"),
+        (
+            lambda d: d["intervals"].pop("tokens_per_day"),
+            "too much or too little of tokens_per_day",
+        ),
+        (lambda d: d["samples"].update(x=[0.0] * 24), "too much or too little of x"),
         (lambda d: d.pop("uncertainty"), "step_time_s has 24 of 0 draws"),
     ],
 )
@@ -227,6 +238,50 @@ def test_a_text_that_is_no_result_is_refused_in_one_line(text, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_result_of_another_schema_is_refused_with_what_to_do(short_run):
+    """As schema 1 said it, under `provenance`, and as a later one will."""
+    values = json.loads(short_run().to_json())
+    later = json.dumps(values | {"schema_version": 3})
+    del values["schema_version"]
+    values["provenance"]["schema_version"] = 1
+    for text, version in ((json.dumps(values), 1), (later, 3)):
+        with pytest.raises(SpecError) as refused:
+            Result.from_json(text, "result.json")
+        message = str(refused.value)
+        assert message.startswith(f"result.json: schema_version: must be 2, got {version}; ")
+        assert (
+            "simulate its experiment again with `moesim run`, or read it with the moesim" in message
+        )
+        assert f"('{short_run().provenance.version}', of schema {version})" in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("schema_version"), "schema_version: missing"),
+        (lambda d: d["phases"].pop("bubble"), "phases: must name those of breakdown_s"),
+        (lambda d: d["memory_bytes"].pop("total"), "memory_bytes: must have a total"),
+        (lambda d: d["facts"].append(d["facts"][0]), "facts: must be one of a kind, got "),
+        (lambda d: d["facts"][0].update(kind="weather"), "kind 'weather': unknown; known: "),
+        (lambda d: d["metrics"].pop("kind"), "kind '': unknown; known: training"),
+    ],
+)
+def test_a_result_that_does_not_fit_together_is_refused(short_run, change, message):
+    document = json.loads(short_run().to_json())
+    change(document)
+    with pytest.raises(SpecError, match=message) as error:
+        Result.from_json(json.dumps(document))
+    assert "\n" not in str(error.value)
+
+
+def test_a_result_without_pipeline_ranks_has_no_phase_of_one(short_run):
+    untold = short_run().model_copy(update={"facts": ()})
+    assert untold.phase_s("bubble") == short_run().breakdown_s["bubble"]
+    with pytest.raises(SpecError, match="facts: must have pipeline_ranks"):
+        untold.phase_s("bubble", 0)
+
+
 def test_an_unknown_key_in_a_result_is_refused(short_run):
     values = json.loads(short_run().to_json()) | {"surprise": 1}
     with pytest.raises(SpecError, match="unknown key"):
@@ -252,7 +307,7 @@ def test_a_result_names_what_it_was_priced_from(short_run):
     assert told.profile == "h800-deepseek"
     assert len(told.profile_sha256) == 64
     assert told.seed == 0
-    assert told.schema_version == 1
+    assert short_run().schema_version == 2
     assert sum(told.time_share_by_basis.values()) == pytest.approx(1, rel=1e-12)
     assert set(told.time_share_by_basis) == {"profile h800-deepseek"}
 
@@ -290,7 +345,7 @@ def test_every_source_of_the_experiment_is_kept(short_run):
 
 def test_a_result_says_what_was_folded_and_how_much_was_played(short_simulated):
     """128 pipelines as one; ranks 0 and 15 hold stages 0 and 15, all others alike, so there are the
-    14 chunks that `metrics.chunks` lists, each on 64 ranks.
+    14 parts that the facts list, each on 64 ranks.
     """
     result, training = short_simulated()
     assert (result.play.mode, result.play.engine, result.play.ranks) == (
@@ -299,16 +354,16 @@ def test_a_result_says_what_was_folded_and_how_much_was_played(short_simulated):
         2048,
     )
     assert result.provenance.folding == (
-        f"128 pipelines played as one of 16 ranks; {len(result.metrics.chunks)} distinct chunks "
+        f"128 pipelines played as one of 16 ranks; {len(result.fact(Parts).parts)} distinct parts "
         "played on 64 ranks in lock-step, with 8 draws of the expert load each"
     )
     tasks = sum(
-        len(chunk.graph.segments) * chunk.ranks * chunk.draws for chunk in training.parts.values()
+        len(part.graph.segments) * part.ranks * part.draws for part in training.parts.values()
     )
     assert result.play.tasks == tasks + len(training.pipeline.graph)
 
 
-def test_every_distinct_chunk_of_the_program_is_played_on_the_whole_expert_group(short_played):
+def test_every_distinct_part_of_the_program_is_played_on_the_whole_expert_group(short_played):
     training = short_played()
     kinds = {(s.kind, s.forward, s.backward) for own in training.pipeline.program for s in own}
     stages_of = {0: 0, 15: 15} | dict.fromkeys(range(1, 15), 1)
@@ -322,7 +377,7 @@ def test_every_distinct_chunk_of_the_program_is_played_on_the_whole_expert_group
     assert {training.parts[key].draws for key in unlike} == {8}
 
 
-def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_played):
+def test_every_micro_batch_takes_a_draw_of_its_own_part(short_played):
     """As long as that draw, in the timeline, and what it first waits for ranks behind; most draws
     of pairs are dealt to one.
     """
@@ -342,15 +397,15 @@ def test_every_micro_batch_takes_a_draw_of_its_own_chunk(short_played):
         assert duration_s * (1 - 1e-9) <= lasted_s[number] <= duration_s + behind_s + 1e-9
         if step.kind == "FB":
             dealt.add((key, int(draw)))
-    pairs = sum(chunk.draws for key, chunk in training.parts.items() if key[0] == "FB")
+    pairs = sum(part.draws for key, part in training.parts.items() if key[0] == "FB")
     assert len(dealt) > pairs / 2
 
 
 def test_a_balanced_load_needs_one_draw_of_one_rank(short_played):
     """Which stands for the group."""
-    training = short_played(FEW_CHUNKS, ("ranks.expert_load.kind", "balanced"))
-    assert {chunk.draws for chunk in training.parts.values()} == {1}
-    assert {chunk.ranks for chunk in training.parts.values()} == {1}
+    training = short_played(FEW_PARTS, ("ranks.expert_load.kind", "balanced"))
+    assert {part.draws for part in training.parts.values()} == {1}
+    assert {part.ranks for part in training.parts.values()} == {1}
 
 
 def test_the_resolved_experiment_runs_again_to_the_same_metrics(short_run):

@@ -8,6 +8,7 @@ from rich.console import Console
 from hwmodels.errors import SpecError
 from simulator.driver.run import run
 from simulator.driver.step import play
+from simulator.tell.facts.nics import Nics
 from simulator.tell.result import Result
 from simulator.tell.summary import show_result
 from simulator.uncertainty import sample
@@ -31,16 +32,17 @@ def printed(result):
 def test_nics_are_separate_unless_asked_for(results):
     separate, shared = results
     assert MPFT.communication.nics == "separate"
-    assert separate.nics is None
+    assert separate.fact(Nics) is None
     assert play(separate.resolved()).shared is None
-    assert shared.nics is not None
+    assert shared.fact(Nics) is not None
     assert "meeting on NICs" not in printed(separate)
 
 
 def test_a_result_tells_how_far_shared_and_separate_nics_are_apart(results):
     separate, shared = results
     step_s, before_s = shared.metrics.step_time_s, separate.metrics.step_time_s
-    assert shared.nics.separate_step_s == before_s
+    nics = shared.fact(Nics)
+    assert (nics.step_s, nics.separate_step_s) == (step_s, before_s)
     assert step_s > before_s
     assert (
         f"meeting on NICs: step {step_s / before_s - 1:+.1%} ({before_s:.2f} -> {step_s:.2f} s)"
@@ -53,9 +55,9 @@ def test_a_result_tells_how_far_shared_and_separate_nics_are_apart(results):
 
 def test_the_step_and_its_phases_are_those_of_the_shared_play(results):
     _, shared = results
-    training, told = play(shared.resolved()), shared.metrics
-    assert told.step_time_s == training.shared.record.steps.makespan_s
-    assert sum(told.breakdown_s.values()) == pytest.approx(told.step_time_s, rel=1e-12)
+    training, step_s = play(shared.resolved()), shared.metrics.step_time_s
+    assert step_s == training.shared.record.steps.makespan_s
+    assert sum(shared.breakdown_s.values()) == pytest.approx(step_s, rel=1e-12)
     assert training.timeline() is training.shared.record.steps
     assert training.record() is training.shared.record
 
@@ -64,13 +66,14 @@ def test_every_kind_of_traffic_is_told_of(results):
     """Messages: one out of each chunk but the last of a pipeline, so as many seconds as bytes."""
     _, shared = results
     training = play(shared.resolved())
-    assert list(shared.nics.busy_s) == ["expert exchanges", "pipeline messages", "gradient rings"]
-    assert list(shared.nics.delay_s) == list(shared.nics.busy_s)
-    assert min(shared.nics.delay_s.values()) >= 0
-    assert shared.nics.delay_s["pipeline messages"] > 0
+    nics = shared.fact(Nics)
+    assert list(nics.busy_s) == ["expert exchanges", "pipeline messages", "gradient rings"]
+    assert list(nics.delay_s) == list(nics.busy_s)
+    assert min(nics.delay_s.values()) >= 0
+    assert nics.delay_s["pipeline messages"] > 0
     messages, pp = len(training.pipeline.links.sender), len(training.pipeline.program)
     one_s = training.program.message.size_bytes / training.pricer.exchanges.rates.message_nic
-    assert shared.nics.busy_s["pipeline messages"] == pytest.approx(messages / pp * one_s)
+    assert nics.busy_s["pipeline messages"] == pytest.approx(messages / pp * one_s)
 
 
 def test_a_result_with_shared_nics_survives_the_round_trip(results):
@@ -131,5 +134,5 @@ def test_the_command_line_prints_and_writes_the_shared_play(invoke, tmp_path, dr
     assert "meeting on NICs: step +" in found.output
     [(training, _)] = drawn
     result = Result.load(tmp_path)
-    assert result.nics is not None
+    assert result.fact(Nics) is not None
     assert training.timeline().makespan_s == result.metrics.step_time_s

@@ -23,12 +23,12 @@ PLAYS = {
     "shared": (("communication.nics", "shared"),),
     "explicit": (("ranks.jitter", 0.03), ("ranks.gpu_speed_sigma", 0.015)),
 }
-"""Folded chunks, the segments of one pipeline on shared NICs, all ranks as they are unlike."""
+"""Folded parts, the segments of one pipeline on shared NICs, all ranks as they are unlike."""
 
 
 @pytest.fixture(
     scope="module",
-    params=[(play, detail) for play in PLAYS for detail in ("chunks", "segments", "kernels")],
+    params=[(play, detail) for play in PLAYS for detail in ("parts", "segments", "kernels")],
     ids=" ".join,
 )
 def traced(request, short_simulated, tmp_path_factory):
@@ -43,11 +43,11 @@ def traced(request, short_simulated, tmp_path_factory):
 
 
 def expected_spans(run, detail):
-    """Spans of rank `RANK`: its chunks, messages and optimizer; chunks opened into tasks and waits,
+    """Spans of rank `RANK`: its parts, messages and optimizer; parts opened into tasks and waits,
     and their compute segments into kernels.
     """
     own = [t for t, rank in enumerate(run.pipeline.rank) if rank == RANK]
-    if detail == "chunks":
+    if detail == "parts":
         return len(own)
     total = 0
     for task in own:
@@ -99,7 +99,7 @@ def test_no_two_spans_of_a_thread_overlap(traced):
         start_ns, length_ns = (round(event[key] * 1000) for key in ("ts", "dur"))
         assert length_ns >= 0
         threads[event["pid"], event["tid"]].append((start_ns, start_ns + length_ns))
-    assert len(threads) == 2 if detail == "chunks" else 3
+    assert len(threads) == 2 if detail == "parts" else 3
     for spans in threads.values():
         assert all(end <= start for (_, end), (start, _) in pairwise(sorted(spans)))
 
@@ -152,7 +152,7 @@ def test_spans_of_ranks_that_were_all_played_are_those_of_the_first_pipeline(sho
 
     pipeline = run.pipeline
     whole = [task for task, rank in enumerate(pipeline.rank) if rank == RANK]
-    assert list(written("chunks")) == list(rows(record.steps, whole))
+    assert list(written("parts")) == list(rows(record.steps, whole))
     parts = [
         task for task in range(len(expansion.graph)) if own[task] and expansion.part[task] >= 0
     ]

@@ -17,6 +17,7 @@ from workloads.memory import memory_terms, rank_parameters
 from workloads.model import ModelSpec
 from workloads.ops import Comm
 from workloads.parallel import ParallelPlan
+from workloads.phases import PHASES
 from workloads.placement import Placement
 from workloads.program import Program
 from workloads.routing import RoutingStatistics, copies_on
@@ -68,6 +69,8 @@ def training_program(
     ]
     parts, part = distinct_parts(table, stages)
     return Program(
+        scenario="training",
+        phases=PHASES,
         placement=placement,
         parts=parts,
         part=part,

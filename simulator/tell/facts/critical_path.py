@@ -6,19 +6,60 @@ seconds sum to the step. Inside a run of kernels time is shared out as at balanc
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from rich.console import Console
 
 from hwmodels.arrays import Floats
 from simulator.lower.expansion import Expansion, expand
 from simulator.lower.explicit import ExplicitPlay, last_rank
 from simulator.lower.lowered import Lowered
+from simulator.lower.played import Played
 from simulator.play.order import Order, order_of
 from simulator.price.segments import SegmentPrices
+from simulator.tell.facts import Facts
 
 MESSAGES, OPTIMIZER = "pipeline messages", "optimizer"
+LINKS_SHOWN = 8
+
+
+class CriticalPath(Facts):
+    """The chain of work that the step could not have been shorter without.
+
+    Attributes:
+        by_family_s: its seconds by kernel family, `dispatch`, `combine`, messages and optimizer
+            among them, the largest first; they sum to the step.
+    """
+
+    example: ClassVar[Mapping[str, Any]] = {"ranks.play": "explicit"}
+
+    kind: Literal["critical_path"] = "critical_path"
+    by_family_s: dict[str, float]
+
+    @classmethod
+    def of(cls, played: Played) -> "CriticalPath | None":
+        """Return the critical path; None where ranks were folded.
+
+        Raises:
+            InputError: the timeline of the group that ended the step was not kept.
+        """
+        play = played.explicit
+        if play is None:
+            return None
+        return cls(by_family_s=critical_path_s(played.lowered, played.folded.prices, play))
+
+    def show(self, console: Console) -> None:
+        """Print its largest shares."""
+        path, step_s = list(self.by_family_s.items()), sum(self.by_family_s.values())
+        shown = ", ".join(
+            f"{name.replace('_', ' ')} {seconds / step_s:.0%}"
+            for name, seconds in path[:LINKS_SHOWN]
+        )
+        console.print(
+            f"critical path: {shown}, {max(len(path) - LINKS_SHOWN, 0)} more", highlight=False
+        )
 
 
 class Link(NamedTuple):

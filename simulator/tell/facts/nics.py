@@ -1,38 +1,59 @@
-"""What met on NICs, where a run shares them; pure functions of a played step."""
+"""What met on NICs, where a run shares them."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from rich.console import Console
 
 from hwmodels.arrays import Floats
-from hwmodels.spec import Spec
 from simulator.lower.played import Played
 from simulator.lower.shared_nics import TRAFFIC
+from simulator.tell.facts import Facts
 
 
-class NicFacts(Spec):
+class Nics(Facts):
     """How far shared NICs change a step.
 
     Attributes:
-        separate_step_s: the same step if each kind of traffic had a NIC to itself.
+        step_s: the step; separate_step_s: the same if each kind of traffic had a NIC to itself.
         busy_s: seconds that each kind of traffic needs of its sender's NIC, mean over pipeline
             ranks.
         delay_s: seconds by which others on its NICs lengthened it, mean over pipeline ranks.
     """
 
+    example: ClassVar[Mapping[str, Any]] = {"communication.nics": "shared"}
+
+    kind: Literal["nics"] = "nics"
+    step_s: float
     separate_step_s: float
     busy_s: dict[str, float]
     delay_s: dict[str, float]
 
+    @classmethod
+    def of(cls, played: Played) -> "Nics | None":
+        """Return what met on the NICs of a pipeline; None where they are not shared."""
+        shared = played.shared
+        if shared is None:
+            return None
 
-def nic_facts(played: Played) -> NicFacts | None:
-    """Return what met on the NICs of a pipeline; None where they are not shared."""
-    shared = played.shared
-    if shared is None:
-        return None
+        def means(seconds: Floats) -> dict[str, float]:
+            # Rounding may fall below zero.
+            by_kind = shared.by_traffic(seconds).mean(axis=1).clip(min=0.0)
+            return dict(zip(TRAFFIC, by_kind.tolist(), strict=True))
 
-    def means(seconds: Floats) -> dict[str, float]:
-        by_kind = shared.by_traffic(seconds).mean(axis=1).clip(min=0.0)  # rounding may fall below
-        return dict(zip(TRAFFIC, by_kind.tolist(), strict=True))
+        return cls(
+            step_s=played.times.step_s,
+            separate_step_s=played.folded_timeline.makespan_s,
+            busy_s=means(shared.alone.nic_s),
+            delay_s=means(shared.delay_s),
+        )
 
-    return NicFacts(
-        separate_step_s=played.folded_timeline.makespan_s,
-        busy_s=means(shared.alone.nic_s),
-        delay_s=means(shared.delay_s),
-    )
+    def show(self, console: Console) -> None:
+        """Print how far shared NICs change the step, and what they delay."""
+        delays = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self.delay_s.items())
+        console.print(
+            f"meeting on NICs: step {self.step_s / self.separate_step_s - 1:+.1%} "
+            f"({self.separate_step_s:.2f} -> {self.step_s:.2f} s); "
+            f"delays of a mean rank: {delays}",
+            highlight=False,
+        )

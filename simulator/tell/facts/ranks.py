@@ -1,33 +1,40 @@
-"""What single ranks did, where every rank was played; pure functions of a played step."""
+"""What single ranks did, where every rank was played."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from rich.console import Console
 
 from hwmodels.spec import Spec
 from simulator.lower.explicit import ExplicitPlay
 from simulator.lower.played import Played
-from simulator.tell.facts.critical_path import critical_path_s
+from simulator.tell.facts import Facts
+from simulator.tell.terminal import table
 from workloads.mesh import Mesh
 from workloads.phases import IDLE
 
-WAITED_FOR_SHOWN = 10
+WAITED_FOR_KEPT, WAITED_FOR_SHOWN = 10, 3
 
 
 class WaitedFor(Spec):
     """A GPU that others waited for in exchanges.
 
     Attributes:
-        gpu: its rank.
+        gpu: its rank; pipeline_rank, pipeline: where that sits.
         caused_s: seconds that it cost all others of its group together: waiting for it when it came
             last, and what its slow NIC or NVLink added to their exchanges.
         waiting: the first and the last GPU of its expert group, which are those that waited.
     """
 
     gpu: int
+    pipeline_rank: int
+    pipeline: int
     caused_s: float
     waiting: tuple[int, int]
 
 
-class RankFacts(Spec):
+class Ranks(Facts):
     """Where the time of every GPU went; GPU `p dp + d` is pipeline rank p of pipeline d.
 
     Attributes:
@@ -36,53 +43,85 @@ class RankFacts(Spec):
         bubble_s: neither steps of the pipeline nor optimizer, by GPU.
         caused_s: what this GPU cost the others of its expert group, as in `WaitedFor`.
         waited_for: the GPUs that held the others up most.
-        critical_path_s: seconds of the chain of work that the step could not have been shorter
-            without, by kernel family; `dispatch`, `combine`, messages and optimizer among them.
-        folded_step_s: the same step folded: without spread of GPUs, jitter, stragglers and faults
-            that only some ranks feel, and with chunks that end together.
+        step_s: the step; folded_step_s: the same folded: without spread of GPUs, jitter, stragglers
+            and faults that only some ranks feel, and with parts that end together.
     """
 
+    example: ClassVar[Mapping[str, Any]] = {"ranks.play": "explicit"}
+
+    kind: Literal["ranks"] = "ranks"
     compute_s: tuple[float, ...]
     communication_s: tuple[float, ...]
     wait_s: tuple[float, ...]
     bubble_s: tuple[float, ...]
     caused_s: tuple[float, ...]
     waited_for: tuple[WaitedFor, ...]
-    critical_path_s: dict[str, float]
+    step_s: float
     folded_step_s: float
 
+    @classmethod
+    def of(cls, played: Played) -> "Ranks | None":
+        """Return what every rank did; None where they were folded."""
+        play = played.explicit
+        if play is None:
+            return None
+        by_gpu = {
+            "compute_s": play.compute_s,
+            "communication_s": play.communication_s,
+            "wait_s": play.wait_s,
+            "bubble_s": play.phase_s[play.phases.index(IDLE)],
+            "caused_s": play.blame_s,
+        }
+        return cls(
+            **{name: tuple(seconds.ravel().tolist()) for name, seconds in by_gpu.items()},
+            waited_for=tuple(_waited_for(play, played.program.placement.mesh)),
+            step_s=play.step_s,
+            folded_step_s=played.folded_timeline.makespan_s,
+        )
 
-def rank_facts(played: Played) -> RankFacts | None:
-    """Return what every rank did; None where they were folded.
-
-    Raises:
-        InputError: the timeline of the group that ended the step was not kept.
-    """
-    play = played.explicit
-    if play is None:
-        return None
-    by_gpu = {
-        "compute_s": play.compute_s,
-        "communication_s": play.communication_s,
-        "wait_s": play.wait_s,
-        "bubble_s": play.phase_s[play.phases.index(IDLE)],
-        "caused_s": play.blame_s,
-    }
-    return RankFacts(
-        **{name: tuple(seconds.ravel().tolist()) for name, seconds in by_gpu.items()},
-        waited_for=tuple(_waited_for(play, played.program.placement.mesh)),
-        critical_path_s=critical_path_s(played.lowered, played.folded.prices, play),
-        folded_step_s=played.folded_timeline.makespan_s,
-    )
+    def show(self, console: Console) -> None:
+        """Print how ranks differ, who was waited for, and what the step would be without."""
+        grid = table(f"{len(self.compute_s):,} ranks", "", "least", "mean", "most")
+        for shown, seconds in (
+            ("compute", self.compute_s),
+            ("communication", self.communication_s),
+            ("waiting in exchanges", self.wait_s),
+            ("bubble", self.bubble_s),
+            ("waiting caused to others", self.caused_s),
+        ):
+            mean = sum(seconds) / len(seconds)
+            ends = (min(seconds), mean, max(seconds))
+            grid.add_row(shown, *(f"{value:.3f} s" for value in ends))
+        console.print(grid)
+        for each in self.waited_for[:WAITED_FOR_SHOWN]:
+            console.print(
+                f"GPU {each.gpu} (pipeline rank {each.pipeline_rank} of pipeline {each.pipeline}) "
+                f"cost the others of its group {each.caused_s:.1f} s, all together",
+                highlight=False,
+            )
+        console.print(
+            f"were ranks alike, the step would take {self.folded_step_s:.3f} s "
+            f"({self.folded_step_s / self.step_s - 1:+.1%})",
+            highlight=False,
+        )
 
 
 def _waited_for(play: ExplicitPlay, mesh: Mesh) -> list[WaitedFor]:
     """Return the GPUs that held the others of their expert group up most, the worst first."""
     caused_s = play.blame_s.ravel()
     groups = mesh.groups("ep")
-    worst = np.argsort(-caused_s, kind="stable")[:WAITED_FOR_SHOWN]
+    worst = np.argsort(-caused_s, kind="stable")[:WAITED_FOR_KEPT]
+    worst = worst[caused_s[worst] > 0]
+    ranks, pipelines = (place.tolist() for place in np.divmod(worst, play.blame_s.shape[1]))
+    members = groups[mesh.group_at(["ep"], worst)]
+    rows = zip(worst.tolist(), ranks, pipelines, members, strict=True)
     return [
-        WaitedFor(gpu=gpu, caused_s=caused_s[gpu], waiting=(int(group[0]), int(group[-1])))
-        for gpu, group in zip(worst.tolist(), groups[mesh.group_at(["ep"], worst)], strict=True)
-        if caused_s[gpu] > 0
+        WaitedFor(
+            gpu=gpu,
+            pipeline_rank=rank,
+            pipeline=pipeline,
+            caused_s=caused_s[gpu],
+            waiting=(int(group[0]), int(group[-1])),
+        )
+        for gpu, rank, pipeline, group in rows
     ]

@@ -10,7 +10,7 @@ from hwmodels.cluster import ClusterSpec
 from hwmodels.errors import InfeasibleError
 from hwmodels.prices import PriceSpec
 from hwmodels.units import format_quantity
-from simulator.tell.summary import table
+from simulator.tell.terminal import table
 
 
 def network_facts(cluster: ClusterSpec, prices: PriceSpec) -> dict[str, Any]:
