@@ -12,20 +12,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.driver.run import run, simulate
+    from simulator.driver.points import play
+    from simulator.driver.run import run, run_many, simulate
     from simulator.experiment import Experiment
     from simulator.tell.metrics import Metrics
     from simulator.tell.result import Result
     from simulator.tell.trace import StepTrace
 
-__all__ = ["Experiment", "Metrics", "Result", "StepTrace", "run", "simulate"]
+__all__ = ["Experiment", "Metrics", "Result", "StepTrace", "play", "run", "run_many", "simulate"]
 
 _HOMES = {
     "Experiment": "simulator.experiment",
     "Metrics": "simulator.tell.metrics",
     "Result": "simulator.tell.result",
     "StepTrace": "simulator.tell.trace",
+    "play": "simulator.driver.points",
     "run": "simulator.driver.run",
+    "run_many": "simulator.driver.run",
     "simulate": "simulator.driver.run",
 }
 

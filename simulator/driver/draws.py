@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hwmodels.errors import InfeasibleError, InputError, listed
+from simulator.driver.points import play_in_turn
 from simulator.driver.step import play
 from simulator.experiment import Experiment
 from simulator.tell.facts import FactsT
 from simulator.tell.metrics import Metrics
 from simulator.tell.outcome import Outcome, outcome
 from simulator.uncertainty import Draws, sample
+
+DRAWS_AT_ONCE = 64
+"""Few enough for progress to be seen."""
 
 Track = Callable[[Sequence[int]], Iterable[int]]
 """Passes the numbers of the draws on, one by one, and may show how far it is."""
@@ -60,28 +64,35 @@ class Draw:
 
 
 def play_draws(draws: Draws, track: Track = iter) -> Iterator[Draw]:
-    """Play every draw, in order, one at a time.
+    """Play every draw, a number of them at a time, and yield each in its turn.
 
     Raises:
         InfeasibleError: a draw cannot run; the message says which, and with what values.
     """
-    return (_play(draws, draw) for draw in track(range(len(draws))))
+    played = play_in_turn(
+        (_drawn(draws, draw) for draw in track(range(len(draws)))),
+        at_once=DRAWS_AT_ONCE,
+        named=lambda draw, _: _name(draws, draw),
+    )
+    return (Draw(step.experiment, outcome(step)) for step in played)
+
+
+def _drawn(draws: Draws, draw: int) -> Experiment:
+    try:
+        return draws.drawn(draw)
+    except InputError as error:
+        raise InfeasibleError(f"{_name(draws, draw)}: {error}") from None
+
+
+def _name(draws: Draws, draw: int) -> str:
+    values = listed(f"{path} = {value:.6g}" for path, value in draws.numbers(draw).items())
+    return f"uncertainty: draw {draw} with {values}"
 
 
 def played_draws(experiment: Experiment, track: Track = iter) -> tuple[Draw, ...]:
     """Sample an experiment and play every draw; none where it asks for none."""
     drawn = experiment.uncertainty.draws > 0
     return tuple(play_draws(sample(experiment), track)) if drawn else ()
-
-
-def _play(draws: Draws, draw: int) -> Draw:
-    try:
-        experiment = draws.drawn(draw)
-        return Draw(experiment, outcome(play(experiment, pipelines=())))
-    except InputError as error:
-        numbers_of = draws.numbers(draw).items()
-        values = listed(f"{path} = {value:.6g}" for path, value in numbers_of)
-        raise InfeasibleError(f"uncertainty: draw {draw} with {values}: {error}") from None
 
 
 def samples(outcomes: Iterable[Outcome]) -> dict[str, tuple[float, ...]]:

@@ -1,15 +1,17 @@
 """Simulate an experiment: play its step, and every draw of it, and tell of them."""
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from simulator.driver.draws import Track, play_draws, samples
+from simulator.driver.points import play_in_turn
 from simulator.driver.step import play
 from simulator.experiment import Experiment
 from simulator.lower.played import Played
 from simulator.tell.facts import facts_of
 from simulator.tell.intervals import intervals
-from simulator.tell.outcome import outcome
+from simulator.tell.outcome import Outcome, outcome
 from simulator.tell.provenance import provenance
 from simulator.tell.result import SCHEMA_VERSION, PlayFacts, Result, Timing, Uncertainty
 from simulator.uncertainty import Draws, sample
@@ -47,12 +49,40 @@ def simulate(
     Args:
         pipelines: where all ranks are played, those whose timelines are kept.
     """
-    draws = sample(experiment) if experiment.uncertainty.draws else None
+    draws = _draws(experiment)  # refused before anything is played
     started = time.perf_counter()
     played = play(experiment, pipelines=pipelines, critical=True)
     step = outcome(played)
     play_s = time.perf_counter() - started
-    result = Result(
+    result = _result(played, step, play_s, check_folding, _spread(draws, track))
+    return Simulated(result, played)
+
+
+def run_many(experiments: Iterable[Experiment], track: Track = iter) -> Iterator[Result]:
+    """Simulate many experiments and yield the result of each in its turn: that of `run`, but for
+    the clock. Those of one program are played side by side.
+
+    Raises:
+        InputError: an experiment cannot run; the message says which, and why.
+    """
+    started = time.perf_counter()
+    for played in play_in_turn(experiments, critical=True):
+        step, play_s = outcome(played), time.perf_counter() - started
+        spread = _spread(_draws(played.experiment), track)
+        yield _result(played, step, play_s, check_folding=False, spread=spread)
+        started = time.perf_counter()
+
+
+def _result(
+    played: Played, step: Outcome, play_s: float, check_folding: bool, spread: dict[str, Any]
+) -> Result:
+    """Return the result of what was played.
+
+    Args:
+        spread: fields that tell of draws.
+    """
+    experiment = played.experiment
+    return Result(
         schema_version=SCHEMA_VERSION,
         experiment=experiment.model_dump(mode="json"),
         metrics=step.metrics,
@@ -69,9 +99,8 @@ def simulate(
         ),
         provenance=provenance(played),
         timing=Timing(play_s=play_s),
-        **(_spread(draws, track) if draws else {}),
+        **spread,
     )
-    return Simulated(result, played)
 
 
 def _folding_error(played: Played) -> float | None:
@@ -89,8 +118,14 @@ def _folding_error(played: Played) -> float | None:
     return played.folded_timeline.makespan_s / explicit.step_s - 1
 
 
-def _spread(draws: Draws, track: Track) -> dict[str, Any]:
-    """Play every draw and return the fields of a result that tell of them."""
+def _draws(experiment: Experiment) -> Draws | None:
+    return sample(experiment) if experiment.uncertainty.draws else None
+
+
+def _spread(draws: Draws | None, track: Track) -> dict[str, Any]:
+    """Play every draw and return the fields of a result that tell of them; none without draws."""
+    if draws is None:
+        return {}
     sampled = samples(draw.outcome for draw in play_draws(draws, track))
     asked = draws.experiment.uncertainty
     return {
