@@ -8,8 +8,11 @@ from hwmodels.arrays import Floats
 from simulator.driver.extent import check_extent
 from simulator.driver.program import program_of
 from simulator.experiment import Experiment
+from simulator.lower.folded import Keep
 from simulator.lower.lowered import Lowered, lower
 from simulator.lower.spread import LoadDraw, draw_loads
+from simulator.play import array, reference
+from simulator.play.engine import Engine
 from simulator.price.collectives import ExchangePricer, link_rates, message_s
 from simulator.price.fabric_slowdowns import FabricSlowdowns, Paths, fabric_slowdowns
 from simulator.price.finite import check_finite
@@ -17,8 +20,11 @@ from simulator.price.group_ports import GroupPorts
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import OptimizerSeconds, optimizer_seconds
 from simulator.price.segments import SegmentPricer
+from simulator.ranks import EngineName
 from workloads.memory import check_memory
 from workloads.program import Program
+
+ENGINES: dict[EngineName, Engine] = {"array": array, "reference": reference}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +53,16 @@ class Point:
         return self.fabric if self.experiment.unlike_links else None
 
     @property
-    def is_plain(self) -> bool:
-        """Whether folded play is all of it: neither single ranks nor shared NICs are played."""
-        experiment = self.experiment
-        return not experiment.is_explicit and experiment.communication.nics == "separate"
+    def keep(self) -> Keep:
+        """What has to be kept of folded play, to play single ranks or shared NICs after it."""
+        if self.experiment.communication.nics == "shared":
+            return "insides"
+        return "prices" if self.experiment.is_explicit else "numbers"
+
+    @property
+    def engine(self) -> Engine:
+        """What plays it."""
+        return ENGINES[self.experiment.ranks.engine]
 
     @property
     def slowest_message_s(self) -> Floats:

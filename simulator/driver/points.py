@@ -9,16 +9,10 @@ from simulator.driver.explicit import play_explicit
 from simulator.driver.folded import play_folded
 from simulator.driver.point import Point, point_of
 from simulator.experiment import Experiment
-from simulator.lower.folded import FoldedPlay
 from simulator.lower.folded_pipeline import FoldedPipeline
 from simulator.lower.played import Played
 from simulator.lower.rank_seconds import RankSeconds
 from simulator.lower.shared_nics import on_shared_nics
-from simulator.play import array, reference
-from simulator.play.engine import Engine
-from simulator.ranks import EngineName
-
-ENGINES: dict[EngineName, Engine] = {"array": array, "reference": reference}
 
 AT_ONCE = 256
 """Experiments looked at together; more would be no faster."""
@@ -29,6 +23,7 @@ Named = Callable[[int, Experiment], str]
 
 def _numbered(number: int, experiment: Experiment) -> str:
     return f"experiment {number} ({experiment.name})"
+
 
 def play(experiments: Iterable[Experiment]) -> list[Played]:
     """Play the step of each experiment; those of one program side by side, to the same bits as
@@ -62,29 +57,28 @@ def play_in_turn(
         for number, experiment in enumerate(some, first):
             with _naming(named(number, experiment)):
                 points.append(point_of(experiment))
-        plain = _play_plain(points, lambda place, f=first: named(f + place, some[place]))
+        names = [named(number, experiment) for number, experiment in enumerate(some, first)]
+        folded = _fold(points, names)
         for place, point in enumerate(points):
-            if place in plain:
-                yield plain.pop(place)
-            else:
-                with _naming(named(first + place, point.experiment)):
-                    (played,) = play_points([point], keep=True, critical=critical)
-                yield played
+            with _naming(names[place]):
+                played = _played(point, *folded.pop(place), critical=critical)
+            yield played
         first += len(some)
 
 
-def _play_plain(points: Sequence[Point], named: Callable[[int], str]) -> dict[int, Played]:
-    """Return what was played of all points of which folded play is all, by place."""
-    played: dict[int, Played] = {}
+def _fold(points: Sequence[Point], names: Sequence[str]) -> dict[int, tuple[FoldedPipeline, int]]:
+    """Play points folded, and return by place what was played and which of it is this point's."""
+    played: dict[int, tuple[FoldedPipeline, int]] = {}
     for places in _side_by_side(points):
+        keep = points[places[0]].keep
         try:
-            alike = play_points([points[place] for place in places], keep=False)
-            played |= zip(places, alike, strict=True)
+            folded = play_folded([points[place] for place in places], keep)
         except InputError:
             for place in places:  # to see which it is
-                with _naming(named(place)):
-                    list(play_points([points[place]], keep=False))
+                with _naming(names[place]):
+                    play_folded([points[place]], keep)
             raise
+        played |= {place: (folded, number) for number, place in enumerate(places)}
     return played
 
 
@@ -98,52 +92,38 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def _side_by_side(points: Sequence[Point]) -> Iterable[list[int]]:
-    """Return the places of points that one play takes: of one program, engine and shape of loads,
-    of which folded play is all.
+    """Return the places of points that one play takes: of one program, engine and shape of loads.
+    One that has to be looked into is by itself.
     """
     groups: dict[Hashable, list[int]] = {}
     for place, point in enumerate(points):
         shape = len(point.draw.loads), point.draw.ranks
-        key = id(point.lowered), point.experiment.ranks.engine, shape
-        if point.is_plain:
-            groups.setdefault(key, []).append(place)
+        key = id(point.lowered), point.experiment.ranks.engine, shape, point.keep
+        groups.setdefault(place if point.keep == "insides" else key, []).append(place)
     return groups.values()
 
 
-def play_points(
-    points: Sequence[Point],
-    *,
-    keep: bool,
-    pipelines: Collection[int] = (),
-    critical: bool = False,
-) -> Iterator[Played]:
-    """Play points that fit side by side.
+def play_point(point: Point, *, pipelines: Collection[int] = (), critical: bool = False) -> Played:
+    """Play one point and keep what happened inside its parts.
 
     Args:
-        keep: what happened inside parts, to look closer.
         pipelines, critical: as of `simulator.driver.step.play`.
     """
-    engine = ENGINES[points[0].experiment.ranks.engine]
-    folded = play_folded(points, engine, keep or not points[0].is_plain)
-    for number, point in enumerate(points):
-        yield _played(point, folded, number, engine, pipelines, critical)
+    return _played(point, play_folded([point], "insides"), 0, pipelines, critical)
 
 
 def _played(
     point: Point,
     folded: FoldedPipeline,
     number: int,
-    engine: Engine,
-    pipelines: Collection[int],
-    critical: bool,
+    pipelines: Collection[int] = (),
+    critical: bool = False,
 ) -> Played:
     """Return what was played of one point, its ranks and its shared NICs played now."""
-    experiment, parts = point.experiment, folded.folded.of_point(number)
+    experiment, parts, engine = point.experiment, folded.folded.of_point(number), point.engine
     explicit, shared = None, None
     if experiment.is_explicit:
-        ranks = RankSeconds.of(
-            experiment.ranks, parts, point.pricer, point.message_s, point.unlike
-        )
+        ranks = RankSeconds.of(experiment.ranks, parts, point.pricer, point.message_s, point.unlike)
         explicit = play_explicit(
             ranks, engine, point.optimizer, pipelines=pipelines, critical=critical
         )

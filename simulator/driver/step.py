@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from simulator.driver.point import point_of
-from simulator.driver.points import play_points
+from simulator.driver.points import play_point
 from simulator.experiment import Experiment
 from simulator.lower.played import Played
 
@@ -22,6 +22,4 @@ def play(
             price is not finite.
         OutOfRangeError: the profile lacks a kernel family.
     """
-    point = point_of(experiment)
-    (played,) = play_points([point], keep=True, pipelines=pipelines, critical=critical)
-    return played
+    return play_point(point_of(experiment), pipelines=pipelines, critical=critical)

@@ -14,7 +14,7 @@ its pipeline, side by side.
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -22,11 +22,21 @@ from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.errors import InputError
 from simulator.lower.durations import Work, exchange_seconds, fill_durations, load_columns
 from simulator.lower.lowered import Lowered
-from simulator.lower.parts import PartPlay
+from simulator.lower.parts import PartPlay, mean_slowdown
 from simulator.lower.spread import LoadDraw
 from simulator.play.settle import Settled
-from simulator.price.segments import LoadGrid, SegmentPricer, SegmentPrices, segment_prices
+from simulator.price.segments import (
+    LoadGrid,
+    SegmentPricer,
+    SegmentPrices,
+    segment_prices,
+    table_rows,
+)
 from workloads.ops import COMM, COMPUTE
+
+Keep = Literal["numbers", "prices", "insides"]
+"""What is kept of folded play, each more than the one before: numbers; prices at all loads, which
+single ranks meet; what each part did on every rank, to be looked into."""
 
 
 class PartSeconds(NamedTuple):
@@ -121,7 +131,7 @@ def _part_seconds(
     part, draws = lowered.parts[key], column.shape[2]
     overlapped = part.graph.part.overlapped
     work = Work(
-        prices.table_rows(part.row, overlapped=overlapped),
+        table_rows(part.row, len(lowered.segments.first), overlapped=overlapped),
         lowered.comm_of[key],
         np.where(part.load < 0, len(column) - 1, part.load),
         np.ones(len(part.row)),
@@ -166,50 +176,56 @@ class FoldedColumns:
     """Every distinct part as it was played, on all points at once.
 
     Attributes:
+        prices: of each point.
         draws: loads of each point.
         ranks: played ones, as in `FoldedSeconds`.
         steps_s: (steps, points) seconds of each step, rank by rank.
         lag_s: (steps, points) seconds by which the slowest rank of a group is then behind its mean
-            one. Behind the last of the steps without exchanges that follow one another; 0 elsewhere.
+            one, behind the last of steps without exchanges that follow one another; else 0.
+        slowdown: of each part, (tasks, points) by how much what runs beside lengthens a task, mean
+            over draws and ranks.
         details: what each part did on every rank, if that was kept.
     """
 
     lowered: Lowered
-    prices: SegmentPrices
+    prices: tuple[SegmentPrices, ...]
     draws: tuple[LoadDraw, ...]
     ranks: int
     steps_s: Floats
     lag_s: Floats
     means: PartMeans
+    slowdown: tuple[Floats, ...]
     details: dict[Hashable, PartDetails] | None
 
     @classmethod
     def of(
-        cls, seconds: FoldedSeconds, settled: dict[Hashable, Settled], keep: bool
+        cls, seconds: FoldedSeconds, settled: dict[Hashable, Settled], keep: Keep
     ) -> "FoldedColumns":
-        """Return what came of parts.
-
-        Args:
-            keep: what happened on every rank, and prices at all loads; large.
-        """
+        """Return what came of parts."""
         lowered, prices = seconds.lowered, seconds.prices
         shape = len(seconds.draws), -1, seconds.ranks
         by_rank_s = [done.played.makespan_s.reshape(shape) for done in settled.values()]
         durations_s = _durations_s(lowered, by_rank_s)
         of_step = np.stack([draw.of_step for draw in seconds.draws], axis=1)
         points = np.arange(len(seconds.draws))
+        if keep == "numbers":
+            prices = prices.within(LoadGrid.over(1.0, 1.0))
         return cls(
             lowered,
-            prices if keep else prices.within(LoadGrid.over(1.0, 1.0)),
+            tuple(map(prices.of, range(len(points)))),
             seconds.draws,
             seconds.ranks,
             steps_s=durations_s[lowered.part_of_step[:, None], points, of_step],
             lag_s=_lag_s(lowered, by_rank_s, of_step),
             means=_means(lowered, durations_s, list(settled.values())),
+            slowdown=tuple(
+                mean_slowdown(settled[key].seconds, alone_s, len(points))
+                for key, (alone_s, _) in seconds.parts.items()
+            ),
             details={
                 key: PartDetails(seconds.parts[key].alone_s, done) for key, done in settled.items()
             }
-            if keep
+            if keep == "insides"
             else None,
         )
 
@@ -221,12 +237,16 @@ class FoldedColumns:
         means = zip(*(part.means for part in parts), strict=True)
         return cls(
             parts[0].lowered,
-            SegmentPrices.joined([part.prices for part in parts]),
+            tuple(prices for part in parts for prices in part.prices),
             tuple(draw for part in parts for draw in part.draws),
             parts[0].ranks,
             np.concatenate([part.steps_s for part in parts], axis=1),
             np.concatenate([part.lag_s for part in parts], axis=1),
             PartMeans(*(np.concatenate(columns, axis=1) for columns in means)),
+            tuple(
+                np.concatenate(of_part, axis=1)
+                for of_part in zip(*(part.slowdown for part in parts), strict=True)
+            ),
             details=None,
         )
 
@@ -302,10 +322,10 @@ class FoldedPlay:
         """Loads that its parts met."""
         return self.columns.draws[self.point]
 
-    @cached_property
+    @property
     def prices(self) -> SegmentPrices:
         """What segments cost."""
-        return self.columns.prices.of(self.point)
+        return self.columns.prices[self.point]
 
     @cached_property
     def parts(self) -> dict[Hashable, PartPlay]:
@@ -333,6 +353,11 @@ class FoldedPlay:
     def means(self) -> PartMeans:
         """(parts,) of each distinct part."""
         return PartMeans(*(column[:, self.point] for column in self.columns.means))
+
+    @property
+    def slowdown(self) -> tuple[Floats, ...]:
+        """(tasks,) of each part, as in `FoldedColumns`."""
+        return tuple(of_part[:, self.point] for of_part in self.columns.slowdown)
 
     @property
     def steps_s(self) -> Floats:

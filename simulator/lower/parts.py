@@ -85,7 +85,7 @@ class PartPlay:
     @classmethod
     def of(cls, graph: PartGraph, ranks: int, alone_s: Floats, settled: Settled) -> "PartPlay":
         """Return a part as it was played; `alone_s` as `simulator.play.settle` takes it."""
-        mean = _ratio(settled.seconds.sum(axis=1), alone_s.sum(axis=1))
+        mean = mean_slowdown(settled.seconds, alone_s, 1)[:, 0]
         rounds = int(settled.rounds.max())
         return cls(graph, ranks, settled.seconds, mean, settled.played, rounds)
 
@@ -140,7 +140,12 @@ class PartPlay:
         return Timeline(graph, ready_s(graph, end_s), end_s - seconds, end_s)
 
 
-def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """Return the quotient, 1 where the denominator is 0."""
-    ones = np.ones_like(numerator)
-    return np.divide(numerator, denominator, out=ones, where=denominator > 0)
+def mean_slowdown(seconds: Floats, alone_s: Floats, points: int) -> Floats:
+    """Return (tasks, points) by how much tasks take longer than alone, mean over the replicas of a
+    point, which lie side by side; 1 for tasks that take no time.
+    """
+    took_s, would_s = (
+        column.reshape(len(column), points, -1).sum(axis=2) for column in (seconds, alone_s)
+    )
+    ones = np.ones_like(took_s)
+    return np.asarray(np.divide(took_s, would_s, out=ones, where=would_s > 0))

@@ -204,6 +204,6 @@ def times_by_phase(pipeline: Pipeline, taken_s: Floats, step_s: Floats) -> Float
     place = pipeline.phase[booked] * ranks + pipeline.rank[booked]
     cell = place[:, None] * points + np.arange(points)
     sums = np.bincount(cell.ravel(), taken_s[booked].ravel(), len(phases) * ranks * points)
-    by_phase = sums.reshape(len(phases), ranks, points)
+    by_phase: Floats = sums.astype(np.float64).reshape(len(phases), ranks, points)
     by_phase[phases.index(IDLE)] = step_s - by_phase.sum(axis=0)
     return by_phase

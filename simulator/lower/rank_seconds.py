@@ -5,6 +5,7 @@ mean over ranks: the one thing that is not played rank by rank.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from simulator.lower.folded import FoldedPlay
 from simulator.lower.lowered import Lowered
 from simulator.lower.spread import GroupDraw, draw_group
 from simulator.price.fabric_slowdowns import FabricSlowdowns
-from simulator.price.segments import LoadGrid, SegmentPricer, SegmentPrices
+from simulator.price.segments import LoadGrid, SegmentPricer, SegmentPrices, table_rows
 from simulator.ranks import RanksSpec
 
 
@@ -84,14 +85,13 @@ class RankSeconds:
             np.concatenate([draw.slowness for draw in draws], axis=1),
             np.concatenate([draw.jitter for draw in draws], axis=1),
         )
-        nic_exchange, nvlink = self._on_fabric(draws, nic, nvlink)
+        nic_slowdown, nvlink_slowdown = (
+            link[slot_rank] if (link != 1).any() else 1.0
+            for link in self._on_fabric(draws, nic, nvlink)
+        )
+        layout = self._layout(draws)
         exchange_s = exchange_seconds(
-            lowered,
-            self.pricer,
-            load,
-            nic_exchange[slot_rank],
-            nvlink[slot_rank],
-            self._layout(draws),
+            lowered, self.pricer, load, nic_slowdown, nvlink_slowdown, layout
         )
         seconds = fill_durations(self.work, prices.seconds, column, exchange_s, slowness)
         seconds[expansion.message] = self._message_s(draws, nic, nvlink)
@@ -156,19 +156,26 @@ class RankSeconds:
 
 def _work(folded: FoldedPlay, expansion: Expansion) -> Work:
     """Return what the tasks of a whole pipeline are, slowed by what runs beside them."""
-    lowered, is_part = folded.lowered, expansion.part >= 0
-    factors, rows = [], []
-    for key, part in lowered.parts.items():
-        overlapped = part.graph.part.overlapped
-        exposed = folded.prices.exchange_slowdown(overlapped=overlapped)
-        factors.append(folded.parts[key].slowdown * np.where(part.is_comm, exposed, 1.0))
-        rows.append(folded.prices.table_rows(part.row, overlapped=overlapped))
+    prices, factors = folded.prices, []
+    for part, slowdown in zip(folded.lowered.parts.values(), folded.slowdown, strict=True):
+        exposed = prices.exchange_slowdown(overlapped=part.graph.part.overlapped)
+        factors.append(slowdown * np.where(part.is_comm, exposed, 1.0))
+    row, exchange = _rows(folded.lowered)
     # Begin and end take no time, messages theirs from rank to rank.
-    factor = np.where(is_part, np.concatenate(factors)[expansion.part], 0.0)
-    row, comm = np.concatenate(rows), np.concatenate(list(lowered.comm_of.values()))
-    return Work(
-        np.where(is_part, row[expansion.part], -1),
-        np.where(is_part, comm[expansion.part], -1),
-        expansion.slot,
-        factor,
-    )
+    factor = np.append(np.concatenate(factors), 0.0)[expansion.part]
+    return Work(row, exchange, expansion.slot, factor)
+
+
+@lru_cache(maxsize=4)
+def _rows(lowered: Lowered) -> tuple[Ints, Ints]:
+    """Return (tasks,) row of the price table and number of the exchange of a whole pipeline's
+    tasks, -1 for none.
+    """
+    parts, expansion = lowered.parts.values(), expand(lowered)
+    rows = [
+        table_rows(part.row, len(lowered.segments.first), overlapped=part.graph.part.overlapped)
+        for part in parts
+    ]
+    exchanges = list(lowered.comm_of.values())
+    row, exchange = (np.append(np.concatenate(columns), -1) for columns in (rows, exchanges))
+    return row[expansion.part], exchange[expansion.part]

@@ -232,8 +232,7 @@ def compiled() -> Loops:
 
     def jit(loop: Callable[..., Any], keep: bool = True) -> Any:
         # Divisions are not checked for zero, which would keep them out of vectors.
-        flags = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
-        return numba.njit(cache=keep, **flags)(loop)
+        return numba.njit(cache=keep, nogil=True, fastmath=fastmath, error_model="numpy")(loop)
 
     for helper in (
         *replica_loops.HELPERS,

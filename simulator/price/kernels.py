@@ -126,8 +126,8 @@ def price_kernels(
         loads = load if group[0].routed else np.ones(1)
         balanced = int(np.abs(loads - 1).argmin())
         for alike in chips:
-            for machines, times in _family_times(alike, family, group, loads):
-                rows = np.ix_(machines, members)
+            for places, times in _family_times(alike, family, group, loads):
+                rows = np.ix_(np.array(places), np.array(members))
                 duration_s[rows] = times.time_s
                 bound[rows] = np.broadcast_to(times.bound_index, times.time_s.shape)[..., balanced]
         factor[:, members] = [[pricer.interference_factor(family)] for pricer in pricers]
@@ -189,7 +189,8 @@ class _Alike(NamedTuple):
         """Return some of them."""
         if len(numbers) == len(self.places):
             return self
-        return _Alike.of(*([column[n] for n in numbers] for column in (self.places, self.pricers)))
+        places = [self.places[number] for number in numbers]
+        return _Alike.of(places, [self.pricers[number] for number in numbers])
 
 
 def _alike_chips(pricers: Sequence[KernelPricer]) -> list[_Alike]:

@@ -112,7 +112,8 @@ class LoadGrid(NamedTuple):
     @property
     def loads(self) -> Floats:
         """(columns,) the load of each column."""
-        return np.maximum(np.arange(self.first, self.last + 1) * LOAD_STEP, LEAST_LOAD)
+        columns = np.arange(self.first, self.last + 1)
+        return np.asarray(np.maximum(columns * LOAD_STEP, LEAST_LOAD))
 
     @property
     def balanced(self) -> int:
@@ -125,9 +126,11 @@ class LoadGrid(NamedTuple):
 
     def holds(self, load: Floats) -> bool:
         """Return whether there is a column for each load."""
-        index = load_index(load)
-        return bool(index.min(initial=self.first) >= self.first and
-                    index.max(initial=self.last) <= self.last)  # fmt: skip
+        ends = load_index(np.array([load.min(initial=1.0), load.max(initial=1.0)]))
+        return bool(self.first <= ends[0] and ends[1] <= self.last)
+
+
+UP_TO_BALANCED = LoadGrid.over(0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,15 +164,6 @@ class SegmentPrices:
         columns = (getattr(self, field.name)[machine] for field in fields(self)[1:])
         return SegmentPrices(self.grid, *columns)
 
-    @classmethod
-    def joined(cls, prices: Sequence["SegmentPrices"]) -> "SegmentPrices":
-        """Return the prices of machines over one grid as those of one group of machines."""
-        columns = (
-            np.concatenate([getattr(of_some, field.name) for of_some in prices])
-            for field in fields(cls)[1:-1]
-        )
-        return cls(prices[0].grid, *columns, tuple(b for of_some in prices for b in of_some.basis))
-
     def within(self, grid: LoadGrid) -> "SegmentPrices":
         """Return the prices at the loads of a narrower grid only."""
         first = grid.first - self.grid.first
@@ -181,23 +175,28 @@ class SegmentPrices:
         """(ops,) name of what holds each kernel."""
         return np.asarray(BOUNDS)[self.bound_index]
 
-    def table_rows(self, rows: Ints, *, overlapped: bool) -> Ints:
-        """Return the rows in `seconds` of segments of a part, -1 for communication."""
-        alone = self.factor.shape[-1]
-        return rows if overlapped else np.where(rows >= 0, rows + alone, -1)
-
     def exchange_slowdown(self, *, overlapped: bool) -> Floats:
         """Return by how much exchanges of a part are slower than priced, before any overlap."""
         return np.ones_like(self.exposed_factor) if overlapped else self.exposed_factor
 
     def factors_of(self, program: Sequence[Segment], rows: Ints) -> Floats:
         """Return (segments,) the slowdown of each wholly beside the other stream; rows as above."""
-        kinds = [segment.comm and EXCHANGE_KINDS.index(segment.comm.kind) for segment in program]
         columns = [
-            self.factor[..., row] if kind is None else self.comm_factor[..., kind]
-            for kind, row in zip(kinds, rows.tolist(), strict=True)
+            self.factor[..., row]
+            if segment.comm is None
+            else self.comm_factor[..., EXCHANGE_KINDS.index(segment.comm.kind)]
+            for segment, row in zip(program, rows.tolist(), strict=True)
         ]
         return np.stack(columns, axis=-1)
+
+
+def table_rows(rows: Ints, distinct: int, *, overlapped: bool) -> Ints:
+    """Return the rows in `SegmentPrices.seconds` of segments of a part, -1 for communication.
+
+    Args:
+        rows: of each segment among the `distinct` ones.
+    """
+    return rows if overlapped else np.where(rows >= 0, rows + distinct, -1)
 
 
 @dataclass(frozen=True)
@@ -214,7 +213,7 @@ class SegmentPricer:
     alone: KernelPricer | None = None
     exposed_factor: float = 1.0
 
-    def prices(self, segments: SegmentOps, grid: LoadGrid = LoadGrid.over(0.0, 1.0)) -> SegmentPrices:
+    def prices(self, segments: SegmentOps, grid: LoadGrid = UP_TO_BALANCED) -> SegmentPrices:
         """Return the table of all segments."""
         return segment_prices([self], segments, grid).of(0)
 

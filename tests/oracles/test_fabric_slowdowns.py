@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import InfeasibleError, SpecError
+from simulator.driver.point import paths_of
 from simulator.driver.program import program_of
 from simulator.driver.run import run
-from simulator.driver.point import paths_of
 from simulator.driver.step import play
 from simulator.lower.lowered import lower
 from simulator.price.fabric_slowdowns import fabric_slowdowns, played_slowdowns

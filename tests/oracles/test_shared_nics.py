@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from simulator.driver.step import play
+from simulator.lower.folded_pipeline import of_mean_rank, timeline_of
 from simulator.lower.pipeline import rank_times
 from simulator.lower.shared_nics import (
     EXCHANGE,
@@ -59,8 +60,11 @@ def played(small_experiment):
 def separate(run, optimizer, message_bytes, engine=array):
     """The same pipeline with a NIC for each kind of traffic."""
     message = message_s(run.pricer.exchanges.rates, message_bytes, crosses=True)
-    timed = run.folded.timed(message, optimizer.seconds())
-    return run.folded.of_mean_rank(engine.play(timed))
+    folded, pipeline = run.folded, run.pipeline
+    steps_s = folded.steps_s + folded.lag_s
+    played = engine.play(pipeline.timed(steps_s, message, optimizer.seconds()))
+    spans = of_mean_rank(pipeline.graph, played.start_s, played.end_s, folded.lag_s)
+    return timeline_of(pipeline.graph, spans)
 
 
 def shared(run, optimizer, message_bytes, engine=array):

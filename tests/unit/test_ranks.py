@@ -231,7 +231,7 @@ def test_one_row_of_loads_is_that_of_all_layers(draw):
 
 
 def test_loads_of_popular_experts_are_those_of_the_ranks_that_hold_them(draw):
-    """256 experts on 8 ranks: none above the 32 most popular together, which `likely_loads` says."""
+    """256 experts on 8 ranks: none above the 32 most popular together, as `likely_loads` says."""
     load = draw(*ZIPF).load
     share = np.arange(1, 257) ** -0.8
     assert load.max() < 8 * share[:32].sum() / share.sum()

@@ -216,8 +216,11 @@ def test_results_of_two_kinds_are_not_compared(answered, short_run):
 
 def test_what_was_played_is_judged_by_its_programs_scenario(throughput, short_played):
     played = short_played()
-    program = replace(played.program, scenario="throughput")
-    served = outcome(replace(played, lowered=replace(played.lowered, program=program)))
+    lowered = replace(played.lowered, program=replace(played.program, scenario="throughput"))
+    columns = replace(played.folded.columns, lowered=lowered)
+    served = outcome(
+        replace(played, whole=replace(played.whole, folded=columns), folded=columns.of_point(0))
+    )
     assert isinstance(served.metrics, throughput)
     assert served.metrics.latency_s == played.times.step_s
     assert served.numbers["breakdown_s.bubble"] == outcome(played).numbers["breakdown_s.bubble"]

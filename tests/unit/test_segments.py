@@ -15,6 +15,7 @@ from simulator.price.segments import (
     collect_ops,
     load_index,
     segment_prices,
+    table_rows,
 )
 from tests.prices import CAST, DENSE, FITTED, PRICER, PROFILE, RATES, ROOFLINE
 from workloads.ops import COMPUTE
@@ -106,16 +107,16 @@ def test_several_machines_are_priced_together_to_the_bits_of_each(pricer, v3_ste
     """Other SMs, another clock, a roofline, other constants of one family, other loads' range."""
     segments, *_ = collected(ends(v3_step))
     fast = FITTED.chip.model_copy(update={"peak_clock_hz": 1.9e9, "hbm_bytes_per_s": 4e12})
-    gemm = PROFILE.gemm | {
-        "fp8": PROFILE.gemm["fp8"].model_copy(update={"tensor_efficiency": 0.7})
-    }
+    gemm = PROFILE.gemm | {"fp8": PROFILE.gemm["fp8"].model_copy(update={"tensor_efficiency": 0.7})}
     changed = PROFILE.model_copy(update={"gemm": gemm, "launch_gap_s": 2e-6})
     kernels = [
         FITTED, replace(FITTED, sms=132), replace(FITTED, chip=fast), ROOFLINE,
         replace(ROOFLINE, chip=fast, sms=100), replace(FITTED, profile=changed),
         replace(FITTED, profile=changed, chip=fast, sms=90),
     ]  # fmt: skip
-    pricers = [replace(pricer, kernels=each, exposed_factor=1 + n) for n, each in enumerate(kernels)]
+    pricers = [
+        replace(pricer, kernels=each, exposed_factor=1 + n) for n, each in enumerate(kernels)
+    ]
     grid = LoadGrid.over(0.7, 1.3)
     together = segment_prices(pricers, segments, LoadGrid.over(0.5, 1.5)).within(grid)
     for number, alone in enumerate(pricers):
@@ -221,8 +222,8 @@ def test_parts_alone_are_priced_on_their_own_sms(pricer, v3_step):
     whole = replace(on_112, kernels=replace(FITTED, sms=132)).prices(segments)
     rows = np.array([0, 2, -1])
     count = len(segments.first)
-    assert many.table_rows(rows, overlapped=False).tolist() == [count, count + 2, -1]
-    assert many.table_rows(rows, overlapped=True).tolist() == rows.tolist()
+    assert table_rows(rows, count, overlapped=False).tolist() == [count, count + 2, -1]
+    assert table_rows(rows, count, overlapped=True).tolist() == rows.tolist()
     beside, alone = np.split(many.seconds, 2)
     assert (beside == np.split(few.seconds, 2)[0]).all()
     assert (alone == np.split(whole.seconds, 2)[0]).all()
