@@ -113,8 +113,9 @@ def _slowed(
 ) -> Floats:
     """Return (tasks, replicas) durations that go with what ran beside what in `played`."""
     slowed_s = np.empty(seconds.shape)
-    columns = (alone_s, factor, played.end_s, seconds, weight)
-    loops_for(len(pairs.one) * seconds.shape[1]).slow_beside(
-        *pairs, *map(np.ascontiguousarray, columns), slowed_s
+    columns = (  # all of one type, so that the loop is compiled once
+        np.require(column, np.float64, ["C", "W"])
+        for column in (alone_s, factor, played.end_s, seconds, weight)
     )
+    loops_for(len(pairs.one) * seconds.shape[1]).slow_beside(*pairs, *columns, slowed_s)
     return slowed_s
