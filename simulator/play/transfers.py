@@ -8,6 +8,7 @@ a lone transfer takes `duration_s + moved_bytes / (capacity of its slowest link)
 ones on one link take `n` times as long to move. Transfers have no weights or priorities.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,7 @@ class Transfers:
     link_start: Ints
     link: Ints
     link_bytes_per_s: Floats
-    links: tuple[str, ...]
+    links: Sequence[str]
 
     def __post_init__(self) -> None:
         self._check_columns()
