@@ -9,6 +9,7 @@ are those between switches, the cables to the endpoints are not among them.
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,6 +22,9 @@ from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Kinded
 from hwmodels.units import LinkRate, Parts, Seconds
+
+NOT_WIRED = frozenset({"link_bytes_per_s", "host_latency_s", "hop_latency_s"})
+"""Values of a fabric that say how fast it is, not what is joined to what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,11 @@ class FabricSpec(Kinded, ABC):
     """
 
     planes: Parts = 1
+
+    @property
+    def shape(self) -> tuple[Hashable, ...]:
+        """All values but rates and latencies: fabrics of one shape are wired alike."""
+        return tuple(value for name, value in self if name not in NOT_WIRED)
 
     @property
     def tapered(self) -> bool:

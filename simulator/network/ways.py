@@ -8,13 +8,13 @@ library names its protocols, each with an algorithm, or at least the rates it ac
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hwmodels.cluster import ClusterSpec
 from hwmodels.costs.protocol import own_bytes, protocol_fixed_s
 from hwmodels.errors import OutOfRangeError
 from hwmodels.library import LibrarySpec
 from hwmodels.protocols import Protocol
 from simulator.network.collectives import algorithms_tried
 from simulator.network.collectives.plan import Plan
-from simulator.network.links import Network
 from simulator.network.placement import Group
 
 
@@ -89,12 +89,12 @@ def _efficiencies(library: LibrarySpec, kind: str, across: bool) -> tuple[float,
 
 
 def fixed_s(
-    way: Way, kind: str, size_bytes: float, group: Group, plan: Plan, network: Network
+    way: Way, kind: str, size_bytes: float, group: Group, plan: Plan, cluster: ClusterSpec
 ) -> float:
     """Return launch and steps, seconds; nothing for one rank."""
     if len(group) == 1:
         return 0.0
-    cluster, protocol = network.cluster, way.protocol
+    protocol = way.protocol
     hop_s = float(cluster.fabric.latency_s(plan.switches)) if plan.fabric_steps else 0.0
     if protocol is None:
         return plan.in_node_steps * cluster.node.scale_up.latency_s + plan.fabric_steps * hop_s
