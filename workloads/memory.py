@@ -18,7 +18,6 @@ from workloads.layers.optimizer import (
     STATE_BYTES,
     WEIGHT_BYTES,
 )
-from workloads.placement import Replicas
 from workloads.schedules.replay import peak_in_flight
 from workloads.schedules.step import Step
 
@@ -46,15 +45,19 @@ def memory_terms(
     stages: Sequence[Sequence[Layer]],
     held: Sequence[int],
     program: Sequence[Step],
-    dense: Replicas,
-    experts: Replicas,
+    dense: int,
+    experts: int,
     zero: int,
 ) -> dict[str, float]:
-    """Return bytes by term for a rank that holds stages `held` and runs `program`."""
+    """Return bytes by term for a rank that holds stages `held` and runs `program`.
+
+    Args:
+        dense, experts: ranks that hold the same dense parameters, and the same experts.
+    """
     parameters = rank_parameters(stages, held)
     saved = {stage: sum(layer.saved_bytes for layer in stages[stage]) for stage in held}
     logits = {stage: sum(layer.logits_bytes for layer in stages[stage]) for stage in held}
-    shards = (dense.members, experts.members) if zero else (1, 1)
+    shards = (dense, experts) if zero else (1, 1)
     states = parameters.replicated / shards[0] + parameters.routed / shards[1]
     return {
         "weights": parameters.total * WEIGHT_BYTES,

@@ -11,7 +11,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,10 @@ class FabricSpec(Kinded, ABC):
 
     Attributes:
         planes: disjoint networks; traffic changes plane only inside a node.
+        routed: whether its `topology` is known; otherwise it is counted only.
     """
+
+    routed: ClassVar[bool] = True
 
     planes: Parts = 1
 

@@ -4,8 +4,10 @@ What no rate of a link changes is worked out once: the plan of each algorithm, w
 at rates of 1, the bytes on its busiest links. Seconds on links of any speed are divisions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +27,9 @@ from simulator.network.timing import (
     stage_seconds,
 )
 from simulator.network.ways import Way, fixed_s, ways
+
+TierSeconds = list[float]
+"""Of the busiest link of each tier, as in `Speeds`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,11 +66,11 @@ class Routes:
         return stage_seconds(self.wires, self.plans)
 
     @cached_property
-    def busiest(self) -> tuple[list[Floats], Floats]:
+    def busiest(self) -> tuple[list[list[TierSeconds]], TierSeconds]:
         """Seconds for one byte of the busiest links by tier, at rates of 1.
 
         Returns:
-            Of each group alone, (stages, tiers); and (tiers,) of all groups and stages together.
+            Of each group alone, of each of its stages; and of all groups and stages together.
         """
         left, starts = self.wires.bytes_per_s, _tier_starts(self.wires)
         every, alone = np.zeros(len(left)), []
@@ -76,32 +81,50 @@ class Routes:
                 busy_s = moved * plan.factor / left[links]
                 np.maximum.at(tiers_s, np.searchsorted(starts, links, "right"), busy_s)
                 every[links] += busy_s
-            alone.append(by_stage)
-        together = [part.max(initial=0.0) for part in np.split(every, starts)]
-        return alone, np.array(together)
+            alone.append(by_stage.tolist())
+        return alone, [float(tier.max(initial=0.0)) for tier in np.split(every, starts)]
 
-    def least_s(self, steps_s: Floats, size_bytes: float, speeds: Speeds) -> float:
+    def least_s(self, steps_s: list[float], size_bytes: float, speeds: Speeds) -> float:
         """Return what all groups need at least: each alone, its busiest links one after another.
 
         Args:
-            steps_s: (groups,) seconds of launch and steps.
+            steps_s: of launch and steps, by group.
         """
         alone, together = self.busiest
-        alone_s = [
-            float((by_stage / speeds).max(axis=1, initial=0.0).sum()) * size_bytes
-            for by_stage in alone
-        ]
-        together_s = float((together / speeds).max()) * size_bytes
-        return max(float((steps_s + np.array(alone_s)).max()), together_s)
+        alone_s = (
+            start_s + size_bytes * sum(_over(tiers_s, speeds) for tiers_s in stages)
+            for start_s, stages in zip(steps_s, alone, strict=True)
+        )
+        return max(*alone_s, size_bytes * _over(together, speeds))
+
+
+def _over(tiers_s: TierSeconds, speeds: Speeds) -> float:
+    """Return seconds of the busiest links at rates of 1, on links as fast as these."""
+    nvlink_s, port_s, switch_s = tiers_s
+    return max(nvlink_s / speeds.nvlink, port_s / speeds.port, switch_s / speeds.switch)
 
 
 class Concurrent:
     """Groups that do a collective at once on a network, at any rates of its links."""
 
-    def __init__(self, kind: str, groups: tuple[Group, ...], wires: Network) -> None:
-        """Take groups on `wires`, a network at rates of 1."""
-        self.kind, self.groups, self.wires = kind, groups, wires
-        self._routes: dict[str, Routes] = {}
+    def __init__(
+        self,
+        kind: str,
+        parts: Sequence[tuple[Group, ...]],
+        wires: Network,
+        counts: Sequence[int] = (1,),
+    ) -> None:
+        """Take groups in parts that meet on no link, of which each stands for many alike.
+
+        Args:
+            wires: a network at rates of 1.
+            counts: how many parts lie as each of `parts` does.
+        """
+        self.kind, self.parts, self.wires = kind, tuple(parts), wires
+        self.groups = tuple(group for part in parts for group in part)
+        self._counts = tuple(counts)
+        self._routes: dict[str, tuple[Routes, ...]] = {}
+        self._rows: dict[str, int] = {}
 
     def fastest(
         self,
@@ -124,35 +147,43 @@ class Concurrent:
             InfeasibleError: the plans of all ways are too large, or a rank is not reached.
             OutOfRangeError: the library says nothing about such a collective.
         """
-        tried: list[tuple[float, int, Way, Routes, Floats, Speeds]] = []
+        tried: list[tuple[float, int, _Tried]] = []
         for way in self._small_enough(list(ways(self.kind, self.groups, library, algorithm))):
-            reached = speeds.reached(way.nvlink_efficiency, way.nic_efficiency)
-            routes = self.routes(way.algorithm)
-            pairs = zip(self.groups, routes.plans, strict=True)
-            steps_s = np.array(
-                [fixed_s(way, self.kind, size_bytes, *pair, cluster) for pair in pairs]
-            )
-            least_s = routes.least_s(steps_s, size_bytes, reached)
-            tried.append((least_s, len(tried), way, routes, steps_s, reached))
-        best: Taken | None = None
-        best_s = np.inf
-        for least_s, _, way, routes, steps_s, reached in sorted(tried, key=lambda each: each[:2]):
+            candidate = self._tried(way, size_bytes, cluster, speeds)
+            tried.append((candidate.least_s(size_bytes), len(tried), candidate))
+        best, best_s = None, np.inf
+        for least_s, _, candidate in sorted(tried):
             if best is not None and least_s >= best_s:
                 break
-            per_byte = routes.stages.at(reached)
-            wire = WireSeconds(*(seconds * size_bytes for seconds in per_byte))
-            taken = Taken(way, routes.plans, steps_s, wire)
+            taken = candidate.taken(size_bytes)
             if best is None or float(taken.time_s.max()) < best_s:
                 best, best_s = taken, float(taken.time_s.max())
         assert best is not None, "ways raises where there is none"
         return best
 
-    def routes(self, algorithm: str) -> Routes:
-        """Return the routes of an algorithm, worked out at the first call."""
+    def routes(self, algorithm: str) -> tuple[Routes, ...]:
+        """Return the routes of an algorithm in each part, worked out at the first call."""
         if algorithm not in self._routes:
-            plans = [plan_of(self.wires, group, self.kind, algorithm) for group in self.groups]
-            self._routes[algorithm] = Routes(self.wires, tuple(plans))
+            self._routes[algorithm] = tuple(
+                Routes(
+                    self.wires,
+                    tuple(plan_of(self.wires, group, self.kind, algorithm) for group in part),
+                )
+                for part in self.parts
+            )
         return self._routes[algorithm]
+
+    def _tried(self, way: Way, size_bytes: float, cluster: ClusterSpec, speeds: Speeds) -> "_Tried":
+        routes = self.routes(way.algorithm)
+        steps_s = tuple(
+            [
+                fixed_s(way, self.kind, size_bytes, group, plan, cluster)
+                for group, plan in zip(part, route.plans, strict=True)
+            ]
+            for part, route in zip(self.parts, routes, strict=True)
+        )
+        reached = speeds.reached(way.nvlink_efficiency, way.nic_efficiency)
+        return _Tried(way, routes, steps_s, reached)
 
     def _small_enough(self, possible: list[Way]) -> list[Way]:
         """Return the ways that are tried: large plans only where there are no others.
@@ -160,7 +191,7 @@ class Concurrent:
         Raises:
             InfeasibleError: the plans of all ways are too large.
         """
-        rows = {way.algorithm: self._rows_at_most[way.algorithm] for way in possible}
+        rows = {way.algorithm: self._rows_at_most(way.algorithm) for way in possible}
         name = min(rows, key=rows.__getitem__)
         if rows[name] > ROWS_MAX:
             ranks = sum(map(len, self.groups))
@@ -171,23 +202,38 @@ class Concurrent:
         limit = max(ROWS_TRIED, rows[name])
         return [way for way in possible if rows[way.algorithm] <= limit]
 
-    @cached_property
-    def _rows_at_most(self) -> "_Rows":
-        return _Rows(self)
+    def _rows_at_most(self, algorithm: str) -> int:
+        if algorithm not in self._rows:
+            self._rows[algorithm] = sum(
+                count * rows_at_most(self.wires, group, self.kind, algorithm)
+                for part, count in zip(self.parts, self._counts, strict=True)
+                for group in part
+            )
+        return self._rows[algorithm]
 
 
-class _Rows(dict[str, int]):
-    """Rows of the plans of each algorithm at most, summed over groups at the first look."""
+class _Tried(NamedTuple):
+    """A way on links of some speed: routes and seconds of launch and steps, part by part."""
 
-    def __init__(self, concurrent: Concurrent) -> None:
-        super().__init__()
-        self.concurrent = concurrent
+    way: Way
+    routes: tuple[Routes, ...]
+    steps_s: tuple[list[float], ...]
+    speeds: Speeds
 
-    def __missing__(self, algorithm: str) -> int:
-        kind, wires = self.concurrent.kind, self.concurrent.wires
-        groups = self.concurrent.groups
-        self[algorithm] = sum(rows_at_most(wires, group, kind, algorithm) for group in groups)
-        return self[algorithm]
+    def least_s(self, size_bytes: float) -> float:
+        """Return what the last group needs at least."""
+        pairs = zip(self.routes, self.steps_s, strict=True)
+        return max(route.least_s(steps_s, size_bytes, self.speeds) for route, steps_s in pairs)
+
+    def taken(self, size_bytes: float) -> Taken:
+        """Return what all groups take."""
+        parts = [route.stages.at(self.speeds) for route in self.routes]
+        wire = parts[0]
+        if len(parts) > 1:
+            wire = WireSeconds(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        steps_s = np.array([step_s for part in self.steps_s for step_s in part])
+        plans = tuple(plan for route in self.routes for plan in route.plans)
+        return Taken(self.way, plans, steps_s, WireSeconds(*(each * size_bytes for each in wire)))
 
 
 def _tier_starts(wires: Network) -> list[int]:

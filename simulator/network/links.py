@@ -226,14 +226,18 @@ def wiring(cluster: ClusterSpec, routing: Routing, seed: int = 0) -> Network:
         InfeasibleError: the fabric is not routed yet, or has no such part as a fault names.
     """
     node = cluster.node
-    shape = type(cluster.fabric), cluster.fabric.shape, cluster.nodes
-    wired = node.gpus, node.nics, node.nic.ports
-    key = shape, wired, cluster.faults, routing, seed
-    return WIRINGS.get(key, lambda: _wired(cluster, routing, seed), lambda made: len(made.rates()))
+    fabric = type(cluster.fabric), cluster.fabric.shape, cluster.nodes
+    places = node.gpus, node.nics, node.nic.ports
+    key = fabric, places, cluster.faults, routing, seed
+    return WIRINGS.get(
+        key,
+        lambda: wired(cluster, cluster.topology(), routing, seed),
+        lambda made: len(made.rates()),
+    )
 
 
-def _wired(cluster: ClusterSpec, routing: Routing, seed: int) -> Network:
-    topology = cluster.topology()
+def wired(cluster: ClusterSpec, topology: Topology, routing: Routing, seed: int = 0) -> Network:
+    """Return the nodes of `cluster` on a fabric, at rates of 1."""
     left = rate_left(topology, cluster.faults)
     nvlink = np.repeat(_node_rate_left(cluster), cluster.node.gpus)
     shared = left

@@ -106,7 +106,7 @@ def run_groups(
     if not len(groups):
         raise InputError("groups: must be at least one, got none")
     cast = tuple(group_of(network.cluster, gpus) for gpus in groups)
-    concurrent = Concurrent(kind, cast, network.wiring)
+    concurrent = Concurrent(kind, (cast,), network.wiring)
     taken = concurrent.fastest(size_bytes, network.cluster, network.speeds, library, algorithm)
     runs = _runs(kind, size_bytes, cast, network, library, taken)
     if network.whole is None:

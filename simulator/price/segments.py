@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.arrays import Floats, Ints
-from simulator.price.collectives import ExchangePricer
+from simulator.network.exchange_pricer import ExchangePricer
 from simulator.price.kernels import KernelPricer
 from workloads.ops import Comm, CommKind, Op, Work
 from workloads.segments import Segment

@@ -16,32 +16,40 @@ param_and_grad_buffer.py says at `_does_param_require_new_bucket`, after the red
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
+from hwmodels.arrays import Ints
 from workloads.layers import Parameters
 from workloads.ops import MemoryOp
-from workloads.placement import Replicas
 
 GRADIENT_BYTES, WEIGHT_BYTES, FP8_WEIGHT_BYTES = 4, 2, 1
+Kind = Literal["reduce_scatter", "all_gather"]
+REDUCE: Final = "reduce_scatter"
+GATHER: Final = "all_gather"
+HALVES: tuple[tuple[str, Kind], ...] = (("reduce-scatter", REDUCE), ("all-gather", GATHER))
+"""Of an all-reduce."""
+
 STATE_BYTES = 4 + 2 + 2  # FP32 master weight, two BF16 moments
 SWEEP_BYTES = (GRADIENT_BYTES + STATE_BYTES) + (STATE_BYTES + WEIGHT_BYTES)  # read, then written
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class GradientSync:
-    """One ring reduce-scatter or all-gather over the replicas of some parameters.
+    """One reduce-scatter or all-gather over the replicas of some parameters.
 
     Attributes:
         bytes: of the whole buffer.
-        groups: of the ranks that do it side by side, of each way to lie over nodes that there is;
-            equally many members each. It is over when the slowest of them is.
+        groups: (groups, members) ranks that do it side by side; it is over when the slowest group
+            is.
     """
 
     name: str
+    kind: Kind
     bytes: float
-    groups: tuple[Replicas, ...]
+    groups: Ints
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SharedTable:
     """A table that more than one stage uses, as a rank sees it.
 
@@ -52,56 +60,58 @@ class SharedTable:
 
     name: str
     parameters: float
-    groups: tuple[Replicas, ...]
+    groups: Ints
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OptimizerStep:
     """What one rank does after its last chunk: collectives before, kernels, collectives after.
 
-    The ranks of `norm` sum a scalar.
+    Attributes:
+        norm: (1, ranks) that sum a number.
     """
 
     reduce: tuple[GradientSync, ...]
-    norm: Replicas
+    norm: Ints
     update: tuple[MemoryOp, ...]
     gather: tuple[GradientSync, ...]
 
 
 def optimizer_step(
     parameters: Parameters,
-    dense: Replicas,
-    experts: tuple[Replicas, ...],
-    everyone: Replicas,
+    dense: Ints,
+    experts: Ints,
+    everyone: Ints,
     zero: int,
     shared: Sequence[SharedTable] = (),
 ) -> OptimizerStep:
     """Return the optimizer step of a rank that holds `parameters`.
 
     Args:
-        experts: groups of ranks that hold the same experts, as in `GradientSync`.
-        everyone: all ranks that train the model.
+        dense, experts: ranks that hold the same parameters, as in `GradientSync`.
+        everyone: (1, ranks) all that train the model.
         zero: 1 updates a rank's shard and gathers the rest; 0 updates everything everywhere, so
             gradients must be gathered instead (an all-reduce in two halves).
         shared: tables that ranks with other stages hold too, the same ones on every rank.
     """
-    groups = (("dense", parameters.replicated, (dense,)), ("experts", parameters.routed, experts))
+    groups = (("dense", parameters.replicated, dense), ("experts", parameters.routed, experts))
     gathered = WEIGHT_BYTES if zero else GRADIENT_BYTES
-    updated = sum(size / (who[0].members if zero else 1) for _, size, who in groups)
+    updated = sum(size / (who.shape[1] if zero else 1) for _, size, who in groups)
     return OptimizerStep(
         reduce=(
             *(
-                GradientSync(f"reduce-scatter {name} gradients", size * GRADIENT_BYTES, who)
+                GradientSync(f"reduce-scatter {name} gradients", REDUCE, size * GRADIENT_BYTES, who)
                 for name, size, who in groups
             ),
             *(
                 GradientSync(
                     f"{half} {table.name} gradients between stages",
+                    kind,
                     table.parameters * GRADIENT_BYTES,
                     table.groups,
                 )
                 for table in shared
-                for half in ("reduce-scatter", "all-gather")
+                for half, kind in HALVES
             ),
         ),
         norm=everyone,
@@ -118,7 +128,10 @@ def optimizer_step(
         ),
         gather=tuple(
             GradientSync(
-                f"all-gather {name} {'weights' if zero else 'gradients'}", size * gathered, who
+                f"all-gather {name} {'weights' if zero else 'gradients'}",
+                GATHER,
+                size * gathered,
+                who,
             )
             for name, size, who in groups
         ),

@@ -135,7 +135,7 @@ def _rank_end(
     shared = [table.seen_from(rank, placement) for table in tables]
     return (
         optimizer_step(parameters, dense, experts, placement.everyone, zero, shared),
-        memory_terms(stages, home.stages, program, dense, experts[0], zero),
+        memory_terms(stages, home.stages, program, dense.shape[1], experts.shape[1], zero),
     )
 
 
