@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwmodels.arrays import Ints
+from hwmodels.arrays import Floats, Ints
 from simulator.network.fair_loops import loops_for
 from simulator.network.fastest import Concurrent
 from simulator.network.kept import Kept
@@ -39,6 +39,30 @@ class Moments:
     kind: Ints
     place: Ints
 
+    def sizes(self, factors: Floats) -> tuple[list[Floats], Ints]:
+        """Return the distinct sizes of each kind of moment, and where each group finds its own.
+
+        Args:
+            factors: (moments,) size at each.
+
+        Returns:
+            Of each kind (sizes,); and (moments, groups) columns of what all kinds have at all of
+            their sizes, one after another.
+        """
+        return MOMENTS.get(
+            (self, factors.tobytes()), lambda: self._sizes(factors), lambda _: self.place.size
+        )
+
+    def _sizes(self, factors: Floats) -> tuple[list[Floats], Ints]:
+        sizes, column, begin = [], np.empty(self.place.shape, np.int64), 0
+        for number, groups in enumerate(self.kinds):
+            at = np.flatnonzero(self.kind == number)
+            distinct, place = np.unique(factors[at], return_inverse=True)
+            column[at] = begin + place[:, None] * len(groups.groups) + self.place[at]
+            begin += distinct.size * len(groups.groups)
+            sizes.append(distinct)
+        return sizes, column
+
 
 def moments_of(kind: str, gpus: Ints, wires: Network, only_ports_bind: bool) -> Moments:
     """Return what has to be priced of a collective; kept.
@@ -55,12 +79,10 @@ def moments_of(kind: str, gpus: Ints, wires: Network, only_ports_bind: bool) -> 
 
 def _by_moment(kind: str, gpus: Ints, wires: Network) -> Moments:
     """Return moments whose groups are all looked at together."""
-    flat, number = np.unique(gpus.reshape(len(gpus), -1), axis=0, return_inverse=True)
-    kinds = tuple(
-        Concurrent(kind, (_groups(each.reshape(gpus.shape[1:]), wires),), wires) for each in flat
-    )
+    first, number = _distinct(gpus.reshape(len(gpus), -1))
+    kinds = tuple(Concurrent(kind, (_groups(each, wires),), wires) for each in gpus[first])
     place = np.broadcast_to(np.arange(gpus.shape[1]), gpus.shape[:2])
-    return Moments(kinds, np.asarray(number.ravel()), np.asarray(place))
+    return Moments(kinds, number, np.asarray(place))
 
 
 def _by_parts(kind: str, gpus: Ints, wires: Network) -> Moments:
@@ -69,17 +91,30 @@ def _by_parts(kind: str, gpus: Ints, wires: Network) -> Moments:
     rows = gpus.reshape(-1, ranks)
     part, place, alike, first = _parts(rows, np.repeat(np.arange(moments), groups), wires)
     of_moment = alike[part].reshape(moments, groups)
-    sets, number = np.unique(_counts(part.reshape(moments, groups), alike, len(first)), axis=0,
-                             return_inverse=True)  # fmt: skip
+    counts_of = _counts(part.reshape(moments, groups), alike, len(first))
+    of_set, number = _distinct(counts_of)
+    sets = counts_of[of_set]
     kinds, begin = [], np.zeros((len(sets), len(first)), np.int64)
     for row, counts in enumerate(sets):
         held = np.flatnonzero(counts)
         parts = [_groups(rows[part == first[each]], wires) for each in held]
         begin[row, held] = np.cumsum([0, *map(len, parts)])[:-1]
         kinds.append(Concurrent(kind, parts, wires, counts[held].tolist()))
-    number = np.asarray(number.ravel())
     within = begin[number[:, None], of_moment] + place.reshape(moments, groups)
     return Moments(tuple(kinds), number, within)
+
+
+def _distinct(rows: Ints) -> tuple[Ints, Ints]:
+    """Return the first of each distinct row, and (rows,) which of them each is."""
+    numbers: dict[bytes, int] = {}
+    firsts = []
+    number = np.zeros(len(rows), np.int64)
+    for place, row in enumerate(np.ascontiguousarray(rows, np.int32)):
+        content = row.tobytes()
+        if content not in numbers:
+            firsts.append(place)
+        number[place] = numbers.setdefault(content, len(numbers))
+    return np.array(firsts), number
 
 
 def _groups(rows: Ints, wires: Network) -> tuple[Group, ...]:
@@ -109,8 +144,8 @@ def _parts(rows: Ints, moment: Ints, wires: Network) -> tuple[Ints, Ints, Ints, 
         ports = wires.endpoints_of(np.sort(rows, axis=1)).reshape(len(rows), -1)
         order = np.argsort(np.argsort(rows, axis=1), axis=1)
         common = np.concatenate([order, *_between(ports, wires)], axis=1)
-        _, first, alike = np.unique(common, axis=0, return_index=True, return_inverse=True)
-        return part, place, np.asarray(alike.ravel()), first
+        first, alike = _distinct(common)
+        return part, place, alike, first
     part = _meeting(rows // wires.cluster.node.gpus, moment, wires.cluster.nodes)
     place = np.zeros(len(rows), np.int64)
     kinds: dict[bytes, int] = {}
@@ -139,7 +174,7 @@ def _stay_on_rails(rows: Ints, moment: Ints, wires: Network) -> bool:
     is_even = (nodes == nodes[..., :1]).all() and (local == local[:, :1]).all()
     one_each = (np.diff(nodes[..., 0], axis=1) > 0).all()
     places = moment[:, None] * wires.gpus + rows
-    return bool(is_even and one_each and np.unique(places).size == places.size)
+    return bool(is_even and one_each and np.bincount(places.ravel()).max() == 1)
 
 
 def _meeting(nodes: Ints, moment: Ints, count: int) -> Ints:

@@ -26,7 +26,7 @@ from simulator.network.timing import (
     crossing_bytes,
     stage_seconds,
 )
-from simulator.network.ways import Way, fixed_s, ways
+from simulator.network.ways import Way, fixed_s, plain_efficiencies, ways
 
 TierSeconds = list[float]
 """Of the busiest link of each tier, as in `Speeds`."""
@@ -51,6 +51,12 @@ class Taken:
     def time_s(self) -> Floats:
         """(groups,) all seconds."""
         return self.fixed_s + self.wire.moving_s
+
+    @property
+    def parts(self) -> Floats:
+        """(4, groups) latency, NICs, NVLink by themselves, and what stages take in turn."""
+        moving_s, nic_s, nvlink_s = self.wire
+        return np.stack([self.fixed_s, nic_s, nvlink_s, moving_s - np.maximum(nic_s, nvlink_s)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +131,7 @@ class Concurrent:
         self._counts = tuple(counts)
         self._routes: dict[str, tuple[Routes, ...]] = {}
         self._rows: dict[str, int] = {}
+        self._tables: dict[str, WayTable | None] = {}
 
     def fastest(
         self,
@@ -160,6 +167,40 @@ class Concurrent:
                 best, best_s = taken, float(taken.time_s.max())
         assert best is not None, "ways raises where there is none"
         return best
+
+    def seconds(
+        self,
+        sizes: Floats,
+        cluster: ClusterSpec,
+        speeds: Speeds,
+        library: LibrarySpec | None,
+        algorithm: str = "auto",
+    ) -> Floats:
+        """Return (4, sizes, groups) seconds at each of several sizes, the fastest way for each.
+
+        They are latency, of NICs and of NVLink by themselves, and what stages take in turn, as of
+        `simulator.network.comm_times.CommTimes`; arguments as `fastest`.
+        """
+        table = None
+        if library is None or self.kind not in library.protocols:
+            table = self._table(library, algorithm)
+        if table is not None:
+            reached = speeds.reached(*plain_efficiencies(library, self.kind, self.groups))
+            return table.seconds(sizes, cluster, reached)
+        return np.stack(
+            [
+                self.fastest(size_bytes, cluster, speeds, library, algorithm).parts
+                for size_bytes in sizes.tolist()
+            ],
+            axis=1,
+        )
+
+    def _table(self, library: LibrarySpec | None, algorithm: str) -> "WayTable | None":
+        """Return all ways without protocols as columns, kept; None where one has several stages."""
+        if algorithm not in self._tables:
+            tried = self._small_enough(list(ways(self.kind, self.groups, library, algorithm)))
+            self._tables[algorithm] = WayTable.of([self.routes(way.algorithm) for way in tried])
+        return self._tables[algorithm]
 
     def routes(self, algorithm: str) -> tuple[Routes, ...]:
         """Return the routes of an algorithm in each part, worked out at the first call."""
@@ -210,6 +251,65 @@ class Concurrent:
                 for group in part
             )
         return self._rows[algorithm]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WayTable:
+    """Ways of one stage each, as columns: (ways, groups) at rates of 1.
+
+    Attributes:
+        in_node_steps, fabric_steps, switches: of each plan.
+        nvlink_s, ports_s: for one byte, as of `StageSeconds`.
+        stages: of each way, part by part.
+    """
+
+    in_node_steps: Floats
+    fabric_steps: Floats
+    switches: Floats
+    nvlink_s: Floats
+    ports_s: Floats
+    stages: tuple[tuple[StageSeconds, ...], ...]
+
+    @classmethod
+    def of(cls, tried: Sequence[tuple[Routes, ...]]) -> "WayTable | None":
+        """Return the table of some ways; None where a plan has several stages."""
+        stages = tuple(tuple(routes.stages for routes in parts) for parts in tried)
+        if any(len(part.nvlink_s) > 1 for way in stages for part in way):
+            return None
+        steps = [
+            [
+                (plan.in_node_steps, plan.fabric_steps, plan.switches)
+                for routes in parts
+                for plan in routes.plans
+            ]
+            for parts in tried
+        ]
+        nvlink_s, ports_s = (
+            np.array([np.concatenate([getattr(part, name)[0] for part in way]) for way in stages])
+            for name in ("nvlink_s", "ports_s")
+        )
+        in_node, fabric, switches = np.array(steps, np.float64).transpose(2, 0, 1)
+        return cls(in_node, fabric, switches, nvlink_s, ports_s, stages)
+
+    def seconds(self, sizes: Floats, cluster: ClusterSpec, speeds: Speeds) -> Floats:
+        """Return (4, sizes, groups) seconds by the way with which the last group ends first."""
+        hop_s = cluster.fabric.latency_s(self.switches)
+        steps_s = self.in_node_steps * cluster.node.scale_up.latency_s + self.fabric_steps * hop_s
+        nvlink_s, nic_s = self.nvlink_s / speeds.nvlink, self._fabric_s(speeds) / speeds.port
+        moving_s = sizes[:, None, None] * np.maximum(nvlink_s, nic_s)
+        way = (steps_s + moving_s).max(axis=2).argmin(axis=1)
+        found = np.zeros((4, len(sizes), steps_s.shape[1]))
+        found[0] = steps_s[way]
+        found[1], found[2] = sizes[:, None] * nic_s[way], sizes[:, None] * nvlink_s[way]
+        return found
+
+    def _fabric_s(self, speeds: Speeds) -> Floats:
+        """Return (ways, groups) seconds on the fabric for one byte at a port rate of 1."""
+        if speeds.switch == np.inf:
+            return self.ports_s
+        return np.array(
+            [np.concatenate([part.fabric_s(speeds)[0] for part in way]) for way in self.stages]
+        )
 
 
 class _Tried(NamedTuple):

@@ -13,7 +13,6 @@ from hwmodels.errors import InputError
 from simulator.network.alike import moments_of
 from simulator.network.comm_times import AS_PRICED, CommTimes, Slow
 from simulator.network.exchange_pricer import ExchangePricer
-from simulator.network.fastest import Concurrent
 from simulator.network.machine import Machine
 from workloads.ops import Comm
 
@@ -63,16 +62,14 @@ def _collective(
     factors = np.broadcast_to(1.0 if load is None else load, shape[:-1]).ravel()
     kind = "send_recv" if comm.kind == "send" else comm.kind
     moments = moments_of(kind, gpus, machine.wires, machine.only_ports_bind)
-    parts = np.zeros((4, *gpus.shape[:2]))
-    asked: dict[tuple[int, float], list[int]] = {}
-    for moment, each in enumerate(zip(moments.kind.tolist(), factors.tolist(), strict=True)):
-        asked.setdefault(each, []).append(moment)
-    for (number, factor), at in asked.items():
-        size_bytes = comm.size_bytes * factor
-        if size_bytes == 0:
-            continue  # no bytes, no message
-        of_kind = _fastest(moments.kinds[number], size_bytes, machine, algorithm)
-        parts[:, at] = of_kind[:, moments.place[at]]
+    sizes, column = moments.sizes(comm.size_bytes * factors)
+    where = machine.cluster, machine.speeds, machine.library, algorithm
+    found = [
+        groups.seconds(each, *where).reshape(4, -1)
+        for groups, each in zip(moments.kinds, sizes, strict=True)
+    ]
+    parts = np.concatenate(found, axis=1)[:, column]
+    parts[:, factors == 0] = 0.0  # no bytes, no message
     latency_s, nic_s, nvlink_s, in_turn_s = parts.reshape(4, *shape)
     times = CommTimes(latency_s, nic_s, nvlink_s, in_turn_s)
     if machine.whole is not None:  # see `simulator.network.run`
@@ -80,14 +77,6 @@ def _collective(
         late_s = np.maximum(before.seconds - times.seconds, 0.0)
         times = replace(times, in_turn_s=times.in_turn_s + late_s)
     return times.slowed(slow)
-
-
-def _fastest(groups: Concurrent, size_bytes: float, machine: Machine, algorithm: str) -> Floats:
-    """Return (4, groups) what `CommTimes` holds."""
-    where = machine.cluster, machine.speeds, machine.library
-    taken = groups.fastest(size_bytes, *where, algorithm)
-    moving_s, nic_s, nvlink_s = taken.wire
-    return np.stack([taken.fixed_s, nic_s, nvlink_s, moving_s - np.maximum(nic_s, nvlink_s)])
 
 
 def _exchange(

@@ -67,12 +67,13 @@ class StageSeconds:
 
     def at(self, speeds: Speeds) -> WireSeconds:
         """Return the seconds for one byte on links as fast as these."""
-        nvlink_s, nic_s = self.nvlink_s / speeds.nvlink, self._fabric_s(speeds) / speeds.port
+        nvlink_s, nic_s = self.nvlink_s / speeds.nvlink, self.fabric_s(speeds) / speeds.port
         took_s = np.maximum(nvlink_s, nic_s)
         moving_s = took_s[0] if len(took_s) == 1 else self._in_step(took_s)
         return WireSeconds(moving_s, nic_s.sum(axis=0), nvlink_s.sum(axis=0))
 
-    def _fabric_s(self, speeds: Speeds) -> Floats:
+    def fabric_s(self, speeds: Speeds) -> Floats:
+        """Return (stages, groups) seconds on the fabric for one byte at a port rate of 1."""
         ratio = speeds.switch / speeds.port
         if ratio >= self.least_ratio * (1 - SAME):
             return self.ports_s

@@ -39,11 +39,10 @@ def ways(
     Raises:
         OutOfRangeError: the library says nothing about such a collective.
     """
-    across = any(len(group.nodes) > 1 for group in groups)
     if library is not None and kind in library.protocols:
-        yield from _protocol_ways(kind, across, library, algorithm)
+        yield from _protocol_ways(kind, _across(groups), library, algorithm)
         return
-    efficiencies = (1.0, 1.0) if library is None else _efficiencies(library, kind, across)
+    efficiencies = plain_efficiencies(library, kind, groups)
     tried: tuple[str, ...] = (algorithm,)
     if algorithm == "auto":
         by_group = [algorithms_tried(kind, group) for group in groups]
@@ -68,6 +67,21 @@ def _protocol_ways(kind: str, across: bool, library: LibrarySpec, algorithm: str
         where = "between nodes" if across else "inside a node"
         what = kind if algorithm == "auto" else f"{kind} by {algorithm}"
         raise OutOfRangeError(f"library {library.name}: no {what} {where} was measured")
+
+
+def plain_efficiencies(
+    library: LibrarySpec | None, kind: str, groups: tuple[Group, ...]
+) -> tuple[float, float]:
+    """Return the shares of NVLink's and NICs' rates that are reached without protocols.
+
+    Raises:
+        OutOfRangeError: the library says nothing about them.
+    """
+    return (1.0, 1.0) if library is None else _efficiencies(library, kind, _across(groups))
+
+
+def _across(groups: tuple[Group, ...]) -> bool:
+    return any(len(group.nodes) > 1 for group in groups)
 
 
 def _efficiencies(library: LibrarySpec, kind: str, across: bool) -> tuple[float, float]:
