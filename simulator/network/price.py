@@ -59,7 +59,7 @@ def _collective(
     if groups.shape[-1] == 1:
         return CommTimes(*np.zeros((3, *shape)))
     gpus = groups.reshape(-1, *groups.shape[-2:])
-    factors = np.broadcast_to(1.0 if load is None else load, shape[:-1]).ravel()
+    factors = np.ones(len(gpus)) if load is None else np.broadcast_to(load, shape[:-1]).ravel()
     kind = "send_recv" if comm.kind == "send" else comm.kind
     moments = moments_of(kind, gpus, machine.wires, machine.only_ports_bind)
     sizes, column = moments.sizes(comm.size_bytes * factors)
@@ -69,14 +69,15 @@ def _collective(
         for groups, each in zip(moments.kinds, sizes, strict=True)
     ]
     parts = np.concatenate(found, axis=1)[:, column]
-    parts[:, factors == 0] = 0.0  # no bytes, no message
+    if not factors.all():
+        parts[:, factors == 0] = 0.0  # no bytes, no message
     latency_s, nic_s, nvlink_s, in_turn_s = parts.reshape(4, *shape)
     times = CommTimes(latency_s, nic_s, nvlink_s, in_turn_s)
     if machine.whole is not None:  # see `simulator.network.run`
         before = _collective(comm, groups, machine.whole, load, AS_PRICED, algorithm)
         late_s = np.maximum(before.seconds - times.seconds, 0.0)
         times = replace(times, in_turn_s=times.in_turn_s + late_s)
-    return times.slowed(slow)
+    return times if slow is AS_PRICED else times.slowed(slow)
 
 
 def _exchange(

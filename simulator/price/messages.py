@@ -1,5 +1,7 @@
 """Seconds of what pipeline ranks pass each other."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from hwmodels.arrays import Ints
@@ -23,11 +25,22 @@ def message_times(
         pairs: (pairs, 2) pipeline ranks that send a message, and those that get it.
         slow: links slower than the machine's.
     """
-    gpus = program.placement.pipelines.T
-    hops = np.unique(np.sort(pairs, axis=1), axis=0)
-    parts = np.zeros((3, len(gpus), *gpus.shape))
-    if len(hops):
-        times = comm_s(program.message, gpus[hops].swapaxes(1, 2), machine, slow=slow)
+    low, high, groups = _hops(program, pairs.tobytes())
+    pipelines, pp = program.placement.pipelines.shape
+    parts = np.zeros((3, pp, pp, pipelines))
+    if len(low):
+        times = comm_s(program.message, groups, machine, slow=slow)
         for part, column in zip(parts, (times.latency_s, times.nic_s, times.nvlink_s), strict=True):
-            part[hops[:, 0], hops[:, 1]] = part[hops[:, 1], hops[:, 0]] = column
+            part[low, high] = part[high, low] = column
     return MessageTimes(*parts)
+
+
+@lru_cache(maxsize=32)
+def _hops(program: Program, pairs: bytes) -> tuple[Ints, Ints, Ints]:
+    """Return pipeline ranks below and above that pass messages, (hops,) each, and their GPUs:
+    (hops, pipelines, 2).
+    """
+    ends = np.sort(np.frombuffer(pairs, np.int64).reshape(-1, 2), axis=1)
+    low, high = np.unique(ends, axis=0).T
+    gpus = program.placement.pipelines.T
+    return low, high, np.stack([gpus[low], gpus[high]], axis=2)
