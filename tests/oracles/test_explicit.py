@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulator.price.collectives import message_s
 
 from simulator import Experiment
 from simulator.driver.step import play
 from simulator.lower.expansion import expand
-from simulator.price.collectives import message_s
 from tests.placements import job, jobs
 from tests.program_replay import replay_group
 

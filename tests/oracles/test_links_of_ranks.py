@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from simulator.price.collectives import message_s
 
 from simulator import Experiment
 from simulator.driver.step import play
-from simulator.price.collectives import message_s
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import optimizer_seconds
 

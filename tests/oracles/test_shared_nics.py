@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from simulator.price.collectives import message_s
 
 from simulator.driver.step import play
 from simulator.lower.pipeline import rank_times
@@ -17,7 +18,6 @@ from simulator.lower.shared_nics import (
     slowest_ranks,
 )
 from simulator.play import array, reference
-from simulator.price.collectives import message_s
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import OptimizerSeconds, RingSeconds, optimizer_seconds
 from workloads.placement import Replicas

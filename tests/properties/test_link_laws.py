@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulator.price.collectives import ExchangePricer, LinkRates, message_s, ring_parts
+from simulator.price.group_ports import GroupPorts
 
 from simulator.driver.run import run
 from simulator.driver.step import play
 from simulator.lower.shared_nics import EXCHANGE, MESSAGE, RING
-from simulator.price.collectives import ExchangePricer, LinkRates, message_s, ring_parts
-from simulator.price.group_ports import GroupPorts
 from tests.layer_work import exchange
 from tests.placements import job, jobs
 from tests.prices import RATES

@@ -13,7 +13,6 @@ from workloads.memory import (
 )
 from workloads.model import MODELS
 from workloads.parallel import ParallelPlan
-from workloads.placement import Replicas
 from workloads.schedules import SCHEDULES
 
 STAGES = (
@@ -24,7 +23,7 @@ STAGES = (
         Layer("head", tables=(("head", 40),), logits_bytes=5),
     ),
 )
-DENSE, EXPERTS = Replicas((8,)), Replicas((1, 1))
+DENSE, EXPERTS = 8, 2
 
 
 def terms(held, zero=1, schedule="1f1b", rank=0):
