@@ -102,6 +102,8 @@ def port_times(
         nic_copies, nvlink_copies: (...) through the fullest port of each kind, one direction.
         token_bytes: of one copy.
     """
-    nic_s = np.asarray(nic_copies * (token_bytes / rates.nic_bytes_per_s))
+    nic_s = np.zeros(np.shape(nic_copies))
+    if np.any(nic_copies):  # else no rate of a NIC is asked for
+        nic_s = np.asarray(nic_copies * (token_bytes / rates.nic_bytes_per_s))
     nvlink_s = np.asarray(nvlink_copies * (token_bytes / rates.nvlink_bytes_per_s))
     return CommTimes(np.full(nic_s.shape, rates.latency_s), nic_s, nvlink_s)

@@ -2,10 +2,10 @@
 
 Every flow crosses either NVLink or the fabric, so that the two are played apart, each at rates of
 1, and what they take is divided by the rate. On the fabric ports and links between switches have a
-rate each. Flows are played once as if no link between switches ever bound. If their rates are
-constant to their ends, and no link between switches is asked for more than it has, they are the
-max-min fair ones there too; so it is from some ratio of the two rates on. Below it they are played
-once for each ratio. What is played is kept: seconds at other rates and sizes are divisions.
+rate each. Flows are played once as if no link between switches ever bound. Where none is asked for
+more than it has (at constant rates what flows ask for, else what the ports before and behind it
+carry) that is what happens there too; so it is from some ratio of the two rates on. Below it they
+are played once for each ratio. What is played is kept: other rates and sizes are divisions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,7 @@ from simulator.network.fair_loops import SAME, loops_for
 from simulator.network.flows import Flows, link_bytes
 from simulator.network.kept import Kept
 from simulator.network.links import Network, Speeds
+from simulator.network.routing import Routes
 
 PLAYED = Kept()
 """Seconds of the flows of plans, and the bytes they bring to links."""
@@ -158,16 +159,35 @@ def _on_ports(wires: Network, across: StageFlows, groups: int) -> tuple[Floats, 
     took_s, end_s = _took_s(ports, wires.bytes_per_s, groups)
     if not between.any():
         return took_s, 0.0
-    if end_s is None or (ports.flows.route < 0).all(axis=1).any():
+    if (ports.flows.route < 0).all(axis=1).any():  # switches that reduce: not even ports bind
         return took_s, np.inf
-    asked = Flows(
-        np.where(between, flows.route, np.int32(-1)), flows.moved_bytes / end_s, flows.weight
-    )
-    left = wires.bytes_per_s
-    asked_bytes = link_bytes(asked, len(left))
+    if end_s is None:
+        asked = _fed(wires, flows.route, between)
+    else:
+        steady = Flows(
+            np.where(between, flows.route, np.int32(-1)), flows.moved_bytes / end_s, flows.weight
+        )
+        asked = link_bytes(steady, len(wires.bytes_per_s))
     with np.errstate(divide="ignore", invalid="ignore"):  # dead links carry nothing
-        ratio = asked_bytes[first:] / left[first:]
-    return took_s, float(ratio.max(where=asked_bytes[first:] > 0, initial=0.0))
+        ratio = asked[first:] / wires.bytes_per_s[first:]
+    return took_s, float(ratio.max(where=asked[first:] > 0, initial=0.0))
+
+
+def _fed(wires: Network, route: Routes, between: Mask) -> Floats:
+    """Return (links,) the most that links between switches can be asked for, at any moment.
+
+    No more than the ports that flows over them leave by carry, nor than those they arrive at.
+    """
+    fed = []
+    arrives = wires.topology.endpoints + 2 * wires.gpus
+    is_port = (route >= 0) & ~between
+    for is_end in (is_port & (route < arrives), is_port & (route >= arrives)):
+        port = route.max(axis=1, where=is_end, initial=-1)
+        row, hop = np.nonzero(between)
+        pair = np.unique(route[row, hop].astype(np.int64) * len(wires.bytes_per_s) + port[row])
+        link, end = np.divmod(pair, len(wires.bytes_per_s))
+        fed.append(np.bincount(link, wires.bytes_per_s[end], len(wires.bytes_per_s)))
+    return np.minimum(*fed).astype(np.float64)
 
 
 def _took_s(stage: StageFlows, rates: Floats, groups: int) -> tuple[Floats, Floats | None]:
