@@ -65,16 +65,26 @@ class Moments:
 
 
 def moments_of(kind: str, gpus: Ints, wires: Network, only_ports_bind: bool) -> Moments:
-    """Return what has to be priced of a collective; kept.
+    """Return what has to be priced of a collective; kept, for an array that is read-only as such.
 
     Args:
         gpus: (moments, groups, ranks) of each rank.
         wires: a network at rates of 1.
         only_ports_bind: links between switches never do, and no part is broken.
     """
-    key = kind, wires, only_ports_bind, gpus.shape, np.asarray(gpus, np.int32).tobytes()
-    find = _by_parts if only_ports_bind else _by_moment
-    return MOMENTS.get(key, lambda: find(kind, gpus, wires), lambda _: gpus.size)
+    asked = kind, wires, only_ports_bind
+
+    def found() -> Moments:
+        key = (*asked, gpus.shape, np.asarray(gpus, np.int32).tobytes())
+        find = _by_parts if only_ports_bind else _by_moment
+        return MOMENTS.get(key, lambda: find(kind, gpus, wires), lambda _: gpus.size)
+
+    if gpus.flags.writeable:
+        return found()
+    _, moments = MOMENTS.get(
+        (*asked, id(gpus)), lambda: (gpus, found()), lambda _: gpus.size
+    )  # the array is kept too, so that no other gets its number
+    return moments
 
 
 def _by_moment(kind: str, gpus: Ints, wires: Network) -> Moments:

@@ -58,7 +58,7 @@ def _collective(
     shape = groups.shape[:-1]
     if groups.shape[-1] == 1:
         return CommTimes(*np.zeros((3, *shape)))
-    gpus = groups.reshape(-1, *groups.shape[-2:])
+    gpus = groups if groups.ndim == 3 else groups.reshape(-1, *groups.shape[-2:])
     factors = np.ones(len(gpus)) if load is None else np.broadcast_to(load, shape[:-1]).ravel()
     kind = "send_recv" if comm.kind == "send" else comm.kind
     moments = moments_of(kind, gpus, machine.wires, machine.only_ports_bind)

@@ -43,4 +43,6 @@ def _hops(program: Program, pairs: bytes) -> tuple[Ints, Ints, Ints]:
     ends = np.sort(np.frombuffer(pairs, np.int64).reshape(-1, 2), axis=1)
     low, high = np.unique(ends, axis=0).T
     gpus = program.placement.pipelines.T
-    return low, high, np.stack([gpus[low], gpus[high]], axis=2)
+    groups = np.stack([gpus[low], gpus[high]], axis=2)
+    groups.flags.writeable = False
+    return low, high, groups

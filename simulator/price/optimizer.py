@@ -161,5 +161,6 @@ def _by_shape(by_rank: tuple[tuple[GradientSync, ...], ...]) -> tuple[tuple[_Syn
 
 def _joined(syncs: list[GradientSync], ranks: list[int]) -> _Syncs:
     groups = np.stack([sync.groups for sync in syncs])
+    groups.flags.writeable = False
     sizes = np.array([sync.bytes for sync in syncs])
     return _Syncs(Comm(syncs[0].name, syncs[0].kind, (), 1.0), sizes, groups, ranks)
