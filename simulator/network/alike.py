@@ -115,16 +115,11 @@ def _by_parts(kind: str, gpus: Ints, wires: Network) -> Moments:
 
 
 def _distinct(rows: Ints) -> tuple[Ints, Ints]:
-    """Return the first of each distinct row, and (rows,) which of them each is."""
-    numbers: dict[bytes, int] = {}
-    firsts = []
-    number = np.zeros(len(rows), np.int64)
-    for place, row in enumerate(np.ascontiguousarray(rows, np.int32)):
-        content = row.tobytes()
-        if content not in numbers:
-            firsts.append(place)
-        number[place] = numbers.setdefault(content, len(numbers))
-    return np.array(firsts), number
+    """Return one of each distinct row, and (rows,) which of them each is."""
+    packed = np.ascontiguousarray(rows, np.int32)
+    as_one = packed.view(np.dtype((np.void, packed.strides[0]))).ravel()
+    _, first, number = np.unique(as_one, return_index=True, return_inverse=True)
+    return first, np.asarray(number.ravel())
 
 
 def _groups(rows: Ints, wires: Network) -> tuple[Group, ...]:

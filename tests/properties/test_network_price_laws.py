@@ -9,11 +9,14 @@ from hwmodels.library import LIBRARIES
 from simulator import Experiment
 from simulator.driver.program import program_of
 from simulator.lower.lowered import lower
+from simulator.network.alike import MOMENTS
+from simulator.network.collectives.plan import PLANS
 from simulator.network.expert_exchange import normal_exchange
-from simulator.network.links import Network
+from simulator.network.links import WIRINGS, Network
 from simulator.network.machine import Machine
 from simulator.network.price import comm_s
 from simulator.network.run import run_groups
+from simulator.network.timing import PLAYED
 from simulator.price.kernels import KernelPricer
 from simulator.price.messages import message_times
 from simulator.price.optimizer import NORM, optimizer_seconds
@@ -135,6 +138,25 @@ def test_all_rings_of_a_step_take_what_the_command_gives(v3):
     homes = np.concatenate([program.end[rank].reduce[0].groups for rank in range(1, 8)])
     for run in run_groups(dense.kind, dense.bytes, homes, network, machine.library):
         assert end.reduce.seconds[0, 1] == pytest.approx(run.time_s, rel=1e-9)
+
+
+def test_a_price_has_the_same_bits_whatever_was_priced_before(v3):
+    """On links at other rates, or nothing at all."""
+    experiment, program, _, _ = v3
+    found = []
+    for before in ((), ("111 GB/s", "333 GB/s")):
+        for kept in (MOMENTS, PLANS, PLAYED, WIRINGS):
+            kept.forget()
+        for rate in (*before, "160 GB/s"):
+            fast = experiment.with_overrides({"cluster.node.chip.nvlink_bytes_per_s": rate})
+            machine = Machine.of_ports(fast.cluster, fast.profile.communication)
+            parts = [
+                comm_s(Comm("x", sync.kind, (), sync.bytes), sync.groups, machine).seconds
+                for sync in (*program.end[3].reduce, *program.end[3].gather)
+            ]
+            messages = message_times(program, lower(program).message_pairs, machine).seconds
+        found.append([*(part.tolist() for part in parts), messages.tolist()])
+    assert found[0] == found[1]
 
 
 def test_the_norm_of_a_step_takes_what_the_command_gives(v3):
