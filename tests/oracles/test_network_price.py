@@ -174,3 +174,28 @@ def test_faults_and_switches_are_those_of_the_network():
     groups = np.arange(64)[None]
     slow, fast = (comm_s(comm("all_gather"), groups, each) for each in (broken, whole))
     assert slow.nic_s == pytest.approx(fast.nic_s * 8 / 7, rel=1e-9)
+
+
+def test_where_routes_are_not_known_nodes_are_three_switches_apart():
+    """Slim Fly is counted, not wired; within a node nothing is different."""
+    fly = cluster("h800-32928-slim-fly")
+    machine = Machine.of_ports(fly)
+    latency_s = float(fly.fabric.latency_s(3))
+    expected = latency_s + GIB / fly.node.scale_out_bytes_per_s_per_gpu
+    assert seconds("send", [0, 8 * 4000], machine=machine) == pytest.approx([expected], rel=1e-12)
+    inside = seconds("all_gather", range(8), machine=machine)
+    routed = Machine.of_ports(cluster())
+    assert inside.tolist() == seconds("all_gather", range(8), machine=routed).tolist()
+
+
+def test_a_rack_without_a_network_around_it_gathers_over_nvlink():
+    rack = Machine.of_ports(cluster("gb200-nvl72"))
+    found = seconds("all_gather", range(72), machine=rack)
+    hop_s, rate = rack.cluster.node.scale_up.latency_s, rack.cluster.node.chip.nvlink_bytes_per_s
+    assert found == pytest.approx([hop_s + GIB * 71 / 72 / rate], rel=1e-12)
+
+
+def test_gpus_joined_pair_by_pair_are_priced_as_if_by_a_switch():
+    """The command refuses to route them; a step's price knows each GPU's rate."""
+    pairs = Machine.of_ports(cluster(node__scale_up__switched=False), H800)
+    assert seconds("all_gather", range(8), machine=pairs) == seconds("all_gather", range(8))
