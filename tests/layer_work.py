@@ -21,3 +21,15 @@ def sent(layer, phase):
     """What one pass of a layer does on its communication stream."""
     works = (work for block in layer.blocks for work in block.ops.of(phase))
     return tuple(work for work in works if work.stream != COMPUTE)
+
+
+def v3_layers():
+    """The layers of DeepSeek-V3, one sequence of 4,096 tokens, as its trace ran them."""
+    from workloads.layers import LayerInputs
+    from workloads.layers.build import stage_layers
+    from workloads.layout import default_layout
+    from workloads.model import MODELS
+
+    model = MODELS.load("deepseek-v3")
+    inputs = LayerInputs(model, sequences=1, length=4096, local_experts=4, gpus_per_token=7.5)
+    return stage_layers(inputs, default_layout(model, 1))[0]
