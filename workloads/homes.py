@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workloads.layers import Layer
-from workloads.layers.optimizer import SharedTable
+from workloads.optimizer import SharedTable
 from workloads.parallel import ParallelPlan
 from workloads.placement import ALONE, Placement
 

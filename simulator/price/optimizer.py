@@ -11,8 +11,8 @@ import numpy as np
 from hwmodels.arrays import Floats
 from simulator.price.collectives import LinkRates, RingParts, ring_parts, scalar_sum_s
 from simulator.price.kernels import KernelPricer
-from workloads.layers.optimizer import GradientSync, OptimizerStep
 from workloads.ops import Op
+from workloads.optimizer import GradientSync, OptimizerStep
 
 
 @dataclass(frozen=True, slots=True, eq=False)

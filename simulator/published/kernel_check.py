@@ -14,8 +14,9 @@ from hwmodels.costs import slowdown, work_share
 from simulator.driver.program import program_of
 from simulator.experiment import Experiment
 from simulator.price.kernels import KernelPricer
-from workloads.layers import Layer, Phase
+from workloads.layers import Layer
 from workloads.ops import Comm, Gemm, MemoryOp, Op
+from workloads.recipes import Phase
 
 TRACE = Path(__file__).parents[1] / "presets" / "published" / "h800_trace.toml"
 

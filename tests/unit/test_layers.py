@@ -11,7 +11,7 @@ from tests.layer_work import exchange, kernels, sent
 from workloads.layers import Block, Layer, LayerInputs, Parameters, PhaseOps
 from workloads.layers.build import stage_layers
 from workloads.layers.moe import dispatch
-from workloads.layers.optimizer import SharedTable, optimizer_step
+from workloads.optimizer import SharedTable, optimizer_step
 from workloads.layout import parse_layout
 from workloads.memory import rank_parameters
 from workloads.model import MODELS
