@@ -10,7 +10,7 @@ from hwmodels.cluster import CLUSTERS
 from hwmodels.library import LIBRARIES
 from simulator.network.expert_exchange import normal_exchange, play_normal
 from simulator.network.slowest_port import direct_ports, normal_ports, slowest_port_s
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.routing import expected_copies
 from workloads.routing_matrix import expected_matrix
 

@@ -15,7 +15,7 @@ from simulator.price.group_ports import GroupPorts
 from tests.layer_work import exchange
 from tests.placements import job, jobs
 from tests.prices import RATES
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.placement import Replicas
 from workloads.routing import copies_on
 

@@ -60,16 +60,7 @@ def training_program(
     microbatches = _microbatches(plan, batch, gpus)
     placement = Placement(plan.mesh(gpus), gpus_per_node)
     routing = _routing(model, placement, routed_nodes_max)
-    site = Site(
-        model.hidden,
-        sequences=batch.microbatch_sequences,
-        length=batch.sequence_length,
-        recipe=recipe,
-        local_experts=model.moe.routed_experts // plan.ep if model.moe else 0,
-        gpus_per_token=max((statistics.gpus_per_token for statistics in routing), default=0.0),
-        dispatch=dispatch,
-        combine=combine,
-    )
+    site = _site(model, plan, batch, recipe, routing, dispatch, combine)
     stages = stage_layers(model, site, plan.stages(model))
     table = step_table(plan.pipeline_schedule.steps(plan.pp, microbatches))
     homes = homes_of(plan)
@@ -98,6 +89,27 @@ def training_program(
         memory_bytes=tuple(memory_bytes for _, memory_bytes in ends),
         stages=stages,
         microbatches=microbatches,
+    )
+
+
+def _site(
+    model: ModelSpec,
+    plan: ParallelPlan,
+    batch: BatchSpec,
+    recipe: Recipe,
+    routing: Sequence[RoutingStatistics],
+    dispatch: NumberFormat,
+    combine: NumberFormat,
+) -> Site:
+    return Site(
+        model.hidden,
+        batch.microbatch_sequences,
+        batch.sequence_length,
+        recipe,
+        local_experts=model.moe.routed_experts // plan.ep if model.moe else 0,
+        gpus_per_token=max((statistics.gpus_per_token for statistics in routing), default=0.0),
+        dispatch=dispatch,
+        combine=combine,
     )
 
 
