@@ -12,6 +12,9 @@ anew by columns for 1 + 1. FP8 weights of products have a copy of 1 byte; FP32 m
 moments and FP32 gradients (§3.3.3) are 4 + 2 + 2 and 4.
 """
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from hwmodels.formats import FORMATS
 from workloads.ops import MemoryOp, Op
 from workloads.recipes import BF16_BYTES, Operand, ParameterBytes, Passes, Recipe
@@ -76,26 +79,27 @@ class Fp8Blockwise(Recipe):
     ) -> Passes:
         """Transpose weights going forward, and what came quantised with its weight gradient."""
         products = self.products(name, rows, n, k, experts, routed=True)
-        weights = experts * n * k * RECAST
-        wide = [part for part in ((f"dY ({name})", n, dy),) if part[2] is Operand.WIDE]
-        came = [
-            part
-            for part in ((f"dY ({name})", n, dy), (f"X ({name})", k, x))
-            if part[2] is Operand.QUANTISED
-        ]
+        transpose = MemoryOp(f"weight transpose ({name})", "transpose", experts * n * k * RECAST)
+        operands = ((f"X ({name})", k, x), (f"dY ({name})", n, dy))
+        came = [side for side in operands if side[2] is Operand.QUANTISED]
+        others = [side for side in operands if side not in came]
         return Passes(
-            (MemoryOp(f"weight transpose ({name})", "transpose", weights), *products.forward),
+            (*_routed(self.cast(f"X ({name})", rows, k, x)), transpose, *products.forward),
             (
-                *(_routed(f"cast {who}", "cast", rows * width * CAST) for who, width, _ in wide),
+                *_routed(self.cast(f"dY ({name})", rows, n, dy)),
                 *products.backward,
-                *(
-                    _routed(f"cast + transpose {who}", "transpose", rows * width * CAST)
-                    for who, width, _ in wide
+                *_routed(
+                    op for who, width, how in others for op in _columns(who, rows, width, how)
                 ),
             ),
             (
                 *(
-                    _routed(f"recast + transpose {who}", "recast_transpose", rows * width * RECAST)
+                    MemoryOp(
+                        f"recast + transpose {who}",
+                        "recast_transpose",
+                        rows * width * RECAST,
+                        routed=True,
+                    )
                     for who, width, _ in came
                 ),
                 *products.weight,
@@ -152,8 +156,9 @@ def _columns(name: str, rows: int, width: int, operand: Operand) -> tuple[Op, ..
     return (MemoryOp(f"cast + transpose {name}", family, rows * width * element),)
 
 
-def _routed(name: str, family: str, size: float) -> MemoryOp:
-    return MemoryOp(name, family, size, routed=True)
+def _routed(ops: Iterable[Op]) -> tuple[Op, ...]:
+    """Return ops as those of routed rows."""
+    return tuple(replace(op, routed=True) for op in ops)
 
 
 def _plain(name: str, rows: int, width: int) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
@@ -172,12 +177,12 @@ def _plain(name: str, rows: int, width: int) -> tuple[tuple[Op, ...], tuple[Op, 
 def _weighted(name: str, rows: int, width: int) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
     """Weight the rows as well; backward the activation is given again, and cast by itself."""
     pair = 2 * width
-    forward = (
-        _routed(f"swiglu + weight + cast ({name})", "swiglu", rows * (pair * BF16_BYTES + width)),
+    forward = MemoryOp(
+        f"swiglu + weight + cast ({name})", "swiglu", rows * (pair * BF16_BYTES + width)
     )
     backward = (
-        _routed(f"swiglu forward + backward ({name})", "swiglu", rows * pair * 6),
-        _routed(f"swiglu weight gradient ({name})", "swiglu", rows * width * 4),
-        _routed(f"cast + transpose activation ({name})", "transpose", rows * width * CAST),
+        MemoryOp(f"swiglu forward + backward ({name})", "swiglu", rows * pair * 6),
+        MemoryOp(f"swiglu weight gradient ({name})", "swiglu", rows * width * 4),
+        MemoryOp(f"cast + transpose activation ({name})", "transpose", rows * width * CAST),
     )
-    return forward, backward
+    return _routed((forward,)), _routed(backward)
