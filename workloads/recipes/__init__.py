@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from inspect import isabstract
 from typing import ClassVar, Literal
 
 from hwmodels.errors import SpecError, suggestion
@@ -201,7 +202,11 @@ def _discover() -> dict[str, Recipe]:
     for entry in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{entry.name}")
     found: dict[str, Recipe] = {}
-    for kind in Recipe.__subclasses__():
+    kinds = list(Recipe.__subclasses__())
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        if isabstract(kind):
+            continue
         if kind.name in found:
             raise TypeError(f"{kind.__name__}: recipe {kind.name!r} exists twice")
         found[kind.name] = kind()

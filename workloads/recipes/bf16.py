@@ -6,8 +6,8 @@ inputs of linears, queries, keys and values, input and output of the activation.
 keeps the sums of the softmax (4 bytes a head) instead of its scores. Dropout is not used.
 
 Gradients are accumulated in FP32; the optimizer keeps an FP32 master weight and two FP32 moments:
-18 bytes a parameter, 6 and 12 / d where d replicas shard the states (Megatron-LM, distributed
-optimizer: docs/source/api-guide/dist_optimizer.md).
+18 bytes a parameter, 6 and 12 / d where d replicas shard the states (NVIDIA/Megatron-LM, README,
+distributed optimizer: "bf16 param, fp32 grads").
 """
 
 from hwmodels.formats import FORMATS
