@@ -58,6 +58,10 @@ class KernelProfile(Spec):
             raise ValueError(f"{table}: no family {family!r}{suggestion(family, known)}")
         return self
 
+    def knows(self, family: str) -> bool:
+        """Return whether it has parameters of a kernel family."""
+        return family in self.interference
+
     def parameters(self, family: str) -> Parameters:
         """Return the parameters of a kernel family, whatever its kind.
 

@@ -23,7 +23,7 @@ ROOF = "simulator.cli"
 # What a workload is once it has left its room: no model, no layer, no schedule.
 PROGRAM = [
     f"workloads.{name}"
-    for name in ("layers.optimizer", "mesh", "ops", "phases", "placement", "program", "routing",
+    for name in ("mesh", "ops", "optimizer", "phases", "placement", "program", "routing",
                  "segments", "shapes", "steps")
 ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workloads.layers import Layer
-from workloads.layers.optimizer import SharedTable
+from workloads.optimizer import SharedTable
 from workloads.parallel import ParallelPlan
 from workloads.placement import Placement
 

@@ -45,10 +45,12 @@ class Gemm:
 
     @property
     def family(self) -> str:
-        """Family in a kernel profile: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`; narrow ones of
-        BF16, as a router's, are `bf16_narrow` and `bf16_narrow_wgrad`.
+        """Family in a kernel profile: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`, `bf16_grouped`;
+        narrow ones of BF16, as a router's, are `bf16_narrow` and `bf16_narrow_wgrad`.
         """
         if self.format.family != "fp8":
+            if self.groups > 1:
+                return f"{self.format.family}_grouped"
             if min(self.m, self.n, self.k) > NARROW:
                 return self.format.family
             narrow = f"{self.format.family}_narrow"

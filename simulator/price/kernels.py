@@ -2,7 +2,7 @@
 
 All ops of a list are priced at once, family by family, for all expert loads at once. Every price
 says what it rests on (`basis`); nothing falls back silently: without a profile the whole run is
-`roofline`, and a profile that lacks a family refuses.
+`roofline`, and what a profile has no family for is too, and says so.
 """
 
 from collections.abc import Sequence
@@ -71,6 +71,9 @@ class KernelPricer:
             return f"profile {self.profile.name}, transferred to {self.chip.name} by datasheet"
         return f"profile {self.profile.name}"
 
+    def _stand_in(self, profile: str, family: str) -> str:
+        return f"roofline of {self.chip.name}, as profile {profile} has no family {family}"
+
     def price(self, ops: Sequence[Op], load: Floats | float = 1.0) -> OpCosts:
         """Return the prices of `ops`.
 
@@ -78,24 +81,28 @@ class KernelPricer:
             load: (loads,) expert load relative to balanced; scales routed ops only.
 
         Raises:
-            OutOfRangeError: the profile lacks the family of an op.
             InfeasibleError: an op takes no finite time.
         """
         load = np.atleast_1d(np.asarray(load, np.float64))
         duration_s = np.zeros((len(ops), len(load)))
         bound = np.full(len(ops), "latency", dtype="<U9")
         factor = np.ones(len(ops))
+        basis = [self.basis] * len(ops)
         ops = ops if isinstance(ops, tuple) else tuple(ops)  # a list could change under a cache
         for family, group, members in _by_family(ops):
             # What is not routed costs the same at every load.
             loads = load if group[0].routed else np.ones(1)
-            parameters = self.profile.parameters(family) if self.profile else None
+            known = self.profile if self.profile and self.profile.knows(family) else None
+            parameters = known.parameters(family) if known else None
             times = _family_times(Same(self.chip), parameters, self.sms, group, loads.tobytes())
             duration_s[members] = times.time_s
             bound[members] = times.bound
-            if self.profile is not None:
-                factor[members] = self.profile.interference_factor(family)
-        check_finite(duration_s, lambda place: f"seconds of {ops[place].name}, by {self.basis}")
+            if known is not None:
+                factor[members] = known.interference_factor(family)
+            elif self.profile is not None:
+                for member in members:
+                    basis[member] = self._stand_in(self.profile.name, family)
+        check_finite(duration_s, lambda place: f"seconds of {ops[place].name}, by {basis[place]}")
         launches = np.array([op.launches for op in ops], np.float64)
         return OpCosts(
             duration_s,
@@ -104,7 +111,7 @@ class KernelPricer:
             bytes=np.array([op.bytes for op in ops], np.float64),
             bound=bound,
             beside_factor=factor,
-            basis=(self.basis,) * len(ops),
+            basis=tuple(basis),
         )
 
 

@@ -14,8 +14,8 @@ from simulator.network.comm_times import AS_PRICED, Slow
 from simulator.network.machine import Machine
 from simulator.network.price import comm_s
 from simulator.price.kernels import KernelPricer
-from workloads.layers.optimizer import GradientSync, OptimizerStep
 from workloads.ops import Comm, Op
+from workloads.optimizer import GradientSync, OptimizerStep
 
 NORM = Comm("gradient norm", "all_reduce", (), 4.0)
 """A number in FP32, which all ranks sum."""

@@ -11,7 +11,7 @@ from hwmodels.library import LIBRARIES
 from simulator.network.expert_exchange import normal_exchange, play_normal
 from simulator.network.port_rates import PortRates
 from simulator.network.slowest_port import direct_ports, normal_ports, port_times
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.routing import expected_copies
 from workloads.routing_matrix import expected_matrix
 

@@ -10,7 +10,7 @@ from simulator.network.links import Network
 from simulator.network.machine import Machine
 from simulator.network.price import comm_s
 from tests.clusters import cluster
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.ops import Comm
 from workloads.routing import copies_on
 

@@ -13,7 +13,7 @@ from simulator.network.machine import Machine
 from simulator.network.slowest_port import direct_ports, normal_ports
 from tests.clusters import cluster
 from tests.layer_work import exchange
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.routing import expected_copies
 from workloads.routing_matrix import RoutingMatrix, drawn_matrix, expected_matrix
 

@@ -18,7 +18,7 @@ from tests.clusters import cluster
 from tests.layer_work import exchange
 from tests.placements import job, jobs
 from tests.prices import PROFILE, RATES, exchange_rates
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.ops import Comm
 from workloads.routing import copies_on
 

@@ -8,8 +8,8 @@ import pytest
 from simulator import Experiment, run
 from simulator.driver import program
 from simulator.price import kernels
-from workloads.layers import PhaseOps
 from workloads.ops import Comm, Gemm, MemoryOp
+from workloads.recipes import Passes
 
 
 def simulate(**changes):
@@ -36,12 +36,12 @@ def chunk_s(metrics, name):
 
 def test_a_step_without_glue_is_more_than_15_percent_too_short(sound, monkeypatch):
     """28 % of compute are casts, norms, copies, permutes (table4_chain.md §1, §6)."""
-    of = PhaseOps.of
+    of = Passes.of
 
     def without_glue(self, phase):
         return tuple(op for op in of(self, phase) if not isinstance(op, MemoryOp))
 
-    monkeypatch.setattr(PhaseOps, "of", without_glue)
+    monkeypatch.setattr(Passes, "of", without_glue)
     assert simulate().step_time_s < 0.85 * sound.step_time_s
 
 

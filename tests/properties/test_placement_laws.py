@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from simulator.network.group_ports import GroupPorts
 from simulator.network.slowest_port import normal_ports
+from workloads.blocks.moe import MoESpec
 from workloads.homes import homes_of, shared_tables
 from workloads.layers import Layer
 from workloads.mesh import Mesh
-from workloads.model import MoESpec
 from workloads.parallel import ParallelPlan
 from workloads.placement import Placement, members_by_node
 from workloads.routing import copies_on

@@ -1,10 +1,10 @@
 """The end of a step: reduce gradients, update the weights, gather them again.
 
 FP32 gradients are reduce-scattered over the replicas of each parameter and BF16 weights
-all-gathered (ZeRO-1, arXiv 1910.02054); AdamW with FP32 master weights and BF16 moments
-(arXiv 2412.19437 §3.3.3). Between them gradients are clipped by their norm over all parameters
-(§4.2 there): one pass reads them, all ranks sum a scalar, and one pass scales them, as Megatron-LM
-does where the norm is above its limit. Nothing is hidden behind the tail of the pipeline.
+all-gathered (ZeRO-1, arXiv 1910.02054); AdamW keeps the states that the recipe says. Between them
+gradients are clipped by their norm over all parameters (arXiv 2412.19437 §4.2): one pass reads
+them, all ranks sum a scalar, and one pass scales them, as Megatron-LM does where the norm is above
+its limit. Nothing is hidden behind the tail of the pipeline.
 
 A table that stages on different ranks hold, as tied embeddings do, has a gradient on each. Once
 reduced over the replicas of its own stage it is all-reduced between the holders of each pipeline,
@@ -21,16 +21,14 @@ from typing import Final, Literal
 from hwmodels.arrays import Ints
 from workloads.layers import Parameters
 from workloads.ops import MemoryOp
+from workloads.recipes import Recipe
 
-GRADIENT_BYTES, WEIGHT_BYTES, FP8_WEIGHT_BYTES = 4, 2, 1
 Kind = Literal["reduce_scatter", "all_gather"]
 REDUCE: Final = "reduce_scatter"
 GATHER: Final = "all_gather"
-HALVES: tuple[tuple[str, Kind], ...] = (("reduce-scatter", REDUCE), ("all-gather", GATHER))
+SCATTER = "reduce-scatter"
+HALVES: tuple[tuple[str, Kind], ...] = ((SCATTER, REDUCE), ("all-gather", GATHER))
 """Of an all-reduce."""
-
-STATE_BYTES = 4 + 2 + 2  # FP32 master weight, two BF16 moments
-SWEEP_BYTES = (GRADIENT_BYTES + STATE_BYTES) + (STATE_BYTES + WEIGHT_BYTES)  # read, then written
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +82,8 @@ def optimizer_step(
     everyone: Ints,
     zero: int,
     shared: Sequence[SharedTable] = (),
+    *,
+    recipe: Recipe,
 ) -> OptimizerStep:
     """Return the optimizer step of a rank that holds `parameters`.
 
@@ -93,21 +93,23 @@ def optimizer_step(
         zero: 1 updates a rank's shard and gathers the rest; 0 updates everything everywhere, so
             gradients must be gathered instead (an all-reduce in two halves).
         shared: tables that ranks with other stages hold too, the same ones on every rank.
+        recipe: says what a parameter takes, and which copies are written of it.
     """
+    of_one = recipe.parameter
     groups = (("dense", parameters.replicated, dense), ("experts", parameters.routed, experts))
-    gathered = WEIGHT_BYTES if zero else GRADIENT_BYTES
+    gathered = of_one.weight if zero else of_one.gradient
     updated = sum(size / (who.shape[1] if zero else 1) for _, size, who in groups)
     return OptimizerStep(
         reduce=(
             *(
-                GradientSync(f"reduce-scatter {name} gradients", REDUCE, size * GRADIENT_BYTES, who)
+                GradientSync(f"{SCATTER} {name} gradients", REDUCE, size * of_one.gradient, who)
                 for name, size, who in groups
             ),
             *(
                 GradientSync(
                     f"{half} {table.name} gradients between stages",
                     kind,
-                    table.parameters * GRADIENT_BYTES,
+                    table.parameters * of_one.gradient,
                     table.groups,
                 )
                 for table in shared
@@ -116,15 +118,11 @@ def optimizer_step(
         ),
         norm=everyone,
         update=(
-            MemoryOp("gradient norm", "elementwise", updated * GRADIENT_BYTES, launches=2),
-            MemoryOp("clip gradients", "elementwise", updated * 2 * GRADIENT_BYTES, launches=2),
-            MemoryOp("adamw sweep", "elementwise", updated * SWEEP_BYTES),
-            MemoryOp("clear gradients", "elementwise", parameters.total * GRADIENT_BYTES),
-            MemoryOp(
-                "cast weights to FP8",
-                "cast",
-                (parameters.dense + parameters.routed) * (WEIGHT_BYTES + FP8_WEIGHT_BYTES),
-            ),
+            MemoryOp("gradient norm", "elementwise", updated * of_one.gradient, launches=2),
+            MemoryOp("clip gradients", "elementwise", updated * 2 * of_one.gradient, launches=2),
+            MemoryOp("adamw sweep", "elementwise", updated * of_one.swept),
+            MemoryOp("clear gradients", "elementwise", parameters.total * of_one.gradient),
+            *recipe.weight_casts(parameters.linear),
         ),
         gather=tuple(
             GradientSync(
