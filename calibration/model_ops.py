@@ -90,7 +90,7 @@ def measurable(model: ModelSpec) -> Iterator[tuple[str, Record, Op]]:
         found = (
             _tensor_shape(op)
             if isinstance(op, Gemm | Attention)
-            else memory.get((pass_, op.family, op.bytes))
+            else memory.get((pass_, op.family, op.routed, op.bytes))
         )
         if found is not None and (found[0], repr(found[1])) not in seen:
             seen.add((found[0], repr(found[1])))
@@ -148,9 +148,9 @@ def _tensor_shape(op: Gemm | Attention) -> tuple[str, Record]:
 
 def _memory_shapes(
     site: Site, mla: MLASpec, moe: MoESpec
-) -> dict[tuple[Phase, str, float], tuple[str, Record]]:
-    """Kernel and shape of the memory-bound ops that one of our kernels does alike, by pass, family
-    and bytes.
+) -> dict[tuple[Phase, str, bool, float], tuple[str, Record]]:
+    """Kernel and shape of the memory-bound ops that one of our kernels does alike, by pass, family,
+    whether rows are routed, and bytes.
     """
     t, hidden, rows, width = site.tokens, site.hidden, site.tokens * moe.top_k, moe.expert_width
     query, key_value = mla.heads * (mla.d_nope + mla.d_rope), mla.heads * (mla.d_nope + mla.d_v)
@@ -176,16 +176,16 @@ def _memory_shapes(
     rotary = {"tokens": t, "heads": mla.heads, "dim": mla.d_rope, "row": mla.d_nope + mla.d_rope}
     return {
         **{
-            (pass_, family, m * k * 3): ("quantize", {"m": m, "k": k})
+            (pass_, family, m == rows, m * k * 3): ("quantize", {"m": m, "k": k})
             for pass_, family, m, k in casts
             if k
         },
-        ("F", "add_norm", t * hidden * 8): ("rmsnorm", {"m": t, "k": hidden, "residual": 1}),
-        ("F", "low_rank", t * q_rank * 4): ("rmsnorm", {"m": t, "k": q_rank, "residual": 0}),
-        ("F", "rotary", t * mla.heads * mla.d_rope * 4): ("rope", rotary),
-        ("F", "swiglu", rows * width * 5): (
+        ("F", "add_norm", False, t * hidden * 8): ("rmsnorm", {"m": t, "k": hidden, "residual": 1}),
+        ("F", "low_rank", False, t * q_rank * 4): ("rmsnorm", {"m": t, "k": q_rank, "residual": 0}),
+        ("F", "rotary", False, t * mla.heads * mla.d_rope * 4): ("rope", rotary),
+        ("F", "swiglu", True, rows * width * 5): (
             "swiglu",
             {"rows": rows, "width": width, "quantize": 1},
         ),
-        ("F", "permute", (rows + arrived) * hidden * 2): ("moe_unpermute", combine),
+        ("F", "permute", True, (rows + arrived) * hidden * 2): ("moe_unpermute", combine),
     }

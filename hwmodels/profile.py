@@ -27,7 +27,7 @@ class KernelProfile(Spec):
         library, version: kernels it describes; another version is another profile.
         description: one sentence.
         launch_gap_s: idle time between two kernels of one stream.
-        gemm: by family: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`, `bf16_narrow`,
+        gemm: by family: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`, `bf16_grouped`, `bf16_narrow`,
             `bf16_narrow_wgrad`.
         attention: `attention_forward`, `attention_backward`.
         memory: by family of memory-bound kernels (cast, transpose, permute ...).

@@ -36,7 +36,7 @@ from workloads.batch import BatchSpec
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.parallel import ParallelPlan
-from workloads.recipes import Recipe, recipe
+from workloads.recipes import RECIPES, Recipe, recipe
 from workloads.units import layout_text
 
 
@@ -301,6 +301,13 @@ class Experiment(Spec):
             raise SpecError(
                 f"communication.dispatch: recipe {self.recipe.name} sends tokens in "
                 f"{' or '.join(self.recipe.dispatches)}, got {dispatch!r}"
+            )
+        family = self.recipe.format.family
+        if family not in chip.tensor:
+            fit = [each.name for each in RECIPES.values() if each.format.family in chip.tensor]
+            raise SpecError(
+                f"precision.recipe: {self.recipe.name} multiplies in {family}, of which "
+                f"{chip.name} has no tensor rate; use {' or '.join(fit)}"
             )
         if self.compute_sms < 1:
             raise SpecError(

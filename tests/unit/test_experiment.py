@@ -324,7 +324,11 @@ REFUSED = {
         SpecError,
         "communication.exposed_rate: input should be greater than 0.0001, got 0",
     ),
-    "a chip without FP8": ({"cluster.node.chip": "a100"}, SpecError, "a100: no 'fp8' tensor rate"),
+    "a chip without FP8": (
+        {"cluster.node.chip": "a100"},
+        SpecError,
+        "fp8-blockwise multiplies in fp8, of which a100 has no tensor rate; use bf16",
+    ),
     "a model without experts": (
         {"model": "llama3.1-405b"},
         InfeasibleError,
