@@ -1,21 +1,25 @@
 """The ops of a model's training and decode as points to measure: what is priced gets measured.
 
-Matrix products and attention cores map by their shape. A memory-bound op maps where one of our
-kernels does the same work, byte for byte but for FP8 scales, which the op leaves out; the others of
-its family are priced by what these show.
+Matrix products and attention cores map by their shape. A memory-bound op maps, by pass, family and
+bytes, where one of our kernels does the same work, byte for byte but for FP8 scales, which the op
+leaves out; the others of its family are priced by what these show.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from hwmodels.errors import InfeasibleError
-from workloads.attention import MLASpec
-from workloads.layers import Layer, LayerInputs
-from workloads.layers.build import stage_layers
+from workloads.blocks import Site
+from workloads.blocks.mla import MLASpec
+from workloads.blocks.moe import MoESpec
+from workloads.joins import PASSES
+from workloads.layers import Layer
 from workloads.layout import default_layout
 from workloads.model import ModelSpec
 from workloads.ops import Attention, Comm, Gemm, Op
+from workloads.recipes import Phase, recipe
 from workloads.routing import expected_copies
+from workloads.stages import stage_layers
 
 SEQUENCE_LENGTH = 4096
 EXPERTS_PER_GPU, GPUS_PER_NODE = 4, 8
@@ -32,7 +36,7 @@ def model_ops(model: ModelSpec) -> list[Record]:
     One sequence of 4,096 tokens, four routed experts a GPU, as DeepSeek-V3 trains.
 
     Raises:
-        InfeasibleError: the model has no training kernels here.
+        InfeasibleError: the model is not MLA with experts, whose kernels are those we have.
     """
     return [{"kernel": kernel, "shape": shape} for kernel, shape, _ in measurable(model)]
 
@@ -51,10 +55,7 @@ def decode_ops(model: ModelSpec) -> list[Record]:
 
 
 def _decode_batch(model: ModelSpec, batch: int) -> Iterator[Record]:
-    _inputs(model)  # refuses what has no experts
-    mla, moe, hidden = model.attention, model.moe, model.hidden
-    if not isinstance(mla, MLASpec) or moe is None:
-        raise InfeasibleError(f"model {model.name}: decode is measured for MoE with MLA")
+    (mla, moe), hidden = _latent_with_experts(model), model.hidden
     queries = mla.heads * (mla.d_nope + mla.d_rope)
     shared = moe.shared_experts * moe.expert_width
     sites = ((mla.q_lora_rank, hidden), (mla.kv_lora_rank + mla.d_rope, hidden),
@@ -81,36 +82,51 @@ def _decode_batch(model: ModelSpec, batch: int) -> Iterator[Record]:
 
 def measurable(model: ModelSpec) -> Iterator[tuple[str, Record, Op]]:
     """Yield kernel, shape and priced op, each kernel and shape once."""
-    inputs = _inputs(model)
-    memory = _memory_shapes(inputs)
+    mla, moe = _latent_with_experts(model)
+    site = _site(model, moe)
+    memory = _memory_shapes(site, mla, moe)
     seen: set[tuple[str, str]] = set()
-    for op in _ops(stage_layers(inputs, default_layout(model, 1))[0]):
-        found = _tensor_shape(op) if isinstance(op, Gemm | Attention) else memory.get(op.name)
+    for pass_, op in _ops(stage_layers(model, site, default_layout(model, 1))[0]):
+        found = (
+            _tensor_shape(op)
+            if isinstance(op, Gemm | Attention)
+            else memory.get((pass_, op.family, op.routed, op.bytes))
+        )
         if found is not None and (found[0], repr(found[1])) not in seen:
             seen.add((found[0], repr(found[1])))
             yield *found, op
 
 
-def _inputs(model: ModelSpec) -> LayerInputs:
-    if model.moe is None:
-        raise InfeasibleError(f"model {model.name}: training steps are modelled for MoE with MLA")
-    ep = model.moe.routed_experts // EXPERTS_PER_GPU
-    return LayerInputs(
-        model,
+def _latent_with_experts(model: ModelSpec) -> tuple[MLASpec, MoESpec]:
+    if not isinstance(model.attention, MLASpec) or model.moe is None:
+        raise InfeasibleError(
+            f"model {model.name}: kernels to measure are those of MoE with MLA, got "
+            f"attention.kind = {model.attention.kind!r} "
+            f"{'without' if model.moe is None else 'with'} experts"
+        )
+    return model.attention, model.moe
+
+
+def _site(model: ModelSpec, moe: MoESpec) -> Site:
+    ep = moe.routed_experts // EXPERTS_PER_GPU
+    return Site(
+        model.hidden,
         sequences=1,
         length=SEQUENCE_LENGTH,
+        recipe=recipe("fp8-blockwise"),
         local_experts=EXPERTS_PER_GPU,
-        gpus_per_token=expected_copies(model.moe, ep, GPUS_PER_NODE).gpus_per_token,
+        gpus_per_token=expected_copies(moe, ep, GPUS_PER_NODE).gpus_per_token,
     )
 
 
-def _ops(layers: tuple[Layer, ...]) -> Iterator[Op]:
-    """Yield the ops of one layer of each kind."""
+def _ops(layers: tuple[Layer, ...]) -> Iterator[tuple[Phase, Op]]:
+    """Yield the ops of one layer of each kind, with their pass."""
     for layer in {layer.kind: layer for layer in layers}.values():
         for _, ops in layer.blocks:
-            for work in (*ops.forward, *ops.backward, *ops.weight):
-                if not isinstance(work, Comm):
-                    yield work
+            for pass_ in PASSES:
+                for work in ops.of(pass_):
+                    if not isinstance(work, Comm):
+                        yield pass_, work
 
 
 def _tensor_shape(op: Gemm | Attention) -> tuple[str, Record]:
@@ -121,46 +137,55 @@ def _tensor_shape(op: Gemm | Attention) -> tuple[str, Record]:
         return "bf16_gemm", {"m": op.m, "n": op.n, "k": op.k}
     if op.role == "wgrad":
         counts = (op.k // op.groups,) * op.groups
-        return "fp8_wgrad", {"counts": counts, "m": op.m, "n": op.n}
+        # Of experts the wider side gives the rows: the transposed product is as much work.
+        m, n = (max(op.m, op.n), min(op.m, op.n)) if op.groups > 1 else (op.m, op.n)
+        return "fp8_wgrad", {"counts": counts, "m": m, "n": n}
     if op.groups > 1:
         counts = (op.m // op.groups,) * op.groups
         return "grouped_gemm", {"counts": counts, "n": op.n, "k": op.k, "masked": 0}
     return "fp8_gemm", {"m": op.m, "n": op.n, "k": op.k}
 
 
-def _memory_shapes(inputs: LayerInputs) -> dict[str, tuple[str, Record]]:
-    """Kernel and shape of the memory-bound ops that one of our kernels does alike, by op name."""
-    model, t = inputs.model, inputs.tokens
-    moe, mla = model.moe, model.attention
-    assert moe is not None, "_inputs refused models without experts"
-    assert isinstance(mla, MLASpec), "stage_layers refused models without MLA"
-    rows, width = t * moe.top_k, moe.expert_width
-    casts = {
-        "cast 1x128 hidden (q_a input)": (t, model.hidden),
-        "cast q_lora": (t, mla.q_lora_rank),
-        "cast kv_lora": (t, mla.kv_lora_rank),
-        "cast attn out to FP8": (t, mla.heads * mla.d_v),
-        "cast dQ 1x128": (t, mla.heads * (mla.d_nope + mla.d_rope)),
-        "cast dKV 1x128": (t, mla.heads * (mla.d_nope + mla.d_v)),
-        "cast d(swiglu in) 1x128 (routed)": (rows, 2 * width),
-    }
+def _memory_shapes(
+    site: Site, mla: MLASpec, moe: MoESpec
+) -> dict[tuple[Phase, str, bool, float], tuple[str, Record]]:
+    """Kernel and shape of the memory-bound ops that one of our kernels does alike, by pass, family,
+    whether rows are routed, and bytes.
+    """
+    t, hidden, rows, width = site.tokens, site.hidden, site.tokens * moe.top_k, moe.expert_width
+    query, key_value = mla.heads * (mla.d_nope + mla.d_rope), mla.heads * (mla.d_nope + mla.d_v)
+    q_rank = mla.q_lora_rank or 0
+    casts: tuple[tuple[Phase, str, int, int], ...] = (
+        ("F", "cast", t, hidden),
+        ("F", "low_rank", t, q_rank),
+        ("F", "low_rank", t, mla.kv_lora_rank),
+        ("F", "cast", t, mla.heads * mla.d_v),
+        ("B", "cast", t, query),
+        ("B", "cast", t, key_value),
+        ("B", "cast", rows, 2 * width),
+    )
+    arrived = t * site.gpus_per_token
     combine = {
-        "tokens": round(t * inputs.gpus_per_token),
+        "tokens": round(arrived),
         "rows": rows,
         "top_k": moe.top_k,
-        "experts": inputs.local_experts,
-        "hidden": model.hidden,
+        "experts": site.local_experts,
+        "hidden": hidden,
         "weighted": 0,
     }
     rotary = {"tokens": t, "heads": mla.heads, "dim": mla.d_rope, "row": mla.d_nope + mla.d_rope}
     return {
-        **{name: ("quantize", {"m": m, "k": k}) for name, (m, k) in casts.items()},
-        "add+rmsnorm hidden": ("rmsnorm", {"m": t, "k": model.hidden, "residual": 1}),
-        "rmsnorm q_lora": ("rmsnorm", {"m": t, "k": mla.q_lora_rank, "residual": 0}),
-        "rotary q": ("rope", rotary),
-        "swiglu + weight + cast (routed)": (
+        **{
+            (pass_, family, m == rows, m * k * 3): ("quantize", {"m": m, "k": k})
+            for pass_, family, m, k in casts
+            if k
+        },
+        ("F", "add_norm", False, t * hidden * 8): ("rmsnorm", {"m": t, "k": hidden, "residual": 1}),
+        ("F", "low_rank", False, t * q_rank * 4): ("rmsnorm", {"m": t, "k": q_rank, "residual": 0}),
+        ("F", "rotary", False, t * mla.heads * mla.d_rope * 4): ("rope", rotary),
+        ("F", "swiglu", True, rows * width * 5): (
             "swiglu",
             {"rows": rows, "width": width, "quantize": 1},
         ),
-        "reduce_fused (unpermute, BF16)": ("moe_unpermute", combine),
+        ("F", "permute", True, (rows + arrived) * hidden * 2): ("moe_unpermute", combine),
     }

@@ -73,4 +73,4 @@ def stacked(specs: Sequence[S], axes: int) -> S:
         for name in fields.tables
     }  # fmt: skip
     others = {name: getattr(first, name) for name in type(first).model_fields}
-    return typing.cast(S, type(first).model_construct(**(others | numbers | tables)))
+    return typing.cast("S", type(first).model_construct(**(others | numbers | tables)))

@@ -104,7 +104,12 @@ def check_faults(topology: Topology, faults: Iterable[FaultSpec]) -> None:
 
 
 def degraded(topology: Topology, faults: Iterable[FaultSpec]) -> Floats:
-    """Return (directed_links,) bytes per second that faults leave; of several the worst counts.
+    """Return (directed_links,) bytes per second that faults leave; arguments as `rate_left`."""
+    return rate_left(topology, faults) * topology.bytes_per_s
+
+
+def rate_left(topology: Topology, faults: Iterable[FaultSpec]) -> Floats:
+    """Return (directed_links,) shares of their rate that faults leave; of several the worst counts.
 
     Raises:
         InfeasibleError: a fault is outside the cluster.
@@ -115,7 +120,7 @@ def degraded(topology: Topology, faults: Iterable[FaultSpec]) -> Floats:
     for fault in faults:
         links = _links(topology, fault)
         left[links] = np.minimum(left[links], fault.rate_left)
-    return left * topology.bytes_per_s
+    return left
 
 
 def dead_nodes(faults: Iterable[FaultSpec]) -> frozenset[int]:

@@ -27,7 +27,7 @@ class KernelProfile(Spec):
         library, version: kernels it describes; another version is another profile.
         description: one sentence.
         launch_gap_s: idle time between two kernels of one stream.
-        gemm: by family: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`, `bf16_narrow`,
+        gemm: by family: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`, `bf16_grouped`, `bf16_narrow`,
             `bf16_narrow_wgrad`.
         attention: `attention_forward`, `attention_backward`.
         memory: by family of memory-bound kernels (cast, transpose, permute ...).
@@ -57,6 +57,10 @@ class KernelProfile(Spec):
             table = "kernels" if family in self.interference else "interference"
             raise ValueError(f"{table}: no family {family!r}{suggestion(family, known)}")
         return self
+
+    def knows(self, family: str) -> bool:
+        """Return whether it has parameters of a kernel family."""
+        return family in self.interference
 
     def parameters(self, family: str) -> Parameters:
         """Return the parameters of a kernel family, whatever its kind.

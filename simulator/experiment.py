@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.document import Document, Source
@@ -33,20 +33,27 @@ from hwmodels.units import Experts, Parts, Seed, Share
 from simulator.network.links import Routing
 from simulator.ranks import RanksSpec
 from workloads.batch import BatchSpec
-from workloads.layout import layout_text
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.parallel import ParallelPlan
+from workloads.recipes import RECIPES, Recipe, recipe
+from workloads.units import layout_text
+
+
+def _known_recipe(name: str) -> str:
+    return recipe(name).name
 
 
 class PrecisionSpec(Spec):
-    """Number formats of the training recipe.
+    """Number formats of a training step.
 
-    `fp8-blockwise` is DeepSeek-V3's: FP8 GEMMs with 1x128 and 128x128 scales, BF16 attention,
-    router and head, FP32 gradients and master weights (arXiv 2412.19437 §3.3).
+    Attributes:
+        recipe: `fp8-blockwise` is DeepSeek-V3's: FP8 GEMMs with 1x128 and 128x128 scales, BF16
+            attention, router and head, FP32 gradients and master weights (arXiv 2412.19437 §3.3).
+            `bf16` is BF16 throughout and recomputes nothing. See `workloads.recipes`.
     """
 
-    recipe: Literal["fp8-blockwise"] = "fp8-blockwise"
+    recipe: Annotated[str, AfterValidator(_known_recipe)] = "fp8-blockwise"
 
 
 WIRE_FORMATS = {"fp8": FORMATS["fp8_1x128"], "bf16": FORMATS["bf16"]}
@@ -60,7 +67,9 @@ class CommunicationSpec(Spec):
             exchanged (a dense model, or `plan.ep` of 1), compute has all.
         lent_sms: share of these that compute has too in parts that nothing overlaps: 0 where their
             kernels are built for as few SMs as those of overlapped parts, 1 where for all.
-        dispatch, combine: number formats on the wire; casts for others are not modelled yet.
+        dispatch: number format of tokens that go out, and of their gradients; the recipe's own
+            where it is left out.
+        combine: number format of what comes home; casts for others are not modelled yet.
         routed_nodes_max: nodes one token's experts may sit on, instead of the model's own rule
             (`MoESpec.groups_per_token`), which holds where this is left out.
         exposed_rate: rate of exchanges that no compute overlaps, relative to the profile's, which
@@ -73,17 +82,12 @@ class CommunicationSpec(Spec):
 
     sms: Parts = 20
     lent_sms: Annotated[float, Field(ge=0, le=1)] = 0.0
-    dispatch: Literal["fp8"] = "fp8"
+    dispatch: Literal["fp8", "bf16"] | None = None
     combine: Literal["bf16"] = "bf16"
     routed_nodes_max: Experts | None = None
     exposed_rate: Share = 1.0
     nics: Literal["separate", "shared"] = "separate"
     routing: Routing = "adaptive"
-
-    @property
-    def dispatch_format(self) -> NumberFormat:
-        """Format of dispatched tokens."""
-        return WIRE_FORMATS[self.dispatch]
 
     @property
     def combine_format(self) -> NumberFormat:
@@ -241,6 +245,16 @@ class Experiment(Spec):
         return self.mesh.ranks
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe that the document names."""
+        return recipe(self.precision.recipe)
+
+    @property
+    def dispatch_format(self) -> NumberFormat:
+        """Format of dispatched tokens on the wire."""
+        return WIRE_FORMATS[self.communication.dispatch or self.recipe.dispatches[0]]
+
+    @property
     def pipelines(self) -> int:
         """Ranks of one pipeline rank, each in a pipeline of its own."""
         return self.gpus // self.mesh.size("pp")
@@ -282,7 +296,19 @@ class Experiment(Spec):
 
     def _check(self) -> None:
         """Refuse what no part of the document can see alone."""
-        chip = self.cluster.node.chip
+        chip, dispatch = self.cluster.node.chip, self.communication.dispatch
+        if dispatch and dispatch not in self.recipe.dispatches:
+            raise SpecError(
+                f"communication.dispatch: recipe {self.recipe.name} sends tokens in "
+                f"{' or '.join(self.recipe.dispatches)}, got {dispatch!r}"
+            )
+        family = self.recipe.format.family
+        if family not in chip.tensor:
+            fit = [each.name for each in RECIPES.values() if each.format.family in chip.tensor]
+            raise SpecError(
+                f"precision.recipe: {self.recipe.name} multiplies in {family}, of which "
+                f"{chip.name} has no tensor rate; use {' or '.join(fit)}"
+            )
         if self.compute_sms < 1:
             raise SpecError(
                 f"communication.sms: must leave SMs to compute, at most {chip.sms - 1} "

@@ -80,7 +80,7 @@ class ExpertLoadSpec(Spec):
                 f"ranks.expert_load.loads: rows must have plan.ep = {ep} loads, "
                 f"got {len(self.loads[0])}"
             )
-        layers = model.moe_layers + model.mtp_layers if model.moe else 0
+        layers = model.routed_layers
         if len(self.loads) not in (1, layers):
             raise SpecError(
                 f"ranks.expert_load.loads: must have one row, or one for each of the {layers} "

@@ -35,6 +35,7 @@ def v3_step():
     from workloads.batch import BatchSpec
     from workloads.model import MODELS
     from workloads.parallel import ParallelPlan
+    from workloads.recipes import recipe
     from workloads.scenarios.training import training_program
 
     return training_program(
@@ -43,6 +44,7 @@ def v3_step():
         BatchSpec(sequences=15360, sequence_length=4096),
         gpus=2048,
         gpus_per_node=8,
+        recipe=recipe("fp8-blockwise"),
         dispatch=FORMATS["fp8_1x128"],
         combine=FORMATS["bf16"],
         routed_nodes_max=None,

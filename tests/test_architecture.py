@@ -23,7 +23,7 @@ ROOF = "simulator.cli"
 # What a workload is once it has left its room: no model, no layer, no schedule.
 PROGRAM = [
     f"workloads.{name}"
-    for name in ("layers.optimizer", "mesh", "ops", "phases", "placement", "program", "routing",
+    for name in ("mesh", "ops", "optimizer", "phases", "placement", "program", "routing",
                  "segments", "shapes", "steps")
 ]  # fmt: skip
 
@@ -91,7 +91,7 @@ CLOSED_DOORS = {
     "simulator.driver": ["simulator.cli", "simulator.published"],
     "simulator.tell": [
         "hwmodels.costs",
-        "simulator.price.collectives",
+        "simulator.price.messages",
         "simulator.price.kernels",
         "simulator.price.optimizer",
     ],
@@ -416,7 +416,7 @@ def test_assertions_say_what_cannot_happen() -> None:
         ("simulator/play/x.py", "if TYPE_CHECKING:\n    from simulator.tell import result", 1),
         ("simulator/play/x.py", "import pandas as pd", 1),
         ("simulator/network/x.py", "from simulator.play import graph", 1),
-        ("simulator/network/x.py", "def f():\n    from simulator.price import collectives", 1),
+        ("simulator/network/x.py", "def f():\n    from simulator.price import messages", 1),
         ("simulator/network/x.py", "import numba\nfrom hwmodels.cluster import ClusterSpec", 0),
         ("simulator/price/x.py", "from simulator.network.fair import finish", 0),
         ("simulator/price/x.py", "import numba", 1),

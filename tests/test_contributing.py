@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,43 +93,141 @@ class Twins(RailOnly):
     assert told["network"]["switches"] == 16
 
 
-def test_a_block_is_one_file_and_a_place_in_layers(copied) -> None:
-    """A gate behind the attention of dense layers: a segment of its own, forward and backward."""
-    text = '''"""A gate on what attention gives."""
+SMALL = {
+    "model.layers": 8,
+    "plan.layout": "none",
+    "plan.pp": 4,
+    "plan.ep": 8,
+    "cluster.nodes": 8,
+    "batch.sequences": 160,
+    "profile": "none",
+    "cluster.node.chip.hbm_capacity_bytes": "'2 TB'",
+}
+DENSE = (
+    {"model": "llama3.1-405b"}
+    | SMALL
+    | {
+        "model.dense_layers": 8,
+        "plan.ep": 1,
+        "precision.recipe": "bf16",
+        "communication.dispatch": "none",
+    }
+)
 
-from workloads.layers import LayerInputs, PhaseOps
+
+def trained(folder: Path, values: dict[str, Any]) -> Any:
+    """Return the result of a short step with some values set, as the command prints it."""
+    settings = [text for path, value in values.items() for text in ("--set", f"{path}={value}")]
+    return json.loads(moesim(folder, "run", "deepseek-v3-pretrain", *settings, "--json"))
+
+
+def compute_share(result: Any) -> dict[str, float]:
+    """Return the shares of kernel families."""
+    (kernels,) = (facts for facts in result["facts"] if facts["kind"] == "kernels")
+    shares: dict[str, float] = kernels["compute_share"]
+    return shares
+
+
+def test_an_attention_block_is_one_file(copied) -> None:
+    """A gate on what attention gives, computed from the hidden state (arXiv 2505.06708)."""
+    text = '''"""Grouped queries whose output is gated: o(sigmoid(W x) * attention(x))."""
+
+from typing import Literal
+
+from workloads.blocks import Site
+from workloads.blocks.gqa import GQASpec
 from workloads.ops import MemoryOp
+from workloads.recipes import Passes
 
 
-def gate(inputs: LayerInputs) -> PhaseOps:
-    size = 4.0 * inputs.tokens * inputs.model.hidden
-    return PhaseOps(
-        forward=(MemoryOp("gate", "cast", size),),
-        backward=(MemoryOp("gate gradient", "cast", 2 * size),),
-    )
+class GatedGQA(GQASpec):
+    """A gate for every column of the output."""
+
+    kind: Literal["gated-gqa"] = "gated-gqa"
+
+    def projection_parameters(self, hidden: int) -> int:
+        return super().projection_parameters(hidden) + hidden * self.heads * self.d_head
+
+    def passes(self, site: Site) -> Passes:
+        t, width = site.tokens, self.heads * self.d_head
+        gate = Passes(
+            (MemoryOp("gate", "gate", t * width * 6),),
+            (MemoryOp("gate backward", "gate", t * width * 10),),
+            saved_bytes=t * width * 4,
+        )
+        return super().passes(site) + site.recipe.linear("gate", t, width, site.hidden) + gate
 '''
-    add(copied, "workloads/layers/gate.py", text)
-    build = copied / "workloads/layers/build.py"
-    listed = build.read_text(encoding="utf-8")
-    before = "(Block(ATTN, mla.mla(inputs)), Block(MLP,"
-    assert before in listed
-    listed = listed.replace(
-        before, before.replace(", Block", ", Block('gate', gate(inputs)), Block")
+    add(copied, "workloads/blocks/gated_gqa.py", text)
+    gated = trained(copied, DENSE | {"model.attention.kind": "gated-gqa"})
+    plain = trained(CHECKOUT, DENSE)
+    assert gated["experiment"]["model"]["attention"]["kind"] == "gated-gqa"
+    assert 0 < compute_share(gated)["gate"] < 0.1
+    assert "gate" not in compute_share(plain)
+    memory = [max(each["memory_bytes"].values()) for each in (gated, plain)]
+    assert memory[0] > memory[1]
+    assert gated["metrics"]["step_time_s"] > plain["metrics"]["step_time_s"]
+
+
+def test_an_ffn_is_one_file(copied) -> None:
+    """Squared ReLU without a gate (arXiv 2109.08668)."""
+    text = '''"""An FFN without a gate: down(relu(up(x)) ** 2)."""
+
+from typing import Literal
+
+from hwmodels.units import Width
+from workloads.blocks import FFNSpec, Site
+from workloads.ops import MemoryOp
+from workloads.recipes import Passes
+
+
+class SquaredReLU(FFNSpec):
+    """Two projections and a square between them."""
+
+    kind: Literal["relu2"] = "relu2"
+    width: Width
+
+    def parameters(self, hidden: int, *, activated: bool = False) -> int:
+        return 2 * hidden * self.width
+
+    def passes(self, site: Site) -> Passes:
+        t, h, w, recipe = site.tokens, site.hidden, self.width, site.recipe
+        square = Passes(
+            (MemoryOp("relu2", "relu2", t * w * 4),),
+            (MemoryOp("relu2 backward", "relu2", t * w * 6),),
+            saved_bytes=t * w * 4,
+        )
+        up, down = recipe.linear("up", t, w, h), recipe.linear("down", t, h, w)
+        return recipe.norm("ffn", t, h) + up + square + down
+'''
+    add(copied, "workloads/blocks/relu2.py", text)
+    table = "{kind='relu2', width=53248}"
+    squared = trained(copied, DENSE | {"model.dense_ffn_width": 0, "model.dense_ffn": table})
+    assert compute_share(squared)["relu2"] > 0
+    assert "swiglu" not in compute_share(squared)
+
+
+def test_a_recipe_is_one_file(copied) -> None:
+    text = '''"""BF16, norms and up-projections computed again on the way back."""
+
+from workloads.recipes.bf16 import Bf16
+
+
+class Recomputing(Bf16):
+    """Less is kept."""
+
+    name = "bf16-recompute"
+    recomputes = True
+'''
+    add(copied, "workloads/recipes/bf16_recompute.py", text)
+    again, kept = (
+        trained(copied, SMALL | {"precision.recipe": name}) for name in ("bf16-recompute", "bf16")
     )
-    build.write_text(f"{listed}\n\nfrom workloads.layers.gate import gate\n", encoding="utf-8")
-    short = ("deepseek-v3-pretrain", "--set", "batch.sequences=4096")
-    moesim(copied, "run", *short, "--out", str(copied / "out"), "--trace", "segments")
-    trace = (copied / "out" / "trace.json").read_text(encoding="utf-8")
-    assert all(f'"gate({pass_}) {layer}"' in trace for pass_ in "FB" for layer in (0, 1, 2))
-    gated = json.loads((copied / "out" / "result.json").read_text(encoding="utf-8"))
-    plain = json.loads(python(CHECKOUT, "-m", "simulator.cli", "run", *short, "--json"))
-    shares = [
-        facts["compute_share"]["cast"]
-        for each in (plain, gated)
-        for facts in each["facts"]
-        if facts["kind"] == "kernels"
-    ]
-    assert shares[0] < shares[1]
+    norms = [compute_share(each)["add_norm"] for each in (again, kept)]
+    assert norms[0] > 1.5 * norms[1]
+    memory = [max(each["memory_bytes"].values()) for each in (again, kept)]
+    assert memory[0] < memory[1]
+    passes(copied, "tests/unit/test_models_train.py", "bf16-recompute and mixtral")
+    passes(copied, "tests/properties/test_recipe_laws.py", "attention or ffn")
 
 
 def test_a_schedule_is_one_file(copied) -> None:

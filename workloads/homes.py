@@ -8,10 +8,12 @@ embeddings, or an MTP module away from the first stage or from the head.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from workloads.layers import Layer
-from workloads.layers.optimizer import SharedTable
+from workloads.optimizer import SharedTable
 from workloads.parallel import ParallelPlan
-from workloads.placement import ALONE, Placement
+from workloads.placement import Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,9 @@ class Holders:
     def seen_from(self, rank: int, placement: Placement) -> SharedTable:
         """Return the table as pipeline rank `rank` sees it."""
         if not any(rank in ranks for ranks in self.ranks):
-            return SharedTable(self.name, 0.0, (ALONE,))
-        groups = dict.fromkeys(
-            group for ranks in self.ranks for group in placement.joint_replicas(ranks)
-        )
-        return SharedTable(self.name, self.parameters, tuple(groups))
+            return SharedTable(self.name, 0.0, placement.joint_replicas([rank]))
+        groups = np.concatenate([placement.joint_replicas(ranks) for ranks in self.ranks])
+        return SharedTable(self.name, self.parameters, groups)
 
 
 def shared_tables(homes: Sequence[Home], stages: Sequence[Sequence[Layer]]) -> tuple[Holders, ...]:

@@ -1,10 +1,9 @@
 """Bytes one rank needs, term by term.
 
-Sizes of parameters and states follow DeepSeek-V3's training recipe (arXiv 2412.19437 §3.2.3,
-§3.3.3): BF16 weights and their FP8 copies, FP32 gradients, FP32 master weights and BF16 moments
-sharded over the replicas under ZeRO-1. Activations are those of the chunks in flight at the worst
-moment of the program. Not modelled: operands held by weight gradients that were put off, allocator
-fragmentation, and uneven expert load.
+The recipe says what a parameter takes: its weight and copies of it, gradient, and the states of the
+optimizer, sharded over the replicas under ZeRO-1. Activations are those of the chunks in flight at
+the worst moment of the program. Not modelled: operands held by weight gradients that were put off,
+allocator fragmentation, and uneven expert load.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +11,7 @@ from collections.abc import Mapping, Sequence
 from hwmodels.errors import InfeasibleError
 from hwmodels.units import format_quantity
 from workloads.layers import Layer, Parameters
-from workloads.layers.optimizer import (
-    FP8_WEIGHT_BYTES,
-    GRADIENT_BYTES,
-    STATE_BYTES,
-    WEIGHT_BYTES,
-)
-from workloads.placement import Replicas
+from workloads.recipes import Recipe
 from workloads.schedules.replay import peak_in_flight
 from workloads.schedules.step import Step
 
@@ -46,21 +39,27 @@ def memory_terms(
     stages: Sequence[Sequence[Layer]],
     held: Sequence[int],
     program: Sequence[Step],
-    dense: Replicas,
-    experts: Replicas,
+    dense: int,
+    experts: int,
     zero: int,
+    recipe: Recipe,
 ) -> dict[str, float]:
-    """Return bytes by term for a rank that holds stages `held` and runs `program`."""
+    """Return bytes by term for a rank that holds stages `held` and runs `program`.
+
+    Args:
+        dense, experts: ranks that hold the same dense parameters, and the same experts.
+    """
+    of_one = recipe.parameter
     parameters = rank_parameters(stages, held)
     saved = {stage: sum(layer.saved_bytes for layer in stages[stage]) for stage in held}
     logits = {stage: sum(layer.logits_bytes for layer in stages[stage]) for stage in held}
-    shards = (dense.members, experts.members) if zero else (1, 1)
+    shards = (dense, experts) if zero else (1, 1)
     states = parameters.replicated / shards[0] + parameters.routed / shards[1]
     return {
-        "weights": parameters.total * WEIGHT_BYTES,
-        "fp8_weights": (parameters.dense + parameters.routed) * FP8_WEIGHT_BYTES,
-        "gradients": parameters.total * GRADIENT_BYTES,
-        "optimizer_states": states * STATE_BYTES,
+        "weights": parameters.total * of_one.weight,
+        **{name: parameters.linear * size for name, size in of_one.copies},
+        "gradients": parameters.total * of_one.gradient,
+        "optimizer_states": states * of_one.states,
         "activations": peak_in_flight(program, saved.__getitem__),
         "logits": max(logits.values()),
         "buffers": BUFFER_BYTES,

@@ -10,70 +10,34 @@ The second is the definition that reproduces ISCA'25 ("Insights into DeepSeek-V3
 is not counted, and P leaves out embedding, router, norms and the MTP module.
 
 Not modelled: routers with biases (DeepSeek-V3's balancing bias is 256 numbers a layer, no
-gradient), gated shared experts, MoE layers alternating with dense ones.
+gradient), gated shared experts.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from hwmodels.errors import SpecError
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.spec import Catalogue, Spec
-from hwmodels.units import Count, Experts, Layers, Width
-from workloads.attention import AttentionSpec
+from hwmodels.units import Count, Layers, Width
+from workloads.blocks import AttentionSpec, FFNSpec
+from workloads.blocks.ffn import GatedFFN
+from workloads.blocks.moe import MoESpec
+from workloads.blocks.mtp import parameters as mtp_module_parameters
+from workloads.blocks.mtp import projection_parameters
+from workloads.units import LayerKind, parse_layers
 
-LayerKind = Literal["dense", "moe"]
-GroupScore = Literal["max", "top2"]
 
-
-class MoESpec(Spec):
-    """The expert layer.
-
-    Attributes:
-        routed_experts, shared_experts: experts a router chooses from; experts every token visits.
-        top_k: routed experts a token visits.
-        expert_width: intermediate width of one expert, routed or shared.
-        groups, groups_per_token: experts form `groups` equal groups in order, and a token's
-            experts come from its best `groups_per_token` groups (node-limited routing).
-        group_score: what makes a group good: its best score (`max`, DeepSeek-V2) or the sum of
-            its two best (`top2`, DeepSeek-V3).
-    """
-
-    routed_experts: Experts
-    shared_experts: Annotated[int, Field(ge=0, le=2**16)] = 0
-    top_k: Experts
-    expert_width: Width
-    groups: Experts = 1
-    groups_per_token: Experts = 1
-    group_score: GroupScore = "top2"
-
-    @model_validator(mode="after")
-    def _routing_is_possible(self) -> "MoESpec":
-        if self.routed_experts % self.groups:
-            raise ValueError(
-                f"groups: must divide routed_experts ({self.routed_experts}), got {self.groups}"
-            )
-        if self.groups_per_token > self.groups:
-            raise ValueError(
-                f"groups_per_token: at most groups ({self.groups}), got {self.groups_per_token}"
-            )
-        reachable = self.groups_per_token * (self.routed_experts // self.groups)
-        if self.top_k > reachable:
-            raise ValueError(
-                f"top_k: at most the experts of the chosen groups ({reachable}), got {self.top_k}"
-            )
-        return self
-
-    @property
-    def rule(self) -> str:
-        """Which experts a token may go to, in words."""
-        if self.groups_per_token == self.groups:
-            return f"{self.top_k} of {self.routed_experts} experts"
-        return (
-            f"{self.top_k} of {self.routed_experts} experts in its best {self.groups_per_token} of "
-            f"{self.groups} groups"
-        )
+def _experts(values: Any) -> Any:
+    """Validate an expert layer; without a `kind` it is the common one."""
+    if not isinstance(values, dict):
+        return values
+    found = FFNSpec.of_kind({"kind": "moe"} | values)
+    if not isinstance(found, MoESpec):
+        raise SpecError(f"kind: must be one with experts, got {found.kind!r}")
+    return found
 
 
 class ModelSpec(Spec):
@@ -84,9 +48,12 @@ class ModelSpec(Spec):
         hidden: width of the residual stream.
         vocabulary: rows of the embedding.
         attention: the attention block, the same in every layer.
-        dense_layers: the first `dense_layers` layers have a dense FFN, the others a MoE.
-        dense_ffn_width: intermediate width of the dense FFN (0 where there is none).
+        dense_layers: layers with a dense FFN; the others have a MoE.
+        dense_ffn_width: intermediate width of a gated dense FFN (0 where there is none).
+        dense_ffn: the dense FFN where it is of another kind, instead of `dense_ffn_width`.
         moe: the expert layer, None for a dense model.
+        layer_order: which layers are dense, `24*d+m` say (`workloads.units`); where it is left out
+            the first `dense_layers` are.
         mtp_layers: multi-token-prediction modules (one layer of the last kind each, plus a
             projection of 2h to h; embedding and head shared with the main model).
         tied_embedding: True where the head is the transposed embedding.
@@ -98,8 +65,10 @@ class ModelSpec(Spec):
     vocabulary: Count
     attention: Annotated[SerializeAsAny[AttentionSpec], BeforeValidator(AttentionSpec.of_kind)]
     dense_ffn_width: Annotated[int, Field(ge=0, le=2**20)] = 0
+    dense_ffn: Annotated[SerializeAsAny[FFNSpec], BeforeValidator(FFNSpec.of_kind)] | None = None
     dense_layers: Annotated[int, Field(ge=0, le=1024)]
-    moe: MoESpec | None = None
+    moe: Annotated[SerializeAsAny[MoESpec], BeforeValidator(_experts)] | None = None
+    layer_order: Annotated[str, Field(max_length=10_000)] | None = None
     mtp_layers: Annotated[int, Field(ge=0, le=64)] = 0
     tied_embedding: bool = False
 
@@ -114,12 +83,36 @@ class ModelSpec(Spec):
                 f"dense_layers: {self.dense_layers} of {self.layers} layers are dense, so 'moe' "
                 f"must be {'given' if self.moe is None else 'left out'}"
             )
-        if (self.dense_ffn_width > 0) != (self.dense_layers > 0):
+        if self.dense_ffn is not None and (self.dense_ffn_width or not self.dense_layers):
+            raise ValueError(
+                f"dense_ffn: stands instead of dense_ffn_width where there are dense layers, got "
+                f"dense_ffn_width = {self.dense_ffn_width} and dense_layers = {self.dense_layers}"
+            )
+        if self.dense_ffn is None and (self.dense_ffn_width > 0) != (self.dense_layers > 0):
             raise ValueError(
                 f"dense_ffn_width: must be positive with dense layers and 0 without, "
                 f"got {self.dense_ffn_width} for {self.dense_layers}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _order_has_the_layers(self) -> "ModelSpec":
+        kinds = self.layer_kinds
+        if sorted(kinds) != ["dense"] * self.dense_layers + ["moe"] * self.moe_layers:
+            raise ValueError(
+                f"layer_order: must have {self.dense_layers} dense and {self.moe_layers} MoE "
+                f"layers, got {kinds.count('dense')} and {kinds.count('moe')}"
+            )
+        return self
+
+    @property
+    def layer_kinds(self) -> tuple[LayerKind, ...]:
+        """Kind of each layer, in order."""
+        if self.layer_order is not None:
+            return parse_layers(self.layer_order)
+        dense: tuple[LayerKind, ...] = ("dense",)
+        moe: tuple[LayerKind, ...] = ("moe",)
+        return dense * self.dense_layers + moe * self.moe_layers
 
     @property
     def moe_layers(self) -> int:
@@ -129,7 +122,12 @@ class ModelSpec(Spec):
     @property
     def last_layer_kind(self) -> LayerKind:
         """Kind of the last layer, which is also the kind of an MTP module's layer."""
-        return "dense" if self.moe is None else "moe"
+        return self.layer_kinds[-1]
+
+    @property
+    def routed_layers(self) -> int:
+        """Layers with experts, those of MTP modules included."""
+        return self.moe_layers + self.mtp_layers * (self.last_layer_kind == "moe")
 
     @property
     def lm_heads(self) -> int:
@@ -138,6 +136,19 @@ class ModelSpec(Spec):
 
     # Weights of one layer
 
+    def ffn(self, kind: LayerKind) -> FFNSpec:
+        """What follows attention in a layer of `kind`, which the model must have."""
+        found = self.moe if kind == "moe" else self.dense_ffn
+        return found or GatedFFN(width=self.dense_ffn_width)
+
+    def _layers_of(self, kind: LayerKind) -> int:
+        return self.moe_layers if kind == "moe" else self.dense_layers
+
+    @property
+    def _kinds(self) -> tuple[LayerKind, ...]:
+        """Kinds of layer that the model has."""
+        return tuple(dict.fromkeys(self.layer_kinds))
+
     @property
     def attention_parameters(self) -> int:
         """Weights of the attention projections of one layer."""
@@ -145,18 +156,18 @@ class ModelSpec(Spec):
 
     @property
     def dense_ffn_parameters(self) -> int:
-        """Gate, up and down of one dense FFN: `3 h width`."""
-        return 3 * self.hidden * self.dense_ffn_width
+        """Weights of one dense FFN; 0 where there is none."""
+        return self.ffn("dense").parameters(self.hidden) if self.dense_layers else 0
 
     @property
     def expert_parameters(self) -> int:
         """Gate, up and down of one expert; 0 for a dense model."""
-        return 3 * self.hidden * self.moe.expert_width if self.moe else 0
+        return self.moe.expert_parameters(self.hidden) if self.moe else 0
 
     @property
     def router_parameters(self) -> int:
         """Weights of one router; 0 for a dense model."""
-        return self.hidden * self.moe.routed_experts if self.moe else 0
+        return self.moe.router_parameters(self.hidden) if self.moe else 0
 
     @property
     def norm_parameters(self) -> int:
@@ -165,18 +176,16 @@ class ModelSpec(Spec):
 
     def layer_experts(self, *, activated: bool = False) -> int:
         """Experts of one MoE layer, shared ones included: all, or those one token visits."""
-        if self.moe is None:
-            return 0
-        routed = self.moe.top_k if activated else self.moe.routed_experts
-        return routed + self.moe.shared_experts
+        return self.moe.experts(activated=activated) if self.moe else 0
 
     def layer_parameters(self, kind: LayerKind, *, activated: bool = False) -> int:
         """All weights of one layer of `kind`, or those that one token meets."""
         shared = self.attention_parameters + self.norm_parameters
-        if kind == "dense":
-            return shared + self.dense_ffn_parameters
-        experts = self.layer_experts(activated=activated) * self.expert_parameters
-        return shared + self.router_parameters + experts
+        return shared + self.ffn(kind).parameters(self.hidden, activated=activated)
+
+    def layer_product_parameters(self, kind: LayerKind) -> int:
+        """Weights of one layer that multiply a token: no router, no norms."""
+        return self.attention_parameters + self.ffn(kind).product_parameters(self.hidden)
 
     # Weights of the whole
 
@@ -194,8 +203,7 @@ class ModelSpec(Spec):
     def total_parameters(self) -> int:
         """Stored weights of the main model, MTP modules left out: 671.03 B for DeepSeek-V3."""
         head = 0 if self.tied_embedding else self.head_parameters
-        layers = self.dense_layers * self.layer_parameters("dense")
-        layers += self.moe_layers * self.layer_parameters("moe")
+        layers = sum(self._layers_of(kind) * self.layer_parameters(kind) for kind in self._kinds)
         return self.embedding_parameters + head + layers + self.hidden
 
     @property
@@ -204,34 +212,37 @@ class ModelSpec(Spec):
 
         36.6 B for DeepSeek-V3; its papers say 37 B, its weights file 36.7 B.
         """
-        layers = self.dense_layers * self.layer_parameters("dense")
-        layers += self.moe_layers * self.layer_parameters("moe", activated=True)
+        layers = sum(
+            self._layers_of(kind) * self.layer_parameters(kind, activated=True)
+            for kind in self._kinds
+        )
         return self.head_parameters + layers + self.hidden
 
     @property
     def gemm_parameters(self) -> int:
         """P of the FLOP count: projections, FFNs, activated experts, head; no router or norms."""
-        ffn = self.dense_layers * self.dense_ffn_parameters
-        ffn += self.moe_layers * self.layer_experts(activated=True) * self.expert_parameters
-        return self.layers * self.attention_parameters + ffn + self.head_parameters
+        layers = sum(
+            self._layers_of(kind) * self.layer_product_parameters(kind) for kind in self._kinds
+        )
+        return layers + self.head_parameters
 
     @property
     def mtp_projection_parameters(self) -> int:
         """The projection of one MTP module, `2h x h` (arXiv 2412.19437 §2.2)."""
-        return 2 * self.hidden * self.hidden
+        return projection_parameters(self.hidden)
 
     @property
     def mtp_parameters(self) -> int:
         """Weights that all MTP modules add: layer, projection, three norms; nothing shared."""
         module = self.layer_parameters(self.last_layer_kind)
-        module += self.mtp_projection_parameters + 3 * self.hidden
+        module += mtp_module_parameters(self.hidden)
         return self.mtp_layers * module
 
     @property
     def mtp_activated_parameters(self) -> int:
         """Weights one token meets in all MTP modules, the shared embedding and head included."""
         module = self.layer_parameters(self.last_layer_kind, activated=True)
-        module += self.mtp_projection_parameters + 3 * self.hidden
+        module += mtp_module_parameters(self.hidden)
         return self.mtp_layers * (module + self.embedding_parameters + self.head_parameters)
 
     # Work and memory per token
@@ -249,11 +260,8 @@ class ModelSpec(Spec):
 
         One layer, the projection and one more pass of the head per module.
         """
-        weights = self.attention_parameters + self.mtp_projection_parameters + self.head_parameters
-        if self.last_layer_kind == "moe":
-            weights += self.layer_experts(activated=True) * self.expert_parameters
-        else:
-            weights += self.dense_ffn_parameters
+        weights = self.layer_product_parameters(self.last_layer_kind)
+        weights += self.mtp_projection_parameters + self.head_parameters
         core = self.attention.core_flops_per_token(sequence_length, causal=causal)
         return self.mtp_layers * 3.0 * (2.0 * weights + core)
 

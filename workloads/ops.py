@@ -45,10 +45,12 @@ class Gemm:
 
     @property
     def family(self) -> str:
-        """Family in a kernel profile: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`; narrow ones of
-        BF16, as a router's, are `bf16_narrow` and `bf16_narrow_wgrad`.
+        """Family in a kernel profile: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`, `bf16_grouped`;
+        narrow ones of BF16, as a router's, are `bf16_narrow` and `bf16_narrow_wgrad`.
         """
         if self.format.family != "fp8":
+            if self.groups > 1:
+                return f"{self.format.family}_grouped"
             if min(self.m, self.n, self.k) > NARROW:
                 return self.format.family
             narrow = f"{self.format.family}_narrow"
@@ -156,7 +158,10 @@ class MemoryOp:
 Op = Gemm | Attention | MemoryOp
 
 
-CommKind = Literal["dispatch", "combine", "send"]
+CommKind = Literal[
+    "dispatch", "combine", "send", "reduce_scatter", "all_gather", "all_reduce", "all_to_all",
+    "broadcast",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +172,10 @@ class Comm:
         name: for people; a gradient goes by the name of what it is the gradient of.
         kind: what carries it. `dispatch` sends each token to the experts it goes to, `combine`
             brings them home (what is sent and what comes home both wait for all ranks); `send`
-            goes from rank to rank.
+            goes from rank to rank; the others are collectives, as `simulator.network.collectives`
+            has them.
         axes: of the mesh, along which ranks take part.
-        size_bytes: of one copy of one token; of a `send`, of all.
+        size_bytes: of one copy of one token; of all other kinds by nccl-tests' conventions.
         tokens: of one rank; those that each gets depend on the load of its experts.
     """
 
@@ -188,7 +194,7 @@ class Comm:
     @property
     def routed(self) -> bool:
         """Whether experts decide how much each rank gets."""
-        return self.kind != "send"
+        return self.kind in ("dispatch", "combine")
 
 
 Work = Op | Comm

@@ -20,10 +20,11 @@ from hwmodels.errors import InfeasibleError
 from hwmodels.spec import Spec
 from hwmodels.units import Count, Experts, Layers
 from workloads.batch import BatchSpec
-from workloads.layout import Layout, resolve_layout
+from workloads.layout import resolve_layout
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.schedules import Schedule, schedule
+from workloads.units import Layout
 
 
 class ParallelPlan(Spec):

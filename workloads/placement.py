@@ -16,30 +16,6 @@ from hwmodels.arrays import Ints, Mask
 from workloads.mesh import Mesh
 
 
-@dataclass(frozen=True, slots=True)
-class Replicas:
-    """Ranks that hold the same values.
-
-    Attributes:
-        by_node: how many each of their nodes holds, in ascending order.
-    """
-
-    by_node: tuple[int, ...]
-
-    @property
-    def members(self) -> int:
-        """All of them."""
-        return sum(self.by_node)
-
-    @property
-    def is_inside(self) -> bool:
-        """Whether one node holds all of them."""
-        return len(self.by_node) == 1
-
-
-ALONE = Replicas((1,))
-
-
 def members_by_node(first: int, count: int, gpus_per_node: int) -> tuple[int, ...]:
     """Return how many of `count` GPUs in a row, from GPU `first` on, each of their nodes holds."""
     last = first + count
@@ -125,24 +101,22 @@ class Placement:
         return np.asarray(place[self._begins].reshape(self.mesh.size("pp"), -1))
 
     @cached_property
-    def everyone(self) -> Replicas:
-        """All ranks of the job."""
-        return _replicas(self.node.ravel())
+    def everyone(self) -> Ints:
+        """(1, ranks) all ranks of the job."""
+        return np.arange(self.mesh.ranks)[None]
 
-    def dense_replicas(self, pipeline_ranks: Sequence[int]) -> Replicas:
-        """Ranks that hold the dense parameters of `pipeline_ranks`, which all hold the same."""
-        return _replicas(self.node[list(pipeline_ranks)].ravel())
+    def dense_replicas(self, pipeline_ranks: Sequence[int]) -> Ints:
+        """(1, members) ranks that hold the dense parameters of `pipeline_ranks`, all the same."""
+        return np.sort(self.pipelines.T[list(pipeline_ranks)].reshape(1, -1))
 
-    def expert_replicas(self, pipeline_ranks: Sequence[int]) -> tuple[Replicas, ...]:
-        """Ranks that hold the same experts: a group for each place in an expert group, told apart
-        by how they lie over nodes.
-        """
-        nodes = self.node[list(pipeline_ranks)].reshape(-1, self.mesh.size("ep"))
-        return _distinct(nodes.T)
+    def expert_replicas(self, pipeline_ranks: Sequence[int]) -> Ints:
+        """(ep, members) ranks that hold the same experts: those of a place in an expert group."""
+        ranks = np.sort(self.pipelines.T[list(pipeline_ranks)].ravel())
+        return np.ascontiguousarray(ranks.reshape(-1, self.mesh.size("ep")).T)
 
-    def joint_replicas(self, pipeline_ranks: Sequence[int]) -> tuple[Replicas, ...]:
-        """One rank of each of `pipeline_ranks`: a group for each pipeline, told apart likewise."""
-        return _distinct(self.node[list(pipeline_ranks)].T)
+    def joint_replicas(self, pipeline_ranks: Sequence[int]) -> Ints:
+        """(pipelines, members) one rank of each of `pipeline_ranks`, pipeline by pipeline."""
+        return np.sort(self.pipelines[:, list(pipeline_ranks)])
 
     @cached_property
     def _begins(self) -> Ints:
@@ -155,16 +129,3 @@ class Placement:
         places = dict.fromkeys(self._begins.tolist())
         ep = self.mesh.size("ep")
         return {at: members_by_node(at, ep, self.gpus_per_node) for at in places}
-
-
-def _replicas(nodes: Ints) -> Replicas:
-    counts = np.unique(nodes, return_counts=True)[1]
-    return Replicas(tuple(np.sort(counts).tolist()))
-
-
-def _distinct(groups: Ints) -> tuple[Replicas, ...]:
-    """Return the ways in which groups lie over nodes; rows are the nodes of their members."""
-    nodes = np.sort(groups, axis=1)
-    together = nodes[:, 1:] == nodes[:, :-1]
-    ways = {row.tobytes(): group for row, group in zip(together, nodes, strict=True)}
-    return tuple(dict.fromkeys(map(_replicas, ways.values())))

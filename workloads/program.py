@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from hwmodels.arrays import Ints
 from workloads.homes import Holders, Home
 from workloads.layers import Layer
-from workloads.layers.optimizer import OptimizerStep
 from workloads.ops import Comm
+from workloads.optimizer import OptimizerStep
 from workloads.placement import Placement
 from workloads.routing import RoutingStatistics
 from workloads.segments import Part

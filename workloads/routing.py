@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hwmodels.arrays import Floats
 from hwmodels.errors import InfeasibleError
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.placement import members_by_node
 
 _TOKENS = 4096

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import InputError
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.placement import GroupLayout, group_layout, members_by_node
 from workloads.routing import RoutingStatistics, draw_experts, routing_groups
 

@@ -19,8 +19,9 @@ from itertools import count, groupby, zip_longest
 from typing import Literal
 
 from hwmodels.errors import InfeasibleError
-from workloads.layers import Layer, Phase
+from workloads.layers import Layer
 from workloads.ops import COMPUTE, Comm, Stream, Work
+from workloads.recipes import Phase
 from workloads.segments import Label, Segment
 
 WeightGradients = Literal["put off", "awaited", "beside"]

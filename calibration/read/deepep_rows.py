@@ -15,7 +15,7 @@ from hwmodels.costs.exchange import Direction, ExchangeShape
 from hwmodels.costs.low_latency import LowLatencyShape
 from hwmodels.errors import CalibrationError
 from hwmodels.formats import FORMATS
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.routing import expected_copies
 
 WIRE = {"dispatch": FORMATS["fp8_1x128"], "combine": FORMATS["bf16"]}

@@ -5,7 +5,7 @@ chunk over 4 MoE layers. Host ranges name its blocks (`attn(F)`, `mlp(B)`, `disp
 of each per layer pair; within a block every layer launches the same kernels in the same order.
 So a block is a list of `(op, kernel pattern, count)` in launch order. The pattern only proves that
 reader and trace have not drifted apart: a kernel that does not match is an error, not a guess.
-Op names are those of `workloads.layers`, which is how measured times find their shapes.
+`dualpipe_ops` has the family and the shapes of each op, by which it is joined with the workload.
 """
 
 from collections import defaultdict
@@ -264,7 +264,7 @@ class MeasuredOp:
     Attributes:
         layer: layer pair, from 0 in the order of the trace.
         phase: block it belongs to, such as `attn(F)`.
-        name: op name, as in `workloads.layers`.
+        name: op name, as in `BLOCKS`.
         time_s: sum of its kernels; from first start to last end where they run on two streams.
         beside: share of that time during which a dispatch or combine kernel (not its wait for
             peers) ran on the communication stream.

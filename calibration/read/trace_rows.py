@@ -1,7 +1,8 @@
 """Join measured ops with the ops of the workload: what was measured is exactly what is priced.
 
-A row is one op of one layer pair. Its shape comes from `workloads.layers` at balanced routing and
-is scaled by the rows that the rank really had (`load`); its time comes from the trace.
+A row is one op of one layer pair. Its shape comes from the blocks of `workloads` at balanced
+routing and is scaled by the rows that the rank really had (`load`); its time comes from the trace.
+They find each other by block, pass, family and shape (`workloads.joins`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from calibration.read.dualpipe_ops import TRACED
 from calibration.read.dualpipe_trace import (
     COMPUTE_STREAM,
     TENSOR_MAPS,
@@ -20,9 +22,12 @@ from calibration.read.dualpipe_trace import (
 from calibration.read.torch_trace import launch_gap_s, read_trace
 from hwmodels.arrays import Floats
 from hwmodels.errors import CalibrationError
-from workloads.layers import LayerInputs, mla, moe
+from workloads.blocks import Site
+from workloads.joins import compute_ops, join
 from workloads.model import MODELS
-from workloads.ops import Comm, Op
+from workloads.ops import Op
+from workloads.recipes import recipe
+from workloads.stages import stage_layers
 
 LAYERS = (0, 1, 2, 3)
 LOCAL_EXPERTS, TOKENS = 4, 4096
@@ -73,21 +78,29 @@ class TraceData:
 
 
 def layer_ops() -> dict[tuple[str, str], Op]:
-    """Return the ops of one DeepSeek-V3 MoE layer as the trace ran it, by phase and name."""
-    inputs = LayerInputs(
-        MODELS.load("deepseek-v3"),
+    """Return the ops of one DeepSeek-V3 MoE layer as the trace ran it, by phase and traced name.
+
+    Raises:
+        CalibrationError: the trace and the layer do not have the same kernels.
+    """
+    model = MODELS.load("deepseek-v3")
+    site = Site(
+        model.hidden,
         sequences=1,
         length=TOKENS,
+        recipe=recipe("fp8-blockwise"),
         local_experts=LOCAL_EXPERTS,
         gpus_per_token=GPUS_PER_TOKEN,
     )
-    halves = {"attn": mla.mla(inputs) + moe.router(inputs), "mlp": moe.experts(inputs)}
+    _, (layer,) = stage_layers(model, site, (("dense",), ("moe",)))
+    joined = join(compute_ops(layer), TRACED)
+    if joined.notes:
+        more = f" and {len(joined.notes) - 1} more" if len(joined.notes) > 1 else ""
+        raise CalibrationError(f"trace: {joined.notes[0]}{more}")
     return {
-        (f"{half}({phase})", op.name): op
-        for half, ops in halves.items()
-        for phase, members in (("F", ops.forward), ("B", ops.backward), ("W", ops.weight))
-        for op in members
-        if not isinstance(op, Comm)
+        (kernels.where, kernels.name): op
+        for kernels, op in zip(TRACED, joined.ops, strict=True)
+        if op is not None
     }
 
 

@@ -5,7 +5,7 @@ the tapes of a mixture-of-experts layer with multi-head latent attention: its tr
 and backward, and one pass of decoding. Steps are kernels of ours where there is one, else the
 library's. Exchanges are left out: what would arrive lies in a buffer before the tape is played.
 
-Against the layer that is priced (`workloads.layers`): one cast of the hidden state feeds both
+Against the layer that is priced (`workloads.blocks`): one cast of the hidden state feeds both
 latents; transposed weights are kept, not made in every backward pass; the attention's output and
 the SwiGLU inputs are kept in BF16, without casts to smaller formats; routing weights are not
 applied; operands of weight gradients are cast again from their FP8 rows; the router's and the

@@ -9,8 +9,9 @@ are those between switches, the cables to the endpoints are not among them.
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ from hwmodels.errors import InfeasibleError
 from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Kinded
 from hwmodels.units import LinkRate, Parts, Seconds
+
+NOT_WIRED = frozenset({"link_bytes_per_s", "host_latency_s", "hop_latency_s"})
+"""Values of a fabric that say how fast it is, not what is joined to what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,17 @@ class FabricSpec(Kinded, ABC):
 
     Attributes:
         planes: disjoint networks; traffic changes plane only inside a node.
+        routed: whether its `topology` is known; otherwise it is counted only.
     """
 
+    routed: ClassVar[bool] = True
+
     planes: Parts = 1
+
+    @property
+    def shape(self) -> tuple[Hashable, ...]:
+        """All values but rates and latencies: fabrics of one shape are wired alike."""
+        return tuple(value for name, value in self if name not in NOT_WIRED)
 
     @property
     def tapered(self) -> bool:

@@ -5,7 +5,7 @@ switches with `p` endpoints and `h` links to other groups each, balanced at a = 
 `a h + 1` groups. ISCA'25 Table 3 has 511 of the 513.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,7 @@ class Dragonfly(SwitchedFabric):
         groups: how many (g).
     """
 
+    routed: ClassVar[bool] = False
     kind: Literal["dragonfly"] = "dragonfly"
     planes: Literal[1] = 1
     group_switches: Annotated[int, Field(ge=2, le=4096)]

@@ -7,7 +7,7 @@ such graph can be built, only counted.
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,7 @@ class SlimFly(SwitchedFabric):
         q: order of the construction, 4w - 1, 4w or 4w + 1; a prime power if it is to be built.
     """
 
+    routed: ClassVar[bool] = False
     kind: Literal["slim_fly"] = "slim_fly"
     planes: Literal[1] = 1
     q: Annotated[int, Field(ge=3, le=1024)]

@@ -35,12 +35,20 @@ def _catalogues() -> "dict[str, Catalogue[Any]]":
 @click.argument("kind", required=False)
 @json_option
 def list_presets(kind: str | None, as_json: bool) -> None:
-    """List presets, fabrics and schedules, all or of one KIND."""
+    """List presets, fabrics, blocks, recipes and schedules, all or of one KIND."""
     from hwmodels.fabrics import FabricSpec
+    from workloads.blocks import AttentionSpec, FFNSpec
+    from workloads.recipes import RECIPES
     from workloads.schedules import SCHEDULES
 
     names = {name: list(catalogue.names()) for name, catalogue in _catalogues().items()}
-    names |= {"fabric": sorted(FabricSpec.kinds), "schedule": sorted(SCHEDULES)}
+    names |= {
+        "fabric": sorted(FabricSpec.kinds),
+        "attention": sorted(AttentionSpec.kinds),
+        "ffn": sorted(FFNSpec.kinds),
+        "recipe": sorted(RECIPES),
+        "schedule": sorted(SCHEDULES),
+    }
     if kind is not None:
         singular = kind.removesuffix("s")
         if singular not in names:

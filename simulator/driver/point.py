@@ -1,8 +1,6 @@
 """One experiment before it is played: its program, and what prices do not share with others."""
 
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from hwmodels.arrays import Floats
 from simulator.driver.extent import check_extent
@@ -11,13 +9,15 @@ from simulator.experiment import Experiment
 from simulator.lower.folded import Keep
 from simulator.lower.lowered import Lowered, lower
 from simulator.lower.spread import LoadDraw, draw_loads
+from simulator.network.comm_times import AS_PRICED
+from simulator.network.exchange_pricer import ExchangePricer
+from simulator.network.machine import Machine
 from simulator.play import array, reference
 from simulator.play.engine import Engine
-from simulator.price.collectives import ExchangePricer, link_rates, message_s
 from simulator.price.fabric_slowdowns import FabricSlowdowns, Paths, fabric_slowdowns
 from simulator.price.finite import check_finite
-from simulator.price.group_ports import GroupPorts
 from simulator.price.kernels import KernelPricer
+from simulator.price.messages import MessageTimes, message_times
 from simulator.price.optimizer import OptimizerSeconds, optimizer_seconds
 from simulator.price.segments import SegmentPricer
 from simulator.ranks import EngineName
@@ -33,8 +33,7 @@ class Point:
 
     Attributes:
         draw: expert loads of folded parts.
-        message_s: (pp, pp, dp) that a message from pipeline rank to pipeline rank holds the sending
-            port, in each pipeline.
+        messages: (pp, pp, dp) from pipeline rank to pipeline rank, in each pipeline.
         optimizer: the end of the step.
         fabric: what the network slows down, where it may; None where it cannot.
     """
@@ -43,7 +42,7 @@ class Point:
     lowered: Lowered
     pricer: SegmentPricer
     draw: LoadDraw
-    message_s: Floats
+    messages: MessageTimes
     optimizer: OptimizerSeconds
     fabric: FabricSlowdowns | None
 
@@ -67,7 +66,7 @@ class Point:
     @property
     def slowest_message_s(self) -> Floats:
         """(messages,) of the slowest pipeline, each."""
-        return self.lowered.pipeline.links.of_messages(self.message_s.max(axis=2))
+        return self.lowered.pipeline.links.of_messages(self.messages.seconds.max(axis=2))
 
 
 def point_of(experiment: Experiment) -> Point:
@@ -85,15 +84,22 @@ def point_of(experiment: Experiment) -> Point:
     check_extent(experiment, lowered)
     paths = paths_of(experiment)
     fabric = fabric_slowdowns(paths, program, lowered.message_pairs)
-    pricer = _pricer(experiment, program, None if paths.unlike else fabric)
-    rates = pricer.exchanges.rates
-    message = message_s(rates, program.message.size_bytes, program.placement.crosses)
+    exchange, slow = (1.0, AS_PRICED) if fabric is None or paths.unlike else fabric.alike
+    machine = _machine(experiment, program)
+    messages = message_times(program, lowered.message_pairs, machine, slow)
     all_sms = KernelPricer(chip, experiment.profile, chip.sms)
-    optimizer = optimizer_seconds(program.end, lowered.end_ops, all_sms, rates)
-    check_finite(message.ravel(), lambda _: "seconds of a pipeline message")
+    optimizer = optimizer_seconds(program.end, lowered.end_ops, all_sms, machine, slow)
+    check_finite(messages.seconds.ravel(), lambda _: "seconds of a pipeline message")
     check_finite(optimizer.seconds(), lambda rank: f"optimizer seconds of pipeline rank {rank}")
-    draw = draw_loads(experiment.ranks, lowered)
-    return Point(experiment, lowered, pricer, draw, np.asarray(message), optimizer, fabric)
+    return Point(
+        experiment,
+        lowered,
+        _pricer(experiment, machine, exchange),
+        draw_loads(experiment.ranks, lowered),
+        messages,
+        optimizer,
+        fabric,
+    )
 
 
 def paths_of(experiment: Experiment) -> Paths:
@@ -102,24 +108,24 @@ def paths_of(experiment: Experiment) -> Paths:
     return Paths(experiment.cluster, routing, seed, experiment.unlike_links)
 
 
-def _pricer(
-    experiment: Experiment, program: Program, fabric: FabricSlowdowns | None
-) -> SegmentPricer:
+def _machine(experiment: Experiment, program: Program) -> Machine:
+    """Return what communication is priced on; what slows ports beside it is priced apart."""
+    profile, sms = experiment.profile, experiment.communication.sms
+    library = profile.communication if profile else None
+    return Machine.of_ports(experiment.cluster, library, sms, program.routing)
+
+
+def _pricer(experiment: Experiment, machine: Machine, slow: float) -> SegmentPricer:
     """Return the prices of an experiment.
 
     Args:
-        fabric: slowdowns that all ranks feel alike.
+        slow: by which NICs are slower in exchanges, for all ranks alike.
     """
-    cluster, profile = experiment.cluster, experiment.profile
-    rates = link_rates(
-        cluster, profile.communication if profile else None, experiment.communication.sms
-    )
-    if fabric is not None:
-        rates = fabric.slowed(rates)
-    chip = cluster.node.chip
+    profile, chip = experiment.profile, experiment.cluster.node.chip
+    exchanges = ExchangePricer.of(machine)
     return SegmentPricer(
         KernelPricer(chip, profile, experiment.compute_sms),
-        ExchangePricer(rates, tuple(map(GroupPorts.of, program.routing))),
+        replace(exchanges, rates=exchanges.rates.slowed(slow)),
         KernelPricer(chip, profile, experiment.alone_sms),
         exposed_factor=1 / experiment.communication.exposed_rate,
     )

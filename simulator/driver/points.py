@@ -123,12 +123,13 @@ def _played(
     experiment, parts, engine = point.experiment, folded.folded.of_point(number), point.engine
     explicit, shared = None, None
     if experiment.is_explicit:
-        ranks = RankSeconds.of(experiment.ranks, parts, point.pricer, point.message_s, point.unlike)
+        ranks = RankSeconds.of(
+            experiment.ranks, parts, point.pricer, point.messages.seconds, point.unlike
+        )
         explicit = play_explicit(
             ranks, engine, point.optimizer, pipelines=pipelines, critical=critical
         )
     elif experiment.communication.nics == "shared":
-        message_bytes = point.lowered.program.message.size_bytes
-        nics = on_shared_nics(parts, point.pricer, message_bytes, point.optimizer)
+        nics = on_shared_nics(parts, point.pricer, point.messages, point.optimizer)
         shared = nics.played(parts, engine.play(nics.graph))
     return Played(experiment, folded, parts, explicit, shared, point.pricer, point.fabric)

@@ -18,7 +18,8 @@ def program_of(experiment: Experiment) -> Program:
         experiment.batch,
         gpus=cluster.gpus,
         gpus_per_node=cluster.node.gpus,
-        dispatch=communication.dispatch_format,
+        recipe=experiment.recipe,
+        dispatch=experiment.dispatch_format,
         combine=communication.combine_format,
         routed_nodes_max=communication.routed_nodes_max,
     )

@@ -20,7 +20,7 @@ the folded part.
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -36,9 +36,8 @@ from simulator.play.graph import TaskGraph
 from simulator.play.order import ready_s
 from simulator.play.timeline import Timeline
 from simulator.play.transfers import Transfers
-from simulator.price.collectives import LinkRates, message_s
+from simulator.price.messages import MessageTimes
 from simulator.price.optimizer import OptimizerSeconds
-from simulator.price.rate_parts import only_latency, only_nics
 from simulator.price.segments import SegmentPricer
 from workloads.ops import COMPUTE
 
@@ -142,25 +141,29 @@ class NicPlay(NamedTuple):
 
 
 def on_shared_nics(
-    folded: FoldedPlay, pricer: SegmentPricer, message_bytes: float, optimizer: OptimizerSeconds
+    folded: FoldedPlay, pricer: SegmentPricer, messages: MessageTimes, optimizer: OptimizerSeconds
 ) -> NicPlay:
     """Return one pipeline of folded parts with its NICs shared.
 
     Args:
         folded: the same experiment played folded.
-        message_bytes: of one message between pipeline ranks.
+        messages: (pp, pp, pipelines) between pipeline ranks.
         optimizer: the end of the step.
     """
     nics = nic_graph(folded.lowered)
-    alone = _task_seconds(nics, folded, pricer, message_bytes, optimizer)
-    transfers = _transfers(nics, alone, pricer.exchanges.rates.message_nic)
+    alone = _task_seconds(nics, folded, pricer, messages, optimizer)
+    transfers = _transfers(nics, alone)
     moving_s = np.where(alone.nic_s > 0, alone.moving_s, 0.0)  # over NVLink alone it meets nobody
     first_s = np.maximum(alone.seconds - moving_s, 0.0)
     return NicPlay(nics, nics.graph.with_durations(first_s, transfers), alone)
 
 
-def _transfers(nics: NicGraph, alone: TaskSeconds, nic_bytes_per_s: float) -> Transfers:
-    """Return what tasks move over NICs, each no faster than alone."""
+def _transfers(nics: NicGraph, alone: TaskSeconds) -> Transfers:
+    """Return what tasks move over NICs, each no faster than alone.
+
+    Bytes are those of NICs of 1 GB/s: whatever the rate, they take the same seconds.
+    """
+    nic_bytes_per_s = 1e9
     pp = nics.optimizer.shape[1]
     moving_s, nic_s = alone.moving_s[nics.own], alone.nic_s[nics.own]
     share = np.divide(nic_s, moving_s, out=np.ones_like(nic_s), where=nic_s > 0)
@@ -235,7 +238,7 @@ def _task_seconds(
     nics: NicGraph,
     folded: FoldedPlay,
     pricer: SegmentPricer,
-    message_bytes: float,
+    messages: MessageTimes,
     optimizer: OptimizerSeconds,
 ) -> TaskSeconds:
     """Return what every task of a pipeline takes by itself."""
@@ -246,12 +249,11 @@ def _task_seconds(
     drawn = expansion.part[in_parts], folded.draw.of_step[expansion.step[in_parts]]
     for field in fields(TaskSeconds):
         getattr(alone, field.name)[in_parts] = getattr(parts, field.name)[drawn]
-    rates = pricer.exchanges.rates
     alone.seconds[expansion.end] = folded.lag_s
-    crosses = _crosses(folded.lowered)
-    alone.seconds[expansion.message] = message_s(rates, message_bytes, crosses)
+    of_messages = folded.lowered.pipeline.links.of_messages
+    alone.seconds[expansion.message] = of_messages(messages.seconds.max(axis=2))
     for column in (alone.moving_s, alone.nic_s):
-        column[expansion.message] = message_s(only_nics(rates), message_bytes, crosses)
+        column[expansion.message] = of_messages(messages.nic_s.max(axis=2))
     before, after, kernels_s = optimizer.reduce, optimizer.gather, optimizer.kernels_s[None]
     for column, rings, between in (
         (alone.seconds, (before.seconds, after.seconds), kernels_s),
@@ -303,13 +305,12 @@ def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, 
     """Return (exchanges, slots, draws) the share of an exchange's time in which bytes move, and the
     seconds that its slowest port needs of a NIC if nothing slows it down.
     """
-    loads, rates = folded.draw.loads.swapaxes(0, 1), pricer.exchanges.rates
+    loads = folded.draw.loads.swapaxes(0, 1)
 
-    def seconds(links: LinkRates) -> Floats:
-        exchanges = replace(pricer.exchanges, rates=links)
+    def seconds(part: Literal["seconds", "moving_s", "nic_s"]) -> Floats:
+        exchanges = replace(pricer.exchanges, part=part)
         return exchange_seconds(folded.lowered, replace(pricer, exchanges=exchanges), loads)
 
-    whole_s = seconds(rates)
-    moving_s = whole_s - seconds(only_latency(rates))
+    whole_s, moving_s = seconds("seconds"), seconds("moving_s")
     moving = np.divide(moving_s, whole_s, out=np.zeros_like(whole_s), where=whole_s > 0)
-    return moving, np.minimum(seconds(only_nics(rates)), moving_s)
+    return moving, np.minimum(seconds("nic_s"), moving_s)

@@ -5,14 +5,13 @@ of SMs). Ports count as in `simulator.network.slowest_port`; the same traffic as
 links of a cluster, faults and switches included, is in `exchange_flows`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.costs.exchange import (
     Direction,
-    ExchangeParameters,
     ExchangeShape,
     channel_s,
     latency_s,
@@ -22,15 +21,10 @@ from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.library import LibrarySpec
 from simulator.network.flows import Flows
 from simulator.network.links import Network
+from simulator.network.machine import Machine
 from simulator.network.played_exchange import PlayedExchange, played_exchange
-from simulator.network.port_rates import (
-    PortRates,
-    datasheet_rates,
-    forwarded_latency_s,
-    link_scales,
-    longest_latency_s,
-)
-from simulator.network.slowest_port import PortCopies, normal_ports, slowest_port_s
+from simulator.network.port_rates import PortRates, exchange_rates
+from simulator.network.slowest_port import PortCopies, normal_ports, port_times
 from simulator.network.traffic import Traffic
 from workloads.placement import members_by_node
 from workloads.routing_matrix import RoutingMatrix
@@ -90,9 +84,7 @@ def normal_exchange(
         raise InputError(f"sms: must be 1 to {cluster.node.chip.sms}, got {sms}")
     ports = normal_ports(matrix).carrying(direction)
     rates = normal_rates(direction, matrix, token_bytes, cluster, library, sms)
-    time_s = slowest_port_s(
-        ports, token_bytes, rates.nic_bytes_per_s, rates.nvlink_bytes_per_s, rates.latency_s
-    )
+    time_s = float(port_times(ports.nic, ports.nvlink, token_bytes, rates).seconds)
     slowest = ports.slowest(rates.nic_bytes_per_s, rates.nvlink_bytes_per_s)
     work = library.exchange.work(direction) if library and library.exchange else None
     if work is not None:
@@ -146,38 +138,14 @@ def normal_rates(
     Raises:
         InfeasibleError: the library has no exchange, or none between nodes.
     """
-    if library is None:
-        return datasheet_rates(cluster, forwarded_latency_s(cluster, matrix.nodes))
-    exchange = library.exchange
-    if exchange is None:
-        raise InfeasibleError(f"library {library.name}: has no exchange in normal mode")
-    share = 1.0
-    if exchange.saturating_sms is not None:
-        share = min(1.0, sms / exchange.saturating_sms)
-    spans = matrix.nodes > 1
-    nic_scale, nvlink_scale = link_scales(library, cluster, spans)
-    nvlink = exchange.nvlink_bytes_per_s
-    nic = cluster.node.scale_out_bytes_per_s_per_gpu  # which nothing meets inside one node
-    if spans:
-        nic, nvlink = _rates_between(exchange, direction, library.name)
-    work = exchange.work(direction)
-    shape = _busiest(matrix, token_bytes)
-    empty_s = longest_latency_s(cluster, spans) if work is None else float(latency_s(work, shape))
-    return PortRates(
-        nic * nic_scale * share,
-        nvlink * nvlink_scale * share,
-        empty_s + float(exchange.notify_s(direction, matrix.nodes)),
-        f"library {library.name}",
-    )
-
-
-def _rates_between(
-    exchange: ExchangeParameters, direction: Direction, name: str
-) -> tuple[float, float]:
-    nic, nvlink = exchange.nic_bytes_per_s(direction), exchange.forwarding_nvlink_bytes_per_s
-    if nic is None or nvlink is None:
-        raise InfeasibleError(f"library {name}: its exchange was measured inside one node only")
-    return nic, nvlink
+    topology = Machine.of_ports(cluster).wires.topology
+    rates = exchange_rates(direction, matrix.nodes, cluster, library, sms, topology)
+    exchange = library.exchange if library else None
+    work = exchange.work(direction) if exchange else None
+    if exchange is None or work is None:
+        return rates
+    measured_s = float(latency_s(work, _busiest(matrix, token_bytes)))
+    return replace(rates, latency_s=measured_s + float(exchange.notify_s(direction, matrix.nodes)))
 
 
 def check_exchange(matrix: RoutingMatrix, token_bytes: float, cluster: ClusterSpec) -> None:

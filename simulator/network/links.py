@@ -8,9 +8,9 @@ NVLink is a switch that any two GPUs of a node cross at the rate of a GPU. A NIC
 with its share of the node's ports; what another GPU sends through it is handed over by NVLink.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,37 @@ import numpy.typing as npt
 from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.cluster import ClusterSpec
 from hwmodels.errors import InfeasibleError, InputError, suggestion
+from hwmodels.fabrics import SwitchedFabric
 from hwmodels.fabrics.topology import Topology
-from hwmodels.faults import dead_nodes, degraded
+from hwmodels.faults import dead_nodes, rate_left
+from simulator.network.kept import Kept
 
 Routing = Literal["static", "ecmp", "adaptive"]
+
+WIRINGS = Kept(rows_max=2_000_000)
+"""Networks at rates of 1, by what they are wired like."""
+
+
+class Speeds(NamedTuple):
+    """What whole links carry, bytes/s one direction: NVLink of a GPU, a NIC port, a link between
+    switches.
+    """
+
+    nvlink: float
+    port: float
+    switch: float
+
+    @classmethod
+    def of(cls, cluster: ClusterSpec) -> "Speeds":
+        """Return the datasheet's."""
+        node, fabric = cluster.node, cluster.fabric
+        port = node.port_bytes_per_s
+        switch = fabric.link_bytes_per_s if isinstance(fabric, SwitchedFabric) else port
+        return cls(node.chip.nvlink_bytes_per_s, port, switch)
+
+    def reached(self, nvlink: float, nic: float) -> "Speeds":
+        """Return the rates of which NVLink and NICs reach these shares; switches as NICs do."""
+        return Speeds(self.nvlink * nvlink, self.port * nic, self.switch * nic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +59,7 @@ class Network:
         topology: the fabric, whole.
         fabric_bytes_per_s: (topology.directed_links,) after faults.
         bytes_per_s: (links,) of all links, numbered as in the module docstring.
+        speeds: of links without faults, which `bytes_per_s` follow from.
         routing: see `simulator.network.routing`.
         seed: of the hash by which ECMP chooses.
         whole: the same without faults; None where there are none.
@@ -41,6 +69,7 @@ class Network:
     topology: Topology
     routing: Routing
     seed: int
+    speeds: Speeds
     fabric_bytes_per_s: Floats
     bytes_per_s: Floats
     whole: "Network | None" = None
@@ -77,22 +106,30 @@ class Network:
                 f"node.scale_up.switched: must be true, as links of single pairs of GPUs are not "
                 f"routed, got false for node {cluster.node.name}"
             )
-        topology = cluster.topology()
-        fabric = degraded(topology, cluster.faults)
-        if nic_bytes_per_s is not None:
-            fabric *= nic_bytes_per_s / cluster.node.port_bytes_per_s
-        rate = nvlink_bytes_per_s or cluster.node.chip.nvlink_bytes_per_s
-        nvlink = np.repeat(rate * _node_rate_left(cluster), cluster.node.gpus)
-        shared = fabric
-        if routing == "adaptive":
-            bundled = np.bincount(topology.bundle, weights=fabric, minlength=topology.bundles)
-            shared = bundled.astype(np.float64)
-        every = np.concatenate([nvlink, nvlink, shared])
+        speeds = Speeds.of(cluster)
+        nic = 1.0 if nic_bytes_per_s is None else nic_bytes_per_s / speeds.port
+        speeds = speeds.reached(1.0, nic)._replace(nvlink=nvlink_bytes_per_s or speeds.nvlink)
         whole = None
         if cluster.faults:
             unbroken = cluster.model_copy(update={"faults": ()})
             whole = cls.of(unbroken, routing, seed, nvlink_bytes_per_s, nic_bytes_per_s)
-        return cls(cluster, topology, cast("Routing", routing), seed, fabric, every, whole)
+        wires = wiring(cluster, cast("Routing", routing), seed)
+        topology = cluster.topology()
+        return replace(wires.at(speeds), cluster=cluster, topology=topology, whole=whole)
+
+    def at(self, speeds: Speeds) -> "Network":
+        """Return the network at rates of 1 with links as fast as these."""
+        ports, nvlink = 2 * self.topology.endpoints, 2 * self.gpus
+        fabric, every = self.fabric_bytes_per_s * speeds.switch, self.bytes_per_s * speeds.switch
+        fabric[:ports] = self.fabric_bytes_per_s[:ports] * speeds.port
+        every[nvlink : nvlink + ports] = self.bytes_per_s[nvlink : nvlink + ports] * speeds.port
+        every[:nvlink] = self.bytes_per_s[:nvlink] * speeds.nvlink
+        return replace(self, speeds=speeds, fabric_bytes_per_s=fabric, bytes_per_s=every)
+
+    @cached_property
+    def wiring(self) -> "Network":
+        """The same at rates of 1, shared by all networks that are wired alike."""
+        return wiring(self.cluster, self.routing, self.seed)
 
     @property
     def gpus(self) -> int:
@@ -180,6 +217,34 @@ class Network:
             return name
         switch, way = name.rsplit(".", 1)[0], name.rsplit(" ", 1)[1]
         return f"all {len(members)} of {switch} {way}"
+
+
+def wiring(cluster: ClusterSpec, routing: Routing, seed: int = 0) -> Network:
+    """Return the network of `cluster` at rates of 1; kept, and the same for others wired alike.
+
+    Raises:
+        InfeasibleError: the fabric is not routed yet, or has no such part as a fault names.
+    """
+    node = cluster.node
+    fabric = type(cluster.fabric), cluster.fabric.shape, cluster.nodes
+    places = node.gpus, node.nics, node.nic.ports
+    key = fabric, places, cluster.faults, routing, seed
+    return WIRINGS.get(
+        key,
+        lambda: wired(cluster, cluster.topology(), routing, seed),
+        lambda made: len(made.rates()),
+    )
+
+
+def wired(cluster: ClusterSpec, topology: Topology, routing: Routing, seed: int = 0) -> Network:
+    """Return the nodes of `cluster` on a fabric, at rates of 1."""
+    left = rate_left(topology, cluster.faults)
+    nvlink = np.repeat(_node_rate_left(cluster), cluster.node.gpus)
+    shared = left
+    if routing == "adaptive":
+        shared = np.bincount(topology.bundle, left, topology.bundles).astype(np.float64)
+    every = np.concatenate([nvlink, nvlink, shared])
+    return Network(cluster, topology, routing, seed, Speeds(1.0, 1.0, 1.0), left, every)
 
 
 def check_alive(network: Network, nodes: Ints) -> None:

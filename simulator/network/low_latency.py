@@ -25,7 +25,7 @@ from simulator.network.port_rates import (
     link_scales,
     straight_latency_s,
 )
-from simulator.network.slowest_port import direct_ports, slowest_port_s
+from simulator.network.slowest_port import direct_ports, port_times
 from simulator.network.traffic import Traffic
 from workloads.routing_matrix import RoutingMatrix
 
@@ -57,9 +57,7 @@ def low_latency_exchange(
     rates, message = low_latency_rates(
         direction, matrix, token_bytes, cluster, library, experts, ports.nic > 0
     )
-    time_s = slowest_port_s(
-        ports, message, rates.nic_bytes_per_s, rates.nvlink_bytes_per_s, rates.latency_s
-    )
+    time_s = float(port_times(ports.nic, ports.nvlink, message, rates).seconds)
     slowest = ports.slowest(rates.nic_bytes_per_s, rates.nvlink_bytes_per_s)
     work = library.low_latency.work(direction) if library and library.low_latency else None
     if work is not None and work.token_s is not None:

@@ -18,7 +18,7 @@ from simulator.network.expert_exchange import (
 from simulator.network.low_latency import low_latency_exchange, play_low_latency
 from simulator.network.played_exchange import PlayedExchange
 from simulator.network.slowest_port import SAME
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.placement import members_by_node
 from workloads.routing import expected_copies
 from workloads.routing_matrix import RoutingMatrix, expected_matrix, straight_matrix

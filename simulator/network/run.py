@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from hwmodels.errors import InfeasibleError, InputError, suggestion
+from hwmodels.errors import InputError, suggestion
 from hwmodels.library import LibrarySpec
 from simulator.network.bounds import bound_s_per_byte
-from simulator.network.collectives import algorithms_of, plan_of
-from simulator.network.collectives.plan import Plan
-from simulator.network.collectives.rows import ROWS_MAX, ROWS_TRIED, rows_at_most
+from simulator.network.collectives import algorithms_of
+from simulator.network.fastest import Concurrent, Taken
 from simulator.network.links import Network
 from simulator.network.placement import Group, group_of
-from simulator.network.timing import crossing_bytes, wire_s
-from simulator.network.ways import Way, basis, fixed_s, ways
+from simulator.network.timing import crossing_bytes
+from simulator.network.ways import basis
 
 BUS_FACTORS = {"all_reduce": 2.0, "broadcast": 0.0, "send_recv": 0.0}
 """nccl-tests: bus bandwidth is algorithm bandwidth times this times `(p - 1) / p`; 0 for itself."""
@@ -60,15 +59,6 @@ class CollectiveRun:
         """Algorithm bandwidth times what a link carries of a byte (nccl-tests)."""
         factor = BUS_FACTORS.get(self.kind, 1.0) * (self.ranks - 1) / self.ranks
         return self.algbw_bytes_per_s * (factor or 1.0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Timed:
-    """A way with the plan of each group, and (groups,) seconds of launch and steps."""
-
-    way: Way
-    plans: tuple[Plan, ...]
-    fixed_s: Floats
 
 
 def run_collective(
@@ -116,17 +106,9 @@ def run_groups(
     if not len(groups):
         raise InputError("groups: must be at least one, got none")
     cast = tuple(group_of(network.cluster, gpus) for gpus in groups)
-    possible = _small_enough(kind, cast, network, list(ways(kind, cast, library, algorithm)))
-    plans = {
-        name: tuple(plan_of(network, group, kind, name) for group in cast)
-        for name in {way.algorithm: None for way in possible}
-    }
-    timed = []
-    for way in possible:
-        pairs = zip(cast, plans[way.algorithm], strict=True)
-        steps_s = [fixed_s(way, kind, size_bytes, *pair, network) for pair in pairs]
-        timed.append(_Timed(way, plans[way.algorithm], np.array(steps_s)))
-    runs = _runs(kind, size_bytes, cast, network, library, *_fastest(network, timed, size_bytes))
+    concurrent = Concurrent(kind, (cast,), network.wiring)
+    taken = concurrent.fastest(size_bytes, network.cluster, network.speeds, library, algorithm)
+    runs = _runs(kind, size_bytes, cast, network, library, taken)
     if network.whole is None:
         return runs
     before = run_groups(kind, size_bytes, groups, network.whole, library, algorithm)
@@ -143,41 +125,17 @@ def _not_faster(run: CollectiveRun, whole: CollectiveRun) -> CollectiveRun:
     return replace(run, time_s=run.time_s + late_s, wire_s=run.wire_s + late_s)
 
 
-def _small_enough(
-    kind: str, groups: tuple[Group, ...], network: Network, possible: list[Way]
-) -> list[Way]:
-    """Return the ways that are tried: large plans only where there are no others.
-
-    Raises:
-        InfeasibleError: the plans of all ways are too large.
-    """
-    rows = {
-        name: sum(rows_at_most(network, group, kind, name) for group in groups)
-        for name in {way.algorithm: None for way in possible}
-    }
-    name = min(rows, key=rows.__getitem__)
-    if rows[name] > ROWS_MAX:
-        ranks = sum(map(len, groups))
-        raise InfeasibleError(
-            f"ranks: {kind} by {name} may have at most {ROWS_MAX} flows, "
-            f"got {rows[name]} for {ranks} ranks"
-        )
-    limit = max(ROWS_TRIED, rows[name])
-    return [way for way in possible if rows[way.algorithm] <= limit]
-
-
 def _runs(
     kind: str,
     size_bytes: float,
     groups: tuple[Group, ...],
     network: Network,
     library: LibrarySpec | None,
-    timed: _Timed,
-    flows_s: Floats,
+    taken: Taken,
 ) -> list[CollectiveRun]:
-    way = timed.way
+    way = taken.way
     crossing = np.zeros(len(network.bytes_per_s))
-    for plan in timed.plans:
+    for plan in taken.plans:
         for flows in plan.stages:
             links, moved = crossing_bytes(flows)
             crossing[links] += moved * (size_bytes * plan.factor)
@@ -185,7 +143,7 @@ def _runs(
     runs = []
     for number, group in enumerate(groups):
         least_s = bound_s_per_byte(network, group, kind, in_network) * size_bytes
-        steps_s = float(timed.fixed_s[number])
+        steps_s, flows_s = float(taken.fixed_s[number]), float(taken.wire.moving_s[number])
         runs.append(
             CollectiveRun(
                 kind=kind,
@@ -194,53 +152,15 @@ def _runs(
                 nodes=len(group.nodes),
                 algorithm=way.algorithm,
                 protocol=way.protocol.name if way.protocol else None,
-                time_s=steps_s + float(flows_s[number]),
+                time_s=steps_s + flows_s,
                 fixed_s=steps_s,
-                wire_s=float(flows_s[number]),
+                wire_s=flows_s,
                 bound_s=least_s + min(steps_s, _message_s(network, group)),
                 basis=basis(library, way, group),
                 link_bytes=crossing,
             )
         )
     return runs
-
-
-def _fastest(network: Network, timed: list[_Timed], size_bytes: float) -> tuple[_Timed, Floats]:
-    """Return the way with which the last group ends first, and (groups,) seconds of its flows.
-
-    The busiest links tell how fast each way could be at best; the most promising is played first,
-    and those that could not be faster are not played.
-    """
-    least_s = [_least_s(network, candidate, size_bytes) for candidate in timed]
-    order = sorted(range(len(timed)), key=least_s.__getitem__)
-    best, best_s, best_flows_s = timed[order[0]], np.inf, np.zeros(0)
-    for number in order:
-        if least_s[number] >= best_s:
-            break
-        way = timed[number].way
-        flows_s = size_bytes * wire_s(
-            network, timed[number].plans, way.nvlink_efficiency, way.nic_efficiency
-        )
-        time_s = float((timed[number].fixed_s + flows_s).max())
-        if time_s < best_s:
-            best, best_s, best_flows_s = timed[number], time_s, flows_s
-    return best, best_flows_s
-
-
-def _least_s(network: Network, timed: _Timed, size_bytes: float) -> float:
-    """Return what all groups need at least: each alone, its busiest links one after another."""
-    rates = network.rates(timed.way.nvlink_efficiency, timed.way.nic_efficiency)
-    least_s = 0.0
-    together_s = np.zeros(len(rates))
-    for plan, steps_s in zip(timed.plans, timed.fixed_s.tolist(), strict=True):
-        alone_s = steps_s
-        for flows in plan.stages:
-            links, moved = crossing_bytes(flows)
-            busy_s = moved * (size_bytes * plan.factor) / rates[links]
-            alone_s += float(busy_s.max(initial=0.0))
-            together_s[links] += busy_s
-        least_s = max(least_s, alone_s)
-    return max(least_s, float(together_s.max(initial=0.0)))
 
 
 def _message_s(network: Network, group: Group) -> float:

@@ -20,6 +20,8 @@ import numpy as np
 
 from hwmodels.arrays import Floats
 from hwmodels.costs.exchange import Direction
+from simulator.network.comm_times import CommTimes
+from simulator.network.port_rates import PortRates
 from workloads.routing_matrix import RoutingMatrix
 
 SAME = 1e-9
@@ -91,19 +93,17 @@ def direct_ports(matrix: RoutingMatrix, over_nvlink: bool = True) -> PortCopies:
     return PortCopies(np.array([side.sum(axis=axis) for side in (far, near) for axis in (1, 0)]))
 
 
-def slowest_port_s(
-    ports: PortCopies,
-    token_bytes: float,
-    nic_bytes_per_s: float,
-    nvlink_bytes_per_s: float,
-    latency_s: float = 0.0,
-) -> float:
-    """Return seconds until the slowest port is done.
+def port_times(
+    nic_copies: Floats | float, nvlink_copies: Floats | float, token_bytes: float, rates: PortRates
+) -> CommTimes:
+    """Return (...) seconds until the slowest port is done, and of NICs and NVLink by themselves.
 
     Args:
+        nic_copies, nvlink_copies: (...) through the fullest port of each kind, one direction.
         token_bytes: of one copy.
-        nic_bytes_per_s, nvlink_bytes_per_s: of one GPU's ports, one direction.
-        latency_s: of the empty exchange.
     """
-    busy = max(ports.nic / nic_bytes_per_s, ports.nvlink / nvlink_bytes_per_s)
-    return latency_s + token_bytes * busy
+    nic_s = np.zeros(np.shape(nic_copies))
+    if np.any(nic_copies):  # else no rate of a NIC is asked for
+        nic_s = np.asarray(nic_copies * (token_bytes / rates.nic_bytes_per_s))
+    nvlink_s = np.asarray(nvlink_copies * (token_bytes / rates.nvlink_bytes_per_s))
+    return CommTimes(np.full(nic_s.shape, rates.latency_s), nic_s, nvlink_s)

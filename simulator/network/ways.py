@@ -8,13 +8,13 @@ library names its protocols, each with an algorithm, or at least the rates it ac
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hwmodels.cluster import ClusterSpec
 from hwmodels.costs.protocol import own_bytes, protocol_fixed_s
 from hwmodels.errors import OutOfRangeError
 from hwmodels.library import LibrarySpec
 from hwmodels.protocols import Protocol
 from simulator.network.collectives import algorithms_tried
 from simulator.network.collectives.plan import Plan
-from simulator.network.links import Network
 from simulator.network.placement import Group
 
 
@@ -39,11 +39,10 @@ def ways(
     Raises:
         OutOfRangeError: the library says nothing about such a collective.
     """
-    across = any(len(group.nodes) > 1 for group in groups)
     if library is not None and kind in library.protocols:
-        yield from _protocol_ways(kind, across, library, algorithm)
+        yield from _protocol_ways(kind, _across(groups), library, algorithm)
         return
-    efficiencies = (1.0, 1.0) if library is None else _efficiencies(library, kind, across)
+    efficiencies = plain_efficiencies(library, kind, groups)
     tried: tuple[str, ...] = (algorithm,)
     if algorithm == "auto":
         by_group = [algorithms_tried(kind, group) for group in groups]
@@ -70,6 +69,21 @@ def _protocol_ways(kind: str, across: bool, library: LibrarySpec, algorithm: str
         raise OutOfRangeError(f"library {library.name}: no {what} {where} was measured")
 
 
+def plain_efficiencies(
+    library: LibrarySpec | None, kind: str, groups: tuple[Group, ...]
+) -> tuple[float, float]:
+    """Return the shares of NVLink's and NICs' rates that are reached without protocols.
+
+    Raises:
+        OutOfRangeError: the library says nothing about them.
+    """
+    return (1.0, 1.0) if library is None else _efficiencies(library, kind, _across(groups))
+
+
+def _across(groups: tuple[Group, ...]) -> bool:
+    return any(len(group.nodes) > 1 for group in groups)
+
+
 def _efficiencies(library: LibrarySpec, kind: str, across: bool) -> tuple[float, float]:
     """Return the shares of NVLink's and NICs' rates that plain messages reach."""
     nvlink, nic = library.nvlink_bytes_per_s, library.message_nic_bytes_per_s
@@ -89,12 +103,12 @@ def _efficiencies(library: LibrarySpec, kind: str, across: bool) -> tuple[float,
 
 
 def fixed_s(
-    way: Way, kind: str, size_bytes: float, group: Group, plan: Plan, network: Network
+    way: Way, kind: str, size_bytes: float, group: Group, plan: Plan, cluster: ClusterSpec
 ) -> float:
     """Return launch and steps, seconds; nothing for one rank."""
     if len(group) == 1:
         return 0.0
-    cluster, protocol = network.cluster, way.protocol
+    protocol = way.protocol
     hop_s = float(cluster.fabric.latency_s(plan.switches)) if plan.fabric_steps else 0.0
     if protocol is None:
         return plan.in_node_steps * cluster.node.scale_up.latency_s + plan.fabric_steps * hop_s

@@ -23,18 +23,18 @@ Kinds of traffic do not meet: nor do messages of one pair of pipeline ranks thos
 rings of different stages.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.cluster import ClusterSpec
+from simulator.network.comm_times import Slow
 from simulator.network.fair import finish
 from simulator.network.flows import Flows
 from simulator.network.lanes import lanes
 from simulator.network.links import Network, Routing, check_alive
 from simulator.network.routing import Routes, port_paths
-from simulator.price.collectives import LinkRates
 from workloads.placement import Placement, group_layout
 from workloads.program import Program
 
@@ -57,18 +57,13 @@ class FabricSlowdowns:
     ring: Floats
     nvlink: Floats
 
-    def slowed(self, rates: LinkRates) -> LinkRates:
-        """Return what links achieve if all ranks are as slow as the slowest."""
-        exchange, others = (
-            float(slowdown)
-            for slowdown in (self.exchange.max(), max(self.message.max(), self.ring.max()))
-        )
-        return replace(
-            rates,
-            dispatch_nic=rates.dispatch_nic / exchange,
-            combine_nic=rates.combine_nic / exchange,
-            message_nic=rates.message_nic / others,
-        )
+    @property
+    def alike(self) -> tuple[float, Slow]:
+        """By how much NICs are slower in exchanges, and in messages and rings, if all ranks are as
+        slow as the slowest.
+        """
+        others = max(self.message.max(), self.ring.max())
+        return float(self.exchange.max()), Slow(float(others))
 
     def __str__(self) -> str:
         """Return what is slowed, by what and by how much, for people."""

@@ -2,7 +2,7 @@
 
 All ops of a list are priced at once, family by family, for all expert loads at once. Every price
 says what it rests on (`basis`); nothing falls back silently: without a profile the whole run is
-`roofline`, and a profile that lacks a family refuses.
+`roofline`, and what a profile has no family for is too, and says so.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -83,20 +83,21 @@ class KernelPricer:
         return f"profile {self.profile.name}"
 
     def parameters(self, family: str) -> Parameters | None:
-        """Return what prices a family; None for the roofline.
-
-        Raises:
-            OutOfRangeError: the profile lacks it.
-        """
-        return self.profile.parameters(family) if self.profile else None
+        """Return what prices a family; None for the roofline."""
+        known = self.profile is not None and self.profile.knows(family)
+        return self.profile.parameters(family) if self.profile and known else None
 
     def interference_factor(self, family: str) -> float:
-        """Return the slowdown of a family beside communication; none where nothing was measured.
+        """Return the slowdown of a family beside communication; none where none was measured."""
+        known = self.profile is not None and self.profile.knows(family)
+        return self.profile.interference_factor(family) if self.profile and known else 1.0
 
-        Raises:
-            OutOfRangeError: the profile lacks it.
-        """
-        return self.profile.interference_factor(family) if self.profile else 1.0
+    def basis_of(self, family: str) -> str:
+        """Return what prices of a family rest on."""
+        if self.profile is None or self.profile.knows(family):
+            return self.basis
+        lacks = f"as profile {self.profile.name} has no family {family}"
+        return f"roofline of {self.chip.name}, {lacks}"
 
     def price(self, ops: Sequence[Op], load: Floats | float = 1.0) -> OpCosts:
         """Return the prices of `ops`; arguments and errors as of `price_kernels`."""
@@ -112,7 +113,6 @@ def price_kernels(
         load: (loads,) expert load relative to balanced; scales routed ops only.
 
     Raises:
-        OutOfRangeError: a profile lacks the family of an op.
         InfeasibleError: an op takes no finite time.
     """
     load = np.atleast_1d(np.asarray(load, np.float64))
@@ -120,6 +120,7 @@ def price_kernels(
     machines, columns = len(pricers), len(ops)
     duration_s = np.zeros((machines, columns, len(load)))
     bound, factor = np.zeros((machines, columns), np.int64), np.ones((machines, columns))
+    basis = [[pricer.basis] * columns for pricer in pricers]
     chips = _alike_chips(pricers)
     for family, group, members in _by_family(ops):
         # What is not routed costs the same at every load.
@@ -131,9 +132,13 @@ def price_kernels(
                 duration_s[rows] = times.time_s
                 bound[rows] = np.broadcast_to(times.bound_index, times.time_s.shape)[..., balanced]
         factor[:, members] = [[pricer.interference_factor(family)] for pricer in pricers]
+        for pricer, of_op in zip(pricers, basis, strict=True):
+            if pricer.parameters(family) is None:
+                for member in members:
+                    of_op[member] = pricer.basis_of(family)
     check_finite(
         np.moveaxis(duration_s, 1, 0),
-        lambda place: f"seconds of {ops[place].name}, by {pricers[0].basis}",
+        lambda place: f"seconds of {ops[place].name}, by {basis[0][place]}",
     )
     launches = np.array([op.launches for op in ops], np.float64)
     gap_s = [pricer.profile.launch_gap_s if pricer.profile else 0.0 for pricer in pricers]
@@ -142,7 +147,7 @@ def price_kernels(
         gap_s=launches * np.array(gap_s)[:, None],
         bound_index=bound,
         beside_factor=factor,
-        basis=tuple((pricer.basis,) * columns for pricer in pricers),
+        basis=tuple(map(tuple, basis)),
     )
 
 

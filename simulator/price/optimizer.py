@@ -3,21 +3,27 @@
 Kernels have the whole chip by then.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-from hwmodels.arrays import Floats
-from simulator.price.collectives import LinkRates, RingParts, ring_parts, scalar_sum_s
+from hwmodels.arrays import Floats, Ints
+from simulator.network.comm_times import AS_PRICED, Slow
+from simulator.network.machine import Machine
+from simulator.network.price import comm_s
 from simulator.price.kernels import KernelPricer
-from workloads.layers.optimizer import GradientSync, OptimizerStep
-from workloads.ops import Op
+from workloads.ops import Comm, Op
+from workloads.optimizer import GradientSync, OptimizerStep
+
+NORM = Comm("gradient norm", "all_reduce", (), 4.0)
+"""A number in FP32, which all ranks sum."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RingSeconds:
-    """Rings that every rank runs one after another.
+    """Reduce-scatters or all-gathers that every rank runs one after another.
 
     Attributes:
         names: of the rings, for people.
@@ -90,33 +96,71 @@ def optimizer_seconds(
     steps: tuple[OptimizerStep, ...],
     update_ops: tuple[Op, ...],
     whole_chip: KernelPricer,
-    rates: LinkRates,
+    machine: Machine,
+    slow: Slow = AS_PRICED,
 ) -> OptimizerSeconds:
     """Return the seconds of the end of a step.
 
     Args:
         steps: by pipeline rank; update_ops: their kernels, one rank after another.
         whole_chip: prices on all SMs.
+        machine: whose links rings take; slow: links slower than its.
     """
     costs = whole_chip.price(update_ops)
     op_s = iter((costs.duration_s[:, 0] + costs.gap_s).tolist())
-    norm_s = [scalar_sum_s(rates, step.norm) for step in steps]
+    norm = comm_s(NORM, steps[0].norm, machine, slow=slow)
     kernels_s = [sum(next(op_s) for _ in step.update) for step in steps]
     return OptimizerSeconds(
-        _rings([step.reduce for step in steps], rates),
-        np.array(kernels_s) + norm_s,
-        _rings([step.gather for step in steps], rates),
+        _rings(tuple(step.reduce for step in steps), machine, slow),
+        np.array(kernels_s) + norm.seconds,
+        _rings(tuple(step.gather for step in steps), machine, slow),
     )
 
 
-def _rings(by_rank: Sequence[Sequence[GradientSync]], rates: LinkRates) -> RingSeconds:
-    """Return the seconds of rings, of which all ranks run equally many."""
-    names = tuple(sync.name for sync in by_rank[0])
-    parts = np.array([[_slowest_ring(rates, sync) for sync in syncs] for syncs in by_rank])
-    return RingSeconds(names, *parts.transpose(2, 1, 0))
+def _rings(
+    by_rank: tuple[tuple[GradientSync, ...], ...], machine: Machine, slow: Slow
+) -> RingSeconds:
+    """Return the seconds of rings, of which all ranks run equally many.
+
+    The rings of one stage's ranks start at once; those of other stages are not met.
+    """
+    parts = np.zeros((3, len(by_rank[0]), len(by_rank)))
+    for number, syncs in enumerate(_by_shape(by_rank)):
+        for sync in syncs:
+            times = comm_s(sync.comm, sync.groups, machine, sync.bytes, slow)
+            columns = times.latency_s, times.nic_s, times.nvlink_s
+            parts[:, number, sync.ranks] = [column.max(axis=1) for column in columns]
+    return RingSeconds(tuple(sync.name for sync in by_rank[0]), *parts)
 
 
-def _slowest_ring(rates: LinkRates, sync: GradientSync) -> RingParts:
-    """Return the most that any of the rings side by side needs, part by part."""
-    rings = (ring_parts(rates, sync.bytes, replicas) for replicas in sync.groups)
-    return RingParts(*map(max, zip(*rings, strict=True)))
+class _Syncs(NamedTuple):
+    """One collective of several pipeline ranks whose groups are of one shape.
+
+    Attributes:
+        comm: of one byte; bytes: (ranks,) by which it is multiplied.
+        groups: (ranks, groups, members) of each of `ranks`, pipeline ranks.
+    """
+
+    comm: Comm
+    bytes: Floats
+    groups: Ints
+    ranks: list[int]
+
+
+@lru_cache(maxsize=32)
+def _by_shape(by_rank: tuple[tuple[GradientSync, ...], ...]) -> tuple[tuple[_Syncs, ...], ...]:
+    """Return each collective, for all pipeline ranks whose groups are of one shape at once."""
+    rings = []
+    for syncs in zip(*by_rank, strict=True):
+        shapes: dict[tuple[int, ...], list[int]] = {}
+        for rank, sync in enumerate(syncs):
+            shapes.setdefault(sync.groups.shape, []).append(rank)
+        rings.append(tuple(_joined([syncs[rank] for rank in at], at) for at in shapes.values()))
+    return tuple(rings)
+
+
+def _joined(syncs: list[GradientSync], ranks: list[int]) -> _Syncs:
+    groups = np.stack([sync.groups for sync in syncs])
+    groups.flags.writeable = False
+    sizes = np.array([sync.bytes for sync in syncs])
+    return _Syncs(Comm(syncs[0].name, syncs[0].kind, (), 1.0), sizes, groups, ranks)

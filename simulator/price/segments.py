@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.costs import BOUNDS
-from simulator.price.collectives import ExchangePricer
+from simulator.network.exchange_pricer import ExchangePricer
 from simulator.price.kernels import KernelPricer, price_kernels
 from workloads.ops import Comm, CommKind, Op, Work
 from workloads.segments import Segment

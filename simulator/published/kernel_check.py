@@ -1,7 +1,8 @@
 """Kernels of DeepSeek's H800 training trace beside their prices, kernel by kernel.
 
 A measured kernel ran partly beside communication; its price is slowed by the same share. Sums and
-errors are over one layer pair, the mean of the trace's four.
+errors are over one layer pair, the mean of the trace's four. Kernels find each other by block,
+pass, family and shape (`workloads.joins`); what finds none is in no sum and is told.
 """
 
 import tomllib
@@ -14,22 +15,29 @@ from hwmodels.costs import slowdown, work_share
 from simulator.driver.program import program_of
 from simulator.experiment import Experiment
 from simulator.price.kernels import KernelPricer
-from workloads.layers import Layer, Phase
-from workloads.ops import Comm, Gemm, MemoryOp, Op
+from workloads.joins import Kernels, Shape, compute_ops, join
+from workloads.ops import Gemm, MemoryOp
 
 TRACE = Path(__file__).parents[1] / "presets" / "published" / "h800_trace.toml"
 
-PHASES: tuple[Phase, ...] = ("F", "B", "W")
-
 
 class MeasuredKernel(NamedTuple):
-    """One op of the trace: microseconds, share of it beside a transfer, routed rows / balanced."""
+    """One op of the trace: microseconds, share of it beside a transfer, routed rows / balanced, and
+    what it is joined by.
+    """
 
-    block: str
+    where: str
     op: str
     time_us: float
     beside: float
     load: float
+    family: str
+    shapes: tuple[Shape, ...]
+
+    @property
+    def kernels(self) -> Kernels:
+        """What it is joined by."""
+        return Kernels(self.where, self.op, self.family, self.shapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +47,21 @@ class KernelCheck:
     Attributes:
         gemm_error: sum of |price - measured| over FP8 GEMMs / their measured time.
         glue_s: priced time of all memory-bound kernels.
+        notes: what was measured and is not in the workload, and the other way round.
     """
 
     gemm_error: float
     glue_s: float
+    notes: tuple[str, ...] = ()
 
 
 @cache
 def measured_kernels() -> tuple[MeasuredKernel, ...]:
     """Return the kernels of the trace."""
     rows = tomllib.loads(TRACE.read_text(encoding="utf-8"))["kernels"]["measured"]
-    return tuple(MeasuredKernel(*row) for row in rows)
+    return tuple(
+        MeasuredKernel._make((*of_trace, tuple(map(tuple, shapes)))) for *of_trace, shapes in rows
+    )
 
 
 def kernel_check(experiment: Experiment) -> KernelCheck:
@@ -57,10 +69,12 @@ def kernel_check(experiment: Experiment) -> KernelCheck:
     chip, stages = experiment.cluster.node.chip, program_of(experiment).stages
     kernels = KernelPricer(chip, experiment.profile, experiment.compute_sms)
     moe_layer = next(layer for stage in stages for layer in stage if layer.kind == "moe")
-    ops = _ops(moe_layer)
+    measured = measured_kernels()
+    joined = join(compute_ops(moe_layer), [kernel.kernels for kernel in measured])
     missed_s = gemm_s = glue_s = 0.0
-    for kernel in measured_kernels():
-        op = ops[kernel.block, kernel.op]
+    for kernel, op in zip(measured, joined.ops, strict=True):
+        if op is None:
+            continue
         costs = kernels.price([op], kernel.load)
         factor = costs.beside_factor[0]
         slower = slowdown(factor, work_share(factor, kernel.beside))
@@ -70,14 +84,4 @@ def kernel_check(experiment: Experiment) -> KernelCheck:
         elif isinstance(op, Gemm) and op.format.family == "fp8":
             gemm_s += kernel.time_us * 1e-6
             missed_s += abs(price_s - kernel.time_us * 1e-6)
-    return KernelCheck(missed_s / gemm_s, glue_s)
-
-
-def _ops(layer: Layer) -> dict[tuple[str, str], Op]:
-    return {
-        (f"{block.name}({phase})", op.name): op
-        for block in layer.blocks
-        for phase in PHASES
-        for op in block.ops.of(phase)
-        if not isinstance(op, Comm)
-    }
+    return KernelCheck(missed_s / gemm_s, glue_s, joined.notes)

@@ -188,6 +188,11 @@ def trace_glue_s(bench: Bench, *, experiment: str) -> float:
     return kernel_check(bench.result(experiment).resolved()).glue_s
 
 
+def trace_without_partner(bench: Bench, *, experiment: str) -> float:
+    """Kernels of the H800 trace that the workload has not, and of the workload that it has not."""
+    return float(len(kernel_check(bench.result(experiment).resolved()).notes))
+
+
 _FUNCTIONS: tuple[Callable[..., float], ...] = (
     kv_bytes_per_token,
     training_flops_per_token,
@@ -204,6 +209,7 @@ _FUNCTIONS: tuple[Callable[..., float], ...] = (
     part_metric,
     trace_gemm_error,
     trace_glue_s,
+    trace_without_partner,
     *NETWORK_QUANTITIES,
 )
 QUANTITIES = {function.__name__: function for function in _FUNCTIONS}

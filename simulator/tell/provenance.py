@@ -19,7 +19,8 @@ class Provenance(Spec):
         communication_basis: what exchanges, messages and gradient collectives were priced from.
         sources: by dotted path of the resolved experiment; `assumed` marks guesses.
         folding: what was played once for many.
-        notes: what else to know, such as values far from every known part.
+        notes: what else to know, such as values far from every known part, and families of kernels
+            that the profile does not have.
         expert_routing: whose rule says where tokens may go, the model's own or
             `communication.routed_nodes_max`, and what it comes to; None without experts.
     """
@@ -50,8 +51,15 @@ def provenance(played: Played) -> Provenance:
         folding=_folding(played),
         expert_routing=_expert_routing(played),
         sources=experiment.sources,
-        notes=experiment.notes,
+        notes=(*experiment.notes, *_stand_ins(played)),
     )
+
+
+def _stand_ins(played: Played) -> tuple[str, ...]:
+    """Return in words which kernels rest on something else than most: what a profile lacks."""
+    common = played.pricer.kernels.basis
+    found = dict.fromkeys(timed_op.basis for timed_op in played.op_seconds)
+    return tuple(f"kernels priced from {basis}" for basis in found if basis != common)
 
 
 def _communication_basis(played: Played) -> str:

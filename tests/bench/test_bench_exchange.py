@@ -9,8 +9,9 @@ import pytest
 from hwmodels.cluster import CLUSTERS
 from hwmodels.library import LIBRARIES
 from simulator.network.expert_exchange import normal_exchange, play_normal
-from simulator.network.slowest_port import direct_ports, normal_ports, slowest_port_s
-from workloads.model import MoESpec
+from simulator.network.port_rates import PortRates
+from simulator.network.slowest_port import direct_ports, normal_ports, port_times
+from workloads.blocks.moe import MoESpec
 from workloads.routing import expected_copies
 from workloads.routing_matrix import expected_matrix
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.bench
 
 MOE = MoESpec(routed_experts=256, top_k=8, expert_width=1, group_score="max")
 SIZE, CALLS = 7392.0, 100
+RATES = PortRates(44e9, 122e9, 4e-6, "")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def count(times):
 @pytest.mark.parametrize("ports", [normal_ports, direct_ports])
 def test_the_slowest_port(table, matrix, ports):
     def play():
-        return [slowest_port_s(ports(matrix), SIZE, 44e9, 122e9, 4e-6) for _ in range(CALLS)]
+        found = (ports(matrix) for _ in range(CALLS))
+        return [float(port_times(each.nic, each.nvlink, SIZE, RATES).seconds) for each in found]
 
     times = table.timed(f"slowest port, {ports.__name__}", play, count, repeats=100)
     assert len(set(times)) == 1

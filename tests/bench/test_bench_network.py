@@ -3,15 +3,26 @@
 What crosses links is asserted, times never. A warm run has its plan; its flows are played anew.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from hwmodels.cluster import CLUSTERS
+from simulator import Experiment
+from simulator.driver.program import program_of
+from simulator.lower.lowered import lower
+from simulator.network.alike import MOMENTS
 from simulator.network.collectives.plan import PLANS
-from simulator.network.links import Network
+from simulator.network.exchange_pricer import ExchangePricer
+from simulator.network.links import WIRINGS, Network
+from simulator.network.machine import Machine
 from simulator.network.placement import place
 from simulator.network.run import run_collective, run_groups
 from simulator.network.timing import PLAYED
+from simulator.price.kernels import KernelPricer
+from simulator.price.messages import message_times
+from simulator.price.optimizer import optimizer_seconds
 
 pytestmark = pytest.mark.bench
 
@@ -84,3 +95,37 @@ def test_32_groups_of_64_in_all_to_all(table, network, how, algorithm):
     assert len(runs) == 32
     nics = runs[0].link_bytes[2 * 2048 : 3 * 2048]
     assert nics.sum() == pytest.approx(pairs * GIB / 64, rel=1e-9)
+
+
+def test_all_communication_of_a_step(table):
+    """Gradients, their norm, messages and exchanges of DeepSeek-V3's step: at other rates of its
+    links each time, and the first time.
+    """
+    experiment = Experiment.load("deepseek-v3-pretrain")
+    program = program_of(experiment)
+    pairs, library = lower(program).message_pairs, experiment.profile.communication
+    chip = experiment.cluster.node.chip
+    whole_chip, ops = KernelPricer(chip, experiment.profile, chip.sms), lower(program).end_ops
+    nvlink = "cluster.node.chip.nvlink_bytes_per_s"
+    clusters = [experiment.with_numbers({nvlink: 1e11 + 1e9 * n}).cluster for n in range(20)]
+
+    def price(clusters):
+        times = []
+        for each in clusters:
+            machine = Machine.of_ports(each, library, 20, program.routing)
+            end = optimizer_seconds(program.end, ops, whole_chip, machine)
+            ExchangePricer.of(machine)
+            times.append((end.seconds(), message_times(program, pairs, machine).seconds))
+        return times
+
+    def first():
+        for kept in (WIRINGS, MOMENTS, PLANS, PLAYED):
+            kept.forget()
+        return price(clusters[:1])
+
+    def priced(times):
+        return sum(len(program.end) for _ in times), 1, len(times)
+
+    table.timed("communication of a step, first", first, priced, repeats=3)
+    found = table.timed("20 steps at other rates", lambda: price(clusters), priced, repeats=7)
+    assert all((slow > fast).all() for (slow, _), (fast, _) in pairwise(found))

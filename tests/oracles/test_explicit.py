@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from simulator import Experiment
 from simulator.driver.step import play
 from simulator.lower.expansion import expand
-from simulator.price.collectives import message_s
+from simulator.network.machine import Machine
+from simulator.price.messages import message_times
 from tests.placements import job, jobs
 from tests.program_replay import replay_group
 
@@ -173,7 +174,9 @@ def test_steps_of_ranks_placed_anyhow_are_those_of_the_replay(changes, seed):
         for (rank, place), end_s in expected.end_s.items():
             ends = played.end_s[expansion.end[first[rank] + place]]
             assert ends == pytest.approx(end_s, rel=1e-12)
-    rates, size = run.pricer.exchanges.rates, run.program.message.size_bytes
+    library = run.experiment.profile.communication
+    machine = Machine.of_ports(run.experiment.cluster, library)
+    message_s = message_times(run.program, run.lowered.message_pairs, machine).seconds
     duration_s = np.concatenate([each.seconds for each in run.explicit.groups.values()], axis=1)
     links, message = run.pipeline.links, expand(run.lowered).message
     for number, task in enumerate(message.tolist()):
@@ -181,5 +184,5 @@ def test_steps_of_ranks_placed_anyhow_are_those_of_the_replay(changes, seed):
         for pipeline in range(mesh.size("dp")):
             crosses = placement.crosses[sender, receiver, pipeline]
             slow = 3.0 if crosses and pipeline == 0 and 0 in (sender, receiver) else 1.0
-            expected_s = slow * message_s(rates, size, crosses)
+            expected_s = slow * message_s[sender, receiver, pipeline]
             assert duration_s[task, pipeline] == pytest.approx(expected_s, rel=1e-12)

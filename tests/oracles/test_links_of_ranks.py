@@ -5,7 +5,8 @@ import pytest
 
 from simulator import Experiment
 from simulator.driver.step import play
-from simulator.price.collectives import message_s
+from simulator.network.machine import Machine
+from simulator.network.price import comm_s
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import optimizer_seconds
 
@@ -16,7 +17,7 @@ CUT = {
     "batch.sequences": 64,
 }
 NVLINK, NIC = 160e9, 44e9  # of rings and messages, as the profile has them
-IN_NODE_S = 3.33e-6
+IN_NODE_S, UNDER_A_LEAF_S = 3.33e-6, 2.8e-6
 
 
 def trained(**changes):
@@ -27,8 +28,17 @@ def trained(**changes):
 def ends_of(run):
     chip = run.experiment.cluster.node.chip
     whole = KernelPricer(chip, run.experiment.profile, chip.sms)
-    rates = run.pricer.exchanges.rates
-    return optimizer_seconds(run.program.end, run.lowered.end_ops, whole, rates)
+    return optimizer_seconds(run.program.end, run.lowered.end_ops, whole, machine_of(run))
+
+
+def machine_of(run):
+    return Machine.of_ports(run.experiment.cluster, run.experiment.profile.communication)
+
+
+def message_s(run, low, high):
+    """Seconds of a message of a run from one GPU to another."""
+    times = comm_s(run.program.message, np.array([[low, high]]), machine_of(run))
+    return float(times.seconds[0])
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +54,8 @@ def test_one_node_reduces_and_gathers_over_nvlink(one_node):
     rings = ends_of(one_node)
     parameters = {sync.name: sync.bytes / 4 for sync in one_node.program.end[0].reduce}
     dense, experts = parameters.values()
-    by_hand = (4 + 2) * (dense * 7 / 8 + experts * 1 / 2) / NVLINK + 2 * (7 + 1) * IN_NODE_S
+    steps_s = 2 * (1 + 1) * IN_NODE_S  # all messages at once
+    by_hand = (4 + 2) * (dense * 7 / 8 + experts * 1 / 2) / NVLINK + steps_s
     assert rings.collectives_s == pytest.approx([by_hand] * 2, rel=1e-9)
     assert by_hand == pytest.approx(0.1633, abs=1e-4)
     kernels_s = 0.0198 + 0.0045  # the update, and what clips its gradients by their norm
@@ -62,22 +73,22 @@ def test_one_node_hands_chunks_over_nvlink(one_node):
         one_node.pipeline.phase == -1
     ]
     assert lasted_s == pytest.approx(size / NVLINK + IN_NODE_S, rel=1e-6)
-    assert message_s(one_node.pricer.exchanges.rates, size, crosses=False) == pytest.approx(
-        0.370e-3, abs=1e-6
-    )
-    assert message_s(one_node.pricer.exchanges.rates, size, crosses=True) == pytest.approx(
-        1.338e-3, abs=1e-6
-    )
+    assert message_s(one_node, 0, 1) == pytest.approx(0.370e-3, abs=1e-6)
 
 
 def test_hops_take_the_link_that_lies_between_their_ranks():
-    """Four pipeline ranks of four GPUs on nodes of eight: ranks 0 and 1, 2 and 3 share one."""
+    """Four pipeline ranks of four GPUs on nodes of eight: ranks 0 and 1, 2 and 3 share one. GPU 4
+    is on another plane than GPU 8, so that NVLink hands over what crosses.
+    """
     run = trained(cluster__nodes=2, plan__pp=4, plan__ep=4, plan__schedule="1f1b")
     links = run.pipeline.links
     lasted_s = (run.timeline().end_s - run.timeline().start_s)[run.pipeline.phase == -1]
-    rates, size = run.pricer.exchanges.rates, run.program.message.size_bytes
     hops = np.sort([links.rank[links.sender], links.receiver], axis=0).T.tolist()
-    expected = [float(message_s(rates, size, crosses=hop == [1, 2])) for hop in hops]
+    expected = [message_s(run, 4, 8 if hop == [1, 2] else 0) for hop in hops]
+    inside_s, across_s = min(expected), max(expected)
+    size = run.program.message.size_bytes
+    assert inside_s == pytest.approx(size / NVLINK + IN_NODE_S, rel=1e-9)
+    assert across_s == pytest.approx(size / NIC + UNDER_A_LEAF_S + IN_NODE_S, rel=1e-9)
     assert lasted_s == pytest.approx(expected, rel=1e-6)
     assert {tuple(hop) for hop in hops} == {(0, 1), (1, 2), (2, 3)}
 
@@ -103,7 +114,7 @@ def test_a_table_of_two_stages_costs_an_all_reduce_of_it_all(schedule, tied):
     if schedule == "dualpipe":
         assert not any(between)
         return
-    by_hand = 128000 * 2048 * 4 / NIC + 2 * run.pricer.exchanges.rates.latency_s
+    by_hand = 128000 * 2048 * 4 / NIC + 2 * UNDER_A_LEAF_S
     assert reduced.seconds[between].sum(axis=0) == pytest.approx([by_hand] * 2, rel=1e-9)
     assert by_hand == pytest.approx(0.0238, abs=1e-4)
     starts_s = run.timeline().start_s[-2:]

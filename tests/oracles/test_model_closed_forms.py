@@ -82,3 +82,94 @@ def test_other_models_have_their_published_size(model, billions):
 def test_v2_activates_21_billion():
     """DeepSeek-V2 (arXiv 2405.04434), abstract: 21 B activated per token."""
     assert round(V2.activated_parameters / 1e9) == 21
+
+
+LITE = MODELS.load("deepseek-v2-lite")
+MIXTRAL = MODELS.load("mixtral-8x7b")
+QWEN3 = MODELS.load("qwen3-30b-a3b")
+LARGE_QWEN3 = MODELS.load("qwen3-235b-a22b")
+
+
+@pytest.mark.parametrize(
+    ("model", "billions"),
+    [(MIXTRAL, 46.7), (QWEN3, 30.5), (LITE, 15.7)],
+)
+def test_models_with_experts_have_their_published_size(model, billions):
+    """Mistral AI, "Mixtral of experts" (2023); model card of Qwen3-30B-A3B; arXiv 2405.04434
+    appendix B.
+    """
+    assert round(model.total_parameters / 1e9, 1) == billions
+
+
+def test_the_large_qwen3_has_235_billion_and_activates_22():
+    """Model card of Qwen3-235B-A22B: 235B in total, 234B without the embedding, 22B activated."""
+    assert round(LARGE_QWEN3.total_parameters / 1e9) == 235
+    tables = LARGE_QWEN3.embedding_parameters + LARGE_QWEN3.head_parameters
+    assert round((LARGE_QWEN3.total_parameters - tables) / 1e9) == 234
+    assert round(with_embedding(LARGE_QWEN3)) == 22
+
+
+def with_embedding(model):
+    """Billions that a token meets where its row of the embedding counts as the whole table."""
+    return (model.activated_parameters + model.embedding_parameters) / 1e9
+
+
+def test_mixtral_uses_12_9_billion_a_token():
+    """Mistral AI, "Mixtral of experts" (2023): 12.9B parameters per token, embedding included."""
+    assert round(with_embedding(MIXTRAL), 1) == 12.9
+
+
+def test_qwen3_activates_3_3_billion_and_has_29_9_without_its_tables():
+    """Model card of Qwen3-30B-A3B: 3.3B activated is cut off 3.35, embedding included."""
+    assert int(with_embedding(QWEN3) * 10) / 10 == 3.3
+    tables = QWEN3.embedding_parameters + QWEN3.head_parameters
+    assert round((QWEN3.total_parameters - tables) / 1e9, 1) == 29.9
+
+
+def test_v2_lite_activates_2_4_billion():
+    """arXiv 2405.04434 appendix B: 2.4 is cut off 2.45, head included and embedding not."""
+    assert int(LITE.activated_parameters / 1e8) / 10 == 2.4
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "elements"),
+    [
+        (MIXTRAL, 32, 2 * 8 * 128),
+        (QWEN3, 48, 2 * 4 * 128),
+        (LARGE_QWEN3, 94, 2 * 4 * 128),
+        (LITE, 27, 512 + 64),
+    ],
+)
+def test_kv_bytes_are_two_of_each_key_and_value(model, layers, elements):
+    """Keys and values of every KV head, or one latent and one rotary key, in BF16."""
+    assert model.kv_bytes_per_token() == layers * elements * 2
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "heads", "depth"),
+    [
+        # Attention q, k, v, o; experts a token visits; head.
+        (MIXTRAL, 32 * (4096 * 128 * 80 + 2 * 3 * 4096 * 14336) + 32000 * 4096, 32, 256),
+        (QWEN3, 48 * (2048 * 128 * 72 + 8 * 3 * 2048 * 768) + 151936 * 2048, 32, 256),
+        (
+            LITE,
+            # q, kv_a, kv_b, o of 27 layers; one dense FFN, 26 of 2 + 6 experts.
+            27 * (2048 * 3072 + 2048 * 576 + 512 * 4096 + 2048 * 2048)
+            + 3 * 2048 * (10944 + 26 * 8 * 1408)
+            + 102400 * 2048,
+            16,
+            320,
+        ),
+    ],
+)
+def test_flops_are_six_a_weight_and_the_scores(model, weights, heads, depth):
+    """6 P + 3 L S heads (d_qk + d_v) of a causal core at S = 4096; P without router and norms."""
+    core = 3 * model.layers * 4096 * heads * depth
+    assert model.gemm_parameters == weights
+    expected = 6 * weights + core
+    assert model.flops_per_token(4096, causal=True) == expected
+
+
+def test_qk_norms_are_a_vector_of_one_head_each():
+    assert QWEN3.attention.vector_parameters() == 2 * 128
+    assert MIXTRAL.attention.vector_parameters() == 0

@@ -17,18 +17,18 @@ from simulator.lower.shared_nics import (
     on_shared_nics,
     slowest_ranks,
 )
+from simulator.network.machine import Machine
 from simulator.play import array, reference
-from simulator.price.collectives import message_s
 from simulator.price.kernels import KernelPricer
+from simulator.price.messages import message_times
 from simulator.price.optimizer import OptimizerSeconds, RingSeconds, optimizer_seconds
-from workloads.placement import Replicas
 from workloads.schedules import SCHEDULES
 
 ROOM = ("cluster.node.chip.hbm_capacity_bytes", "2 TB")
 TWO_NODES = ("plan.ep", 16)
 SLOW_NICS = ("cluster.node.nic.link_bytes_per_s", "100 Gb/s")
 """Exchanges between nodes are bound by them; at 400 Gb/s NVLink binds those of two nodes."""
-ONE_NODE = (Replicas((8,)),)
+ONE_NODE = np.arange(8)[None]
 CHAIN = (
     ("plan.pp", 2),
     ("plan.schedule", "1f1b"),
@@ -50,16 +50,34 @@ def played(small_experiment):
             run.program.end,
             run.lowered.end_ops,
             KernelPricer(chip, run.experiment.profile, chip.sms),
-            run.pricer.exchanges.rates,
+            machine_of(run),
         )
         return run, optimizer
 
     return make
 
 
+def machine_of(run):
+    return Machine.of_ports(run.experiment.cluster, run.experiment.profile.communication)
+
+
+def messages(run, size_bytes):
+    """Messages of another size."""
+    message = replace(run.program.message, size_bytes=size_bytes)
+    program = replace(run.program, message=message)
+    return message_times(program, run.lowered.message_pairs, machine_of(run))
+
+
+def of_messages(run):
+    """Latency of a message between nodes, and bytes/s of its NIC."""
+    times = messages(run, 1e9)
+    return float(times.latency_s.max()), 1e9 / float(times.nic_s.max())
+
+
 def separate(run, optimizer, message_bytes, engine=array):
     """The same pipeline with a NIC for each kind of traffic."""
-    message = message_s(run.pricer.exchanges.rates, message_bytes, crosses=True)
+    of_messages = run.pipeline.links.of_messages
+    message = of_messages(messages(run, message_bytes).seconds.max(axis=2))
     folded, pipeline = run.folded, run.pipeline
     steps_s = folded.steps_s + folded.lag_s
     played = engine.play(pipeline.timed(steps_s, message, optimizer.seconds()))
@@ -68,7 +86,7 @@ def separate(run, optimizer, message_bytes, engine=array):
 
 
 def shared(run, optimizer, message_bytes, engine=array):
-    nics = on_shared_nics(run.folded, run.pricer, message_bytes, optimizer)
+    nics = on_shared_nics(run.folded, run.pricer, messages(run, message_bytes), optimizer)
     return nics.played(run.folded, engine.play(nics.graph))
 
 
@@ -137,7 +155,7 @@ def test_a_message_and_an_exchange_that_meet_each_get_half_of_the_nic(played):
     """
     run, _ = played(*CHAIN)
     optimizer = flat_optimizer(run, 0.0, 0.0)
-    rates = run.pricer.exchanges.rates
+    latency_s, nic_rate = of_messages(run)
     nics = nic_graph(run.lowered)
     expansion = nics.expansion
     alone = shared(run, optimizer, 0.0)
@@ -146,11 +164,11 @@ def test_a_message_and_an_exchange_that_meet_each_get_half_of_the_nic(played):
     nic_s = alone.alone.nic_s[exchange]
     start_s = alone.record.segments.end_s[second]
     moves_s = alone.record.segments.end_s[exchange] - nic_s
-    message_nic_s = moves_s - start_s - rates.latency_s + nic_s / 4
+    message_nic_s = moves_s - start_s - latency_s + nic_s / 4
     assert nic_s > 0
     assert message_nic_s > nic_s / 4
 
-    found = shared(run, optimizer, message_nic_s * rates.message_nic)
+    found = shared(run, optimizer, message_nic_s * nic_rate)
     message = expansion.message[0]
     end_s = found.record.segments.end_s
     assert end_s[message] == pytest.approx(moves_s + nic_s / 2, rel=1e-9)
@@ -165,7 +183,7 @@ def test_what_an_exchange_leaves_of_its_nic_is_for_the_message(played):
     and what is left of the message takes 1 / (1 - s) of its time.
     """
     run, _ = played(*CHAIN, ("cluster.node.nic.link_bytes_per_s", "400 Gb/s"))
-    optimizer, rates = flat_optimizer(run, 0.0, 0.0), run.pricer.exchanges.rates
+    optimizer, (latency_s, nic_rate) = flat_optimizer(run, 0.0, 0.0), of_messages(run)
     alone = shared(run, optimizer, 0.0)
     traffic, expansion = alone.nics.traffic, alone.nics.expansion
     exchange = (
@@ -175,9 +193,9 @@ def test_what_an_exchange_leaves_of_its_nic_is_for_the_message(played):
     ends_s, starts_s = alone.record.segments.end_s[[exchange, expansion.begin[1]]]
     share, left_s = nic_s / moving_s, moving_s / 4
     assert 0.1 < share < 0.5
-    message_nic_s = ends_s - moving_s - starts_s - rates.latency_s + left_s
+    message_nic_s = ends_s - moving_s - starts_s - latency_s + left_s
 
-    end_s = shared(run, optimizer, message_nic_s * rates.message_nic).record.segments.end_s
+    end_s = shared(run, optimizer, message_nic_s * nic_rate).record.segments.end_s
     assert end_s[exchange] == pytest.approx(ends_s, rel=1e-12)
     late_s = ends_s - moving_s + left_s / (1 - share)
     assert end_s[expansion.message[0]] == pytest.approx(late_s, rel=1e-9)
@@ -188,8 +206,8 @@ def test_a_ring_meets_the_last_message(played):
     NIC for the first second on, a message of half a second gets half, and both lose half a second.
     """
     run, _ = played(*CHAIN)
-    rates = run.pricer.exchanges.rates
-    size = 0.5 * rates.message_nic
+    latency_s, nic_rate = of_messages(run)
+    size = 0.5 * nic_rate
     ring_s = 4.0
     found = shared(run, flat_optimizer(run, ring_s, ring_s), size)
     nics, end_s = found.nics, found.record.segments.end_s
@@ -197,7 +215,7 @@ def test_a_ring_meets_the_last_message(played):
     message = nics.expansion.message[-1]
     assert run.pipeline.links.rank[run.pipeline.links.sender[-1]] == 1
     assert found.record.segments.start_s[message] == pytest.approx(last_step_s, rel=1e-12)
-    assert end_s[message] == pytest.approx(last_step_s + rates.latency_s + 1.0, rel=1e-9)
+    assert end_s[message] == pytest.approx(last_step_s + latency_s + 1.0, rel=1e-9)
     done_s = found.record.steps.end_s[-1]
     assert done_s == pytest.approx(last_step_s + ring_s + 0.5, rel=1e-9)
     rings = nics.optimizer[[0, 1], 1]
@@ -237,7 +255,7 @@ def test_both_engines_agree(crowded):
 def test_each_nic_moves_what_its_rank_sends_and_gets(crowded):
     """Seconds of a NIC times its rate; both directions of an exchange, one of a message."""
     run, optimizer, size, found = crowded
-    rates, links = run.pricer.exchanges.rates, run.pipeline.links
+    (_, nic_rate), links = of_messages(run), run.pipeline.links
     transfers = found.record.segments.graph.transfers
     pp = len(run.pipeline.program)
     moved = np.repeat(transfers.moved_bytes, np.diff(transfers.link_start))
@@ -253,9 +271,9 @@ def test_each_nic_moves_what_its_rank_sends_and_gets(crowded):
         np.bincount(ends, minlength=pp) * size
         for ends in (links.rank[links.sender], links.receiver)
     )
-    both = (exchange + ring) * rates.message_nic
-    assert found_bytes[:, 0] == pytest.approx(both + sent, rel=1e-9)
-    assert found_bytes[:, 1] == pytest.approx(both + got, rel=1e-9)
+    found_s = found_bytes / 1e9  # counted in seconds of NICs of 1 GB/s
+    assert found_s[:, 0] == pytest.approx(exchange + ring + sent / nic_rate, rel=1e-9)
+    assert found_s[:, 1] == pytest.approx(exchange + ring + got / nic_rate, rel=1e-9)
 
 
 def test_no_nic_moves_more_than_its_rate_allows_while_anything_moves(crowded):
@@ -309,7 +327,7 @@ def test_the_nic_part_of_a_balanced_exchange_is_its_bytes_over_the_rate(played):
         if comm is None:
             assert alone.nic_s[first + task, 0] == 0
             continue
-        rate = {"dispatch": rates.dispatch_nic, "combine": rates.combine_nic}[comm.kind]
+        rate = rates.ports[comm.kind, routing.nodes].nic_bytes_per_s
         nic_s = comm.token_bytes * routing.remote_nodes_per_token / rate
         assert alone.nic_s[first + task, 0] == pytest.approx(nic_s, rel=1e-12)
         checked += 1
@@ -318,7 +336,6 @@ def test_the_nic_part_of_a_balanced_exchange_is_its_bytes_over_the_rate(played):
 
 def test_rings_inside_a_node_leave_nics_alone(played):
     run, optimizer = played()
-    rates = run.pricer.exchanges.rates
     assert (optimizer.reduce.nic_s <= optimizer.reduce.seconds).all()
     assert optimizer.reduce.nic_s.any()
     inside = optimizer_seconds(
@@ -328,7 +345,7 @@ def test_rings_inside_a_node_leave_nics_alone(played):
         ),
         run.lowered.end_ops,
         KernelPricer(run.experiment.cluster.node.chip, run.experiment.profile, 132),
-        rates,
+        machine_of(run),
     )
     assert not inside.reduce.nic_s.any()
     assert (inside.gather.nic_s == optimizer.gather.nic_s).all()

@@ -6,14 +6,14 @@ import pytest
 from hwmodels.cluster import CLUSTERS
 from hwmodels.costs.exchange import Direction
 from hwmodels.library import LIBRARIES
+from simulator.network.exchange_pricer import ExchangePricer
 from simulator.network.expert_exchange import normal_exchange, normal_rates, play_normal
 from simulator.network.low_latency import low_latency_exchange, play_low_latency
+from simulator.network.machine import Machine
 from simulator.network.slowest_port import direct_ports, normal_ports
-from simulator.price.collectives import ExchangePricer, link_rates
-from simulator.price.group_ports import GroupPorts
 from tests.clusters import cluster
 from tests.layer_work import exchange
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.routing import expected_copies
 from workloads.routing_matrix import RoutingMatrix, drawn_matrix, expected_matrix
 
@@ -113,14 +113,14 @@ def test_low_latency_flows_take_the_slowest_ports_time(seed: int) -> None:
 def test_training_prices_exchanges_alike(ranks: int) -> None:
     """The step's own formula, with balanced and with skewed loads that cut nothing off."""
     copies = expected_copies(V3, ranks, 8, 4)
-    pricer = ExchangePricer(link_rates(MPFT, H800, 20), (GroupPorts.of(copies),))
+    pricer = ExchangePricer.of(Machine.of_ports(MPFT, H800, 20, (copies,)))
     load = np.random.default_rng(ranks).uniform(0.9, 1.1, ranks)
     for each in (np.ones(ranks), load / load.mean()):
         matrix = expected_matrix(copies, 4096, 8, each)
         for direction, size in (("dispatch", FP8), ("combine", BF16)):
             ours = normal_exchange(direction, matrix, size, MPFT, H800, 20).time_s
             theirs = float(pricer.exchange_s(exchange(direction, tokens=4096), each))
-            assert ours == pytest.approx(theirs, rel=1e-3 if ranks > 8 else 1e-2)
+            assert ours == pytest.approx(theirs, rel=1e-12)
 
 
 @pytest.mark.parametrize("direction", ["dispatch", "combine"])
@@ -129,15 +129,17 @@ def test_an_exchange_of_nearly_nothing_between_nodes_takes_its_notify(
 ) -> None:
     """On 2, 4 and 8 nodes, in collectives and in training, and nothing of it inside one."""
     assert H800.exchange is not None
+    size = 132.0 if direction == "dispatch" else 256.0
     for ranks in (8, 16, 32, 64):
         copies = expected_copies(V3, ranks, 8, 4)
-        pricer = ExchangePricer(link_rates(MPFT, H800, 20), (GroupPorts.of(copies),))
+        pricer = ExchangePricer.of(Machine.of_ports(MPFT, H800, 20, (copies,)))
         balanced = np.ones(ranks)
         theirs = float(pricer.exchange_s(exchange(direction, tokens=1, hidden=128), balanced))
         matrix = expected_matrix(copies, 1, 8, balanced)
-        ours = normal_exchange(direction, matrix, 132.0, MPFT, H800, 20).time_s
+        ours = normal_exchange(direction, matrix, size, MPFT, H800, 20).time_s
         notify_s = float(H800.exchange.notify_s(direction, ranks // 8))
-        assert notify_s <= min(ours, theirs) <= max(ours, theirs) <= notify_s + 5e-6
+        assert notify_s <= ours <= notify_s + 5e-6
+        assert theirs == pytest.approx(ours, rel=1e-12)
 
 
 ROOMY = {"node__nics": 6, "node__gpus": 6, "nodes": 20, "fabric__planes": 1}
@@ -159,14 +161,11 @@ def test_a_part_of_a_node_is_priced_alike_by_training_formula_and_flows(
     assert flows.nic_bytes == pytest.approx(run.nic_bytes, rel=1e-9)
     assert flows.nvlink_bytes == pytest.approx(run.nvlink_bytes, rel=1e-9)
     assert flows.time_s >= run.time_s * (1 - 1e-9)
-    rates = link_rates(uneven, None, 20)
-    pricer = ExchangePricer(rates, (GroupPorts.of(copies),))
+    pricer = ExchangePricer.of(Machine.of_ports(uneven, None, 20, (copies,)))
     priced_s = float(pricer.exchange_s(exchange(direction, tokens=4096), np.ones(ranks)))
     size = FP8 if direction == "dispatch" else BF16
-    latency_s = rates.latency_s if copies.nodes > 1 else rates.scale_up_latency_s
-    assert priced_s - latency_s == pytest.approx(
-        max(run.nic_bytes / rates.dispatch_nic, run.nvlink_bytes / rates.nvlink) * size / FP8,
-        rel=1e-9,
+    assert priced_s == pytest.approx(
+        normal_exchange(direction, matrix, size, uneven).time_s, rel=1e-12
     )
 
 

@@ -11,7 +11,7 @@ from hwmodels.cluster import CLUSTERS, ClusterSpec
 from hwmodels.errors import InfeasibleError, InputError
 from hwmodels.library import LIBRARIES, LibrarySpec
 from simulator.network.moe_exchange import BENCHMARK_EXPERTS, ExpertTraffic, moe_exchange
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 
 CLUSTER = CLUSTERS.load("h800-2048-mpft")
 NAMES = (None, *(name for name in LIBRARIES.names() if name.startswith("deepep-")))

@@ -1,6 +1,6 @@
 """Which link bytes take, over random plans, placements and clusters, in every way to play them."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,20 +10,22 @@ from hypothesis import strategies as st
 from simulator.driver.run import run
 from simulator.driver.step import play
 from simulator.lower.shared_nics import EXCHANGE, MESSAGE, RING
-from simulator.price.collectives import ExchangePricer, LinkRates, message_s, ring_parts
-from simulator.price.group_ports import GroupPorts
+from simulator.network.exchange_pricer import ExchangePricer
+from simulator.network.group_ports import GroupPorts
+from simulator.network.machine import Machine
+from simulator.network.price import comm_s
+from tests.clusters import cluster
 from tests.layer_work import exchange
 from tests.placements import job, jobs
-from tests.prices import RATES
-from workloads.model import MoESpec
-from workloads.placement import Replicas
+from tests.prices import PROFILE, RATES, exchange_rates
+from workloads.blocks.moe import MoESpec
+from workloads.ops import Comm
 from workloads.routing import copies_on
 
-NICLESS = replace(
-    RATES,
+NICLESS = exchange_rates(
     **{
         name: float("nan")
-        for name in ("dispatch_nic", "combine_nic", "forwarding_nvlink", "message_nic", "latency_s")
+        for name in ("dispatch_nic", "combine_nic", "forwarding_nvlink", "latency_s")
     },
 )
 """Whoever reads a rate of a NIC, or a latency of the fabric, gets no number."""
@@ -39,22 +41,20 @@ PLAYS = {
 # Prices
 
 
-def test_no_rate_of_a_nic_is_forgotten():
-    inside = {"nvlink", "exchange_nvlink", "scale_up_latency_s", "basis"}
-    inside |= {"dispatch_beside_compute", "combine_beside_compute"}
-    inside |= {"dispatch_notify", "combine_notify"}  # of a library, which is not asked here
-    finite = {
-        f.name for f in fields(LinkRates) if getattr(NICLESS, f.name) == getattr(RATES, f.name)
-    }
-    assert finite == inside
-
-
-@given(st.integers(1, 200), st.integers(0, 10**9))
-def test_rings_and_messages_inside_a_node_read_no_nic(members, size_bytes):
-    inside = Replicas((members,))
-    assert np.isfinite(ring_parts(NICLESS, size_bytes, inside)).all()
-    assert ring_parts(NICLESS, size_bytes, inside) == ring_parts(RATES, size_bytes, inside)
-    assert message_s(NICLESS, size_bytes, crosses=False) == message_s(RATES, size_bytes, False)
+@given(
+    st.integers(2, 72),
+    st.integers(1, 10**9),
+    st.sampled_from(["send", "all_gather", "reduce_scatter", "all_reduce"]),
+)
+def test_collectives_and_messages_inside_a_node_read_no_nic(members, size_bytes, kind):
+    rack = cluster(nodes=2, node__gpus=72, node__nics=72, fabric__planes=1)
+    machine = Machine.of_ports(rack, PROFILE.communication)
+    broken = replace(machine, speeds=machine.speeds._replace(port=1e-6))
+    comm = Comm("x", kind, (), float(size_bytes))
+    with_nic, without = (comm_s(comm, np.arange(members)[None], m) for m in (machine, broken))
+    assert without.seconds.tolist() == with_nic.seconds.tolist()
+    assert not with_nic.nic_s.any()
+    assert (without.seconds > 0).all()
 
 
 @given(st.integers(1, 72), st.sampled_from(["dispatch", "combine"]), st.integers(0, 100))
@@ -73,20 +73,19 @@ def test_exchanges_inside_a_node_read_no_nic(ep, carrier, seed):
     assert (without > 0).all() if ep > 1 else (without == 0).all()
 
 
-@given(st.lists(st.integers(1, 8), min_size=2, max_size=6), st.data())
-def test_no_ring_is_faster_for_an_emptier_node(by_node, data):
-    """The members of a node that gets them from another keep their number."""
-    one, other = data.draw(st.permutations(range(len(by_node))))[:2]
-    by_node[other] += by_node[one]
-    ring = ring_parts(RATES, 1e9, Replicas(tuple(sorted(by_node))))
-    moved = list(by_node)
-    least = min(range(len(moved)), key=moved.__getitem__)
-    if moved[least] > 1:
-        moved[least] -= 1
-        moved[(least + 1) % len(moved)] += 1
-        emptier = ring_parts(RATES, 1e9, Replicas(tuple(sorted(moved))))
-        assert emptier.nic_s > ring.nic_s
-        assert emptier.latency_s == ring.latency_s
+@given(st.lists(st.integers(1, 8), min_size=2, max_size=6), st.booleans())
+def test_no_collective_between_nodes_is_faster_for_slower_links(by_node, nics):
+    """Of NICs or of NVLink: on nodes that hold any numbers of the ranks."""
+    wide = cluster(nodes=8)
+    machine = Machine.of_ports(wide, PROFILE.communication)
+    gpus = [8 * node + place for node, held in enumerate(by_node) for place in range(held)]
+    slow = machine.speeds._replace(**{"port" if nics else "nvlink": 20e9})
+    comm = Comm("x", "reduce_scatter", (), 1e9)
+    fast, slower = (
+        comm_s(comm, np.array([gpus]), replace(machine, speeds=speeds)).seconds
+        for speeds in (machine.speeds, slow)
+    )
+    assert (slower >= fast).all()
 
 
 # Whole steps
@@ -142,9 +141,15 @@ def test_folded_ranks_are_as_slow_as_the_slowest_way_to_lie_over_nodes(changes):
     alike = len(placement.layouts) == 1 and (
         (placement.crosses == placement.crosses[..., :1]).all()
     )
+    alike = alike and np.unique(played.experiment.cluster.topology().leaf_of).size == 1
     assert explicit_s <= folded_s * (1 + 1e-9)
     if alike:
         assert explicit_s == pytest.approx(folded_s, rel=1e-9)
+
+
+def crosses_nodes(played, groups):
+    node = groups // played.program.placement.gpus_per_node
+    return (node != node[:, :1]).any()
 
 
 @given(jobs())
@@ -161,7 +166,7 @@ def test_on_shared_nics_only_what_crosses_nodes_moves(changes):
     crossing = {
         EXCHANGE: any(len(members) > 1 for members in placement.layouts),
         MESSAGE: hops[links.rank[links.sender], links.receiver].any(),
-        RING: any(not group.is_inside for sync in rings if sync.bytes for group in sync.groups),
+        RING: any(crosses_nodes(played, sync.groups) for sync in rings if sync.bytes),
     }
     for kind, crosses in crossing.items():
         assert moves[found.nics.traffic == kind].any() == crosses

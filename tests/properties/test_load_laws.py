@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from hwmodels.errors import InfeasibleError, InputError
 from hwmodels.fabrics.topology import Topology
 from simulator.network.collectives import KINDS, algorithms_of
+from simulator.network.collectives.plan import Plan
 from simulator.network.flows import Flows
-from simulator.network.links import Network
+from simulator.network.links import Network, Speeds
 from simulator.network.placement import place
 from simulator.network.routing import _living, reachable
 from simulator.network.run import run_groups
-from simulator.network.timing import _played_s
+from simulator.network.timing import stage_seconds
 from tests.clusters import cluster
 
 FAULTS = ("nic:1.2", "plane:0=0.5", "leaf:0.0=0.5", "nic:0.3=0.25", "link:0.0.1", "spine:0.0=0.1")
@@ -104,7 +105,9 @@ def test_groups_that_share_a_link_start_each_stage_together_and_others_go_on():
         (over(1, 2.0), over(0, 2.0)),
         (over(2, 3.0), over(2, 4.0)),
     )
-    end_s = _played_s(stages, (1.0, 1.0, 1.0), np.ones(3))
+    plans = tuple(Plan(of_group, 0, 0, 0, 0, 0.0) for of_group in stages)
+    wires = network("mrft", 16, "adaptive", 0).wiring  # links 0 to 2 are NVLink, at a rate of 1
+    end_s = stage_seconds(wires, plans).at(Speeds(1.0, 1.0, 1.0)).moving_s
     assert end_s == pytest.approx([4.0, 5.0, 7.0], rel=1e-12)
 
 

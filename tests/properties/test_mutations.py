@@ -9,8 +9,8 @@ from simulator import Experiment, run
 from simulator.driver import program
 from simulator.price import kernels
 from simulator.tell.facts.parts import Parts
-from workloads.layers import PhaseOps
 from workloads.ops import Comm, Gemm, MemoryOp
+from workloads.recipes import Passes
 
 
 def simulate(**changes):
@@ -37,12 +37,12 @@ def part_s(result, name):
 
 def test_a_step_without_glue_is_more_than_15_percent_too_short(sound, monkeypatch):
     """28 % of compute are casts, norms, copies, permutes (table4_chain.md §1, §6)."""
-    of = PhaseOps.of
+    of = Passes.of
 
     def without_glue(self, phase):
         return tuple(op for op in of(self, phase) if not isinstance(op, MemoryOp))
 
-    monkeypatch.setattr(PhaseOps, "of", without_glue)
+    monkeypatch.setattr(Passes, "of", without_glue)
     assert simulate().metrics.step_time_s < 0.85 * sound.metrics.step_time_s
 
 

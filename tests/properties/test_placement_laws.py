@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulator.network.group_ports import GroupPorts
 from simulator.network.slowest_port import normal_ports
-from simulator.price.group_ports import GroupPorts
+from workloads.blocks.moe import MoESpec
 from workloads.homes import homes_of, shared_tables
 from workloads.layers import Layer
 from workloads.mesh import Mesh
-from workloads.model import MoESpec
 from workloads.parallel import ParallelPlan
-from workloads.placement import ALONE, Placement, Replicas, members_by_node
+from workloads.placement import Placement, members_by_node
 from workloads.routing import copies_on
 from workloads.routing_matrix import expected_matrix
 
@@ -44,10 +44,6 @@ def counted(ranks, gpus_per_node):
     return tuple(nodes[node] for node in sorted(nodes))
 
 
-def replicas(ranks, gpus_per_node):
-    return Replicas(tuple(sorted(counted(ranks, gpus_per_node))))
-
-
 @given(st.integers(0, 100), st.integers(1, 100), st.integers(1, 20))
 def test_gpus_in_a_row_are_counted_node_by_node(first, count, gpus_per_node):
     assert members_by_node(first, count, gpus_per_node) == counted(
@@ -62,13 +58,13 @@ def test_groups_are_those_of_the_mesh(given_placement):
     mesh, size = placement.mesh, placement.gpus_per_node
     edps, eps, dps = (range(mesh.size(axis)) for axis in ("edp", "ep", "dp"))
     dense = [pp * len(dps) + dp for pp in held for dp in dps]
-    assert placement.dense_replicas(held) == replicas(dense, size)
+    assert placement.dense_replicas(held).tolist() == [sorted(dense)]
     experts = [
         [(pp * len(edps) + edp) * len(eps) + ep for pp in held for edp in edps] for ep in eps
     ]
-    assert set(placement.expert_replicas(held)) == {replicas(own, size) for own in experts}
+    assert placement.expert_replicas(held).tolist() == [sorted(own) for own in experts]
     joint = [[pp * len(dps) + dp for pp in held] for dp in dps]
-    assert set(placement.joint_replicas(held)) == {replicas(own, size) for own in joint}
+    assert placement.joint_replicas(held).tolist() == [sorted(own) for own in joint]
     for pp in range(mesh.size("pp")):
         for edp in edps:
             first = (pp * len(edps) + edp) * len(eps)
@@ -158,9 +154,9 @@ def test_tables_are_reduced_between_the_ranks_that_hold_them(given_stages, dp, g
             seen = table.seen_from(rank, placement)
             assert seen.parameters == (len(name) if rank in ranks else 0)
             if rank not in ranks:
-                assert seen.groups == (ALONE,)
+                assert seen.groups.shape[1] == 1
             else:
-                assert all(group.members == len(ranks) // copies for group in seen.groups)
+                assert seen.groups.shape == (copies * dp, len(ranks) // copies)
 
 
 def test_even_ports_are_those_of_the_slowest_port_formula():

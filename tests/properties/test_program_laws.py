@@ -15,8 +15,9 @@ from simulator.lower.lowered import lower
 from simulator.play import array, reference
 from tests.placements import job
 from tests.program_replay import replay_group
-from workloads.layers import Block, Layer, PhaseOps
+from workloads.layers import Block, Layer
 from workloads.ops import COMM, Comm, MemoryOp
+from workloads.recipes import Passes
 from workloads.scenarios.training_parts import distinct_parts, load_table, step_segments
 from workloads.weave import Weaver
 
@@ -47,7 +48,7 @@ def layers(draw, carriers):
     for number in range(draw(st.integers(1, 3))):
         weight = tuple(MemoryOp(next(NAMES), "cast", 1.0) for _ in range(draw(st.integers(0, 2))))
         forward, backward = draw(works(carriers)), draw(works(carriers))
-        blocks.append(Block(f"b{number}", PhaseOps(forward, backward, weight)))
+        blocks.append(Block(f"b{number}", Passes(forward, backward, weight)))
     return Layer("any", tuple(blocks))
 
 

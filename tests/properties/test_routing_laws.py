@@ -11,7 +11,7 @@ from simulator.driver.program import program_of
 from simulator.experiment import EXPERIMENTS
 from simulator.lower.lowered import lower
 from simulator.network.moe_exchange import ExpertTraffic
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 
 GPUS_PER_NODE = 8
 V3 = Experiment.load("deepseek-v3-pretrain")

@@ -117,11 +117,16 @@ def test_list_names_every_kind_of_preset(invoke):
         "model",
         "experiment",
         "fabric",
+        "attention",
+        "ffn",
+        "recipe",
         "schedule",
     }
     assert {"h800", "h20"} <= set(kinds["chip"])
     assert "deepseek-v3-pretrain" in kinds["experiment"]
     assert kinds["schedule"] == ["1f1b", "dualpipe", "zb1p"]
+    assert kinds["attention"] == ["gqa", "mla"]
+    assert kinds["recipe"] == ["bf16", "fp8-blockwise"]
     assert json.loads(invoke("list", "chips", "--json").stdout) == {"chip": kinds["chip"]}
     assert "h800" in invoke("list").stdout
 

@@ -72,7 +72,7 @@ def test_what_is_left_out_has_its_default():
     assert experiment.profile is None
     assert experiment.plan.schedule == "1f1b"
     assert experiment.ranks.expert_load.sigma == 0
-    assert experiment.communication.dispatch_format.bits == 8
+    assert experiment.dispatch_format.bits == 8
 
 
 # Overrides
@@ -247,7 +247,11 @@ REFUSED = {
         SpecError,
         "communication.sms: must leave SMs to compute, at most 131 on h800, got 132",
     ),
-    "unknown wire format": ({"communication.dispatch": "fp4"}, SpecError, "should be 'fp8', got"),
+    "unknown wire format": (
+        {"communication.dispatch": "fp4"},
+        SpecError,
+        "should be 'fp8' or 'bf16', got",
+    ),
     "zero sequences": ({"batch.sequences": 0}, SpecError, "batch.sequences:"),
     "negative spread": ({"ranks.expert_load.sigma": -0.1}, SpecError, "ranks.expert_load.sigma:"),
     "a spread that is no number": (
@@ -320,7 +324,11 @@ REFUSED = {
         SpecError,
         "communication.exposed_rate: input should be greater than 0.0001, got 0",
     ),
-    "a chip without FP8": ({"cluster.node.chip": "a100"}, SpecError, "a100: no 'fp8' tensor rate"),
+    "a chip without FP8": (
+        {"cluster.node.chip": "a100"},
+        SpecError,
+        "fp8-blockwise multiplies in fp8, of which a100 has no tensor rate; use bf16",
+    ),
     "a model without experts": (
         {"model": "llama3.1-405b"},
         InfeasibleError,

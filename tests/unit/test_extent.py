@@ -8,7 +8,7 @@ from simulator.driver.extent import extent_of
 from simulator.driver.program import program_of
 from simulator.driver.step import play
 from simulator.lower.lowered import lower
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.routing import draw_experts
 from workloads.scenarios import training
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hwmodels.errors import InfeasibleError
-from workloads.layers import Layer, Parameters
+from workloads.layers import Block, Layer, Parameters
 from workloads.memory import (
     BUFFER_BYTES,
     CONTEXT_BYTES,
@@ -13,23 +13,28 @@ from workloads.memory import (
 )
 from workloads.model import MODELS
 from workloads.parallel import ParallelPlan
-from workloads.placement import Replicas
+from workloads.recipes import Passes, recipe
 from workloads.schedules import SCHEDULES
 
+
+def keeps(size):
+    return (Block("any", Passes(saved_bytes=size)),)
+
+
 STAGES = (
-    (Layer("dense", parameters=Parameters(dense=100), tables=(("embedding", 40),), saved_bytes=7),),
+    (Layer("dense", keeps(7), Parameters(dense=100), tables=(("embedding", 40),)),),
     (
-        Layer("moe", parameters=Parameters(dense=60, routed=200), saved_bytes=11),
+        Layer("moe", keeps(11), Parameters(dense=60, routed=200)),
         Layer("mtp", tables=(("embedding", 40),)),
         Layer("head", tables=(("head", 40),), logits_bytes=5),
     ),
 )
-DENSE, EXPERTS = Replicas((8,)), Replicas((1, 1))
+DENSE, EXPERTS = 8, 2
 
 
-def terms(held, zero=1, schedule="1f1b", rank=0):
+def terms(held, zero=1, schedule="1f1b", rank=0, name="fp8-blockwise"):
     program = SCHEDULES[schedule].steps(2, 4)[rank]
-    return memory_terms(STAGES, held, program, DENSE, EXPERTS, zero)
+    return memory_terms(STAGES, held, program, DENSE, EXPERTS, zero, recipe(name))
 
 
 def test_each_term_of_a_rank_with_both_stages():
@@ -47,6 +52,14 @@ def test_each_term_of_a_rank_with_both_stages():
         "buffers": BUFFER_BYTES,
         "driver_and_context": CONTEXT_BYTES,
     }
+
+
+def test_bf16_keeps_no_copies_and_moments_in_fp32():
+    """12 bytes of states a parameter, sharded likewise; no term of FP8 weights."""
+    fp8, bf16 = terms((0, 1)), terms((0, 1), name="bf16")
+    assert bf16["optimizer_states"] == 12 * (240 / 8 + 200 / 2)
+    assert fp8.keys() - bf16.keys() == {"fp8_weights"}
+    assert (bf16["weights"], bf16["gradients"]) == (fp8["weights"], fp8["gradients"])
 
 
 def test_a_rank_holds_what_its_stages_hold():

@@ -5,8 +5,11 @@ import pytest
 from hwmodels.errors import SpecError, UnknownPresetError
 from hwmodels.formats import FORMATS
 from hwmodels.spec import validate
-from workloads.attention import AttentionCore, GQASpec, MLASpec
-from workloads.model import MODELS, ModelSpec, MoESpec
+from workloads.blocks import AttentionCore
+from workloads.blocks.gqa import GQASpec
+from workloads.blocks.mla import MLASpec
+from workloads.blocks.moe import MoESpec
+from workloads.model import MODELS, ModelSpec
 
 TINY = {
     "name": "tiny",

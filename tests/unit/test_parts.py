@@ -8,8 +8,9 @@ import pytest
 from simulator.lower.parts import PartPlay, part_graph
 from simulator.play import array, reference
 from simulator.play.settle import settle
-from workloads.layers import Block, Layer, PhaseOps
+from workloads.layers import Block, Layer
 from workloads.ops import COMM, Comm, MemoryOp
+from workloads.recipes import Passes
 from workloads.scenarios.training_parts import step_segments
 from workloads.segments import Part
 from workloads.weave import Weaver
@@ -35,12 +36,12 @@ def layer(attn=(2, 5, 1), mlp=(4, 3, 1), dispatch=1.0, combine=2.0, glue=0.0, fa
     """
     halves = {"attn": attn, "mlp": mlp}
     seconds = {(half, p): s for half in halves for p, s in zip("FBW", halves[half], strict=True)}
-    ops = {half: PhaseOps(*[KERNEL if np.any(s) else () for s in halves[half]]) for half in halves}
+    ops = {half: Passes(*[KERNEL if np.any(s) else () for s in halves[half]]) for half in halves}
     if dispatch is not None:
         layout = (MemoryOp("layout", "cast", 1.0, stream=COMM),) if np.any(glue) else ()
         out, home = (lambda name, kind=kind: (Comm(name, kind, ("ep",), 1.0),) for kind in KINDS)
-        ops["attn"] += PhaseOps(layout + out("dispatch"), home("dispatch"))
-        ops["mlp"] += PhaseOps(home("combine"), layout + out("combine"))
+        ops["attn"] += Passes(layout + out("dispatch"), home("dispatch"))
+        ops["mlp"] += Passes(home("combine"), layout + out("combine"))
         seconds |= dict.fromkeys([("dispatch", "F"), ("combine", "B")], dispatch)
         seconds |= dict.fromkeys([("combine", "F"), ("dispatch", "B")], combine)
         seconds |= dict.fromkeys([("layout", "F"), ("layout", "B")], glue)

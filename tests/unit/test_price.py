@@ -7,7 +7,7 @@ import pytest
 
 from hwmodels.chip import CHIPS
 from hwmodels.costs import attention_time_s, gemm_time_s, memory_op_time_s
-from hwmodels.errors import OutOfRangeError, SpecError
+from hwmodels.errors import SpecError
 from hwmodels.formats import FORMATS
 from simulator.price.kernels import KernelPricer
 from tests.prices import CAST, DENSE, FITTED, H800, PROFILE, ROOFLINE
@@ -75,9 +75,22 @@ def test_every_price_says_what_it_rests_on():
     assert set(transferred) == {"profile h800-deepseek, transferred to h20 by datasheet"}
 
 
-def test_a_family_that_the_profile_lacks_is_refused():
-    with pytest.raises(OutOfRangeError, match="kernels: no family 'casts'; did you mean 'cast'"):
-        FITTED.price([MemoryOp("x", "casts", 1.0)])
+def test_a_family_that_the_profile_lacks_is_priced_by_the_roofline_and_says_so():
+    """The others keep the profile's price; what stands in for one slows beside nothing."""
+    lacking = (
+        Gemm("grouped in BF16", 32768, 4096, 7168, BF16, groups=4, routed=True),
+        MemoryOp("x", "casts", 88e6),
+    )
+    told = FITTED.price((*OPS, *lacking), [0.5, 1.0])
+    assert told.duration_s[: len(OPS)].tolist() == FITTED.price(OPS, [0.5, 1.0]).duration_s.tolist()
+    stands_in = ROOFLINE.price(lacking, [0.5, 1.0])
+    assert told.duration_s[len(OPS) :].tolist() == stands_in.duration_s.tolist()
+    assert told.beside_factor[len(OPS) :].tolist() == [1, 1]
+    assert told.basis[-2:] == (
+        "roofline of h800, as profile h800-deepseek has no family bf16_grouped",
+        "roofline of h800, as profile h800-deepseek has no family casts",
+    )
+    assert set(told.basis[:-2]) == {"profile h800-deepseek"}
 
 
 # Profile

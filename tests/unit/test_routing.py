@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwmodels.errors import InfeasibleError
-from workloads.model import MODELS, MoESpec
+from workloads.blocks.moe import MoESpec
+from workloads.model import MODELS
 from workloads.routing import (
     copies_on,
     correlated,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import InfeasibleError, InputError
-from workloads.model import MoESpec
+from workloads.blocks.moe import MoESpec
 from workloads.routing import expected_copies
 from workloads.routing_matrix import (
     RoutingMatrix,

@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from simulator.price.collectives import ExchangePricer
-from simulator.price.group_ports import GroupPorts
+from simulator.network.exchange_pricer import ExchangePricer
+from simulator.network.group_ports import GroupPorts
 from simulator.price.segments import (
     LOAD_STEP,
     LoadGrid,

@@ -6,8 +6,9 @@ from typing import get_args
 import pytest
 
 from hwmodels.errors import InfeasibleError
-from workloads.layers import Block, Layer, PhaseOps
+from workloads.layers import Block, Layer
 from workloads.ops import COMM, COMPUTE, Comm, MemoryOp, Stream
+from workloads.recipes import Passes
 from workloads.scenarios.training_parts import step_segments
 from workloads.weave import Weaver
 
@@ -17,7 +18,7 @@ def kernel(name, **where):
 
 
 def half(name, phases="FBW"):
-    return PhaseOps(*[kernel(f"{name}({p})") if p in phases else () for p in "FBW"])
+    return Passes(*[kernel(f"{name}({p})") if p in phases else () for p in "FBW"])
 
 
 def exchange(name, kind):
@@ -27,8 +28,8 @@ def exchange(name, kind):
 def moe(glued=False):
     """A layer with experts: what an exchange needs first, if anything, runs on its stream."""
     count, cast = (kernel(name, stream=COMM) if glued else () for name in ("count", "cast"))
-    dispatch = PhaseOps(count + exchange("dispatch", "dispatch"), exchange("dispatch", "combine"))
-    combine = PhaseOps(exchange("combine", "combine"), cast + exchange("combine", "dispatch"))
+    dispatch = Passes(count + exchange("dispatch", "dispatch"), exchange("dispatch", "combine"))
+    combine = Passes(exchange("combine", "combine"), cast + exchange("combine", "dispatch"))
     return Layer(
         "moe", (Block("attn", half("attn") + dispatch), Block("mlp", half("mlp") + combine))
     )
@@ -230,7 +231,7 @@ def test_a_pass_goes_through_its_segments_one_by_one(kind, stage):
     ids=["alone", "another stream", "behind it"],
 )
 def test_a_kernel_that_no_communication_waits_for_is_refused(sent, got):
-    layer = Layer("any", (Block("any", PhaseOps(kernel("a") + sent)),))
+    layer = Layer("any", (Block("any", Passes(kernel("a") + sent)),))
     with pytest.raises(InfeasibleError, match=f"any layer: {got}"):
         woven("F", [layer], [])
 
@@ -241,7 +242,7 @@ def test_a_kernel_that_no_communication_waits_for_is_refused(sent, got):
 @pytest.mark.parametrize("stream", get_args(Stream))
 def test_a_communication_is_a_segment_by_itself_whatever_stream_it_is_on(stream):
     sent = (Comm("sent", "send", ("pp",), 1.0, stream=stream),)
-    layer = Layer("any", (Block("any", PhaseOps(kernel("a") + sent + kernel("b"))),))
+    layer = Layer("any", (Block("any", Passes(kernel("a") + sent + kernel("b"))),))
     program = woven("F", [layer], [])
     assert [[work.name for work in each.work] for each in program] == [["a"], ["sent"], ["b"]]
     assert [each.stream for each in program] == [COMPUTE, stream, COMPUTE]
@@ -281,7 +282,7 @@ def test_layers_that_are_one_object_share_the_tuples_of_their_kernels():
 def test_a_block_that_communicates_inside_takes_a_turn_for_each_run():
     """As tensor parallelism would: gather, attention, scatter; each hides what the other sends."""
     gather, scatter = exchange("gather", "send"), exchange("scatter", "send")
-    ops = PhaseOps(
+    ops = Passes(
         gather + kernel("a(F)") + scatter + kernel("b(F)"),
         kernel("b(B)") + gather + kernel("a(B)") + scatter,
         kernel("a(W)") + kernel("b(W)"),

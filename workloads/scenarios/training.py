@@ -9,20 +9,22 @@ from functools import lru_cache
 from hwmodels.errors import InfeasibleError
 from hwmodels.formats import NumberFormat
 from workloads.batch import BatchSpec
+from workloads.blocks import Site
 from workloads.homes import Holders, Home, homes_of, shared_tables
-from workloads.layers import Layer, LayerInputs
-from workloads.layers.build import stage_layers
-from workloads.layers.optimizer import OptimizerStep, optimizer_step
+from workloads.layers import Layer
 from workloads.memory import memory_terms, rank_parameters
 from workloads.model import ModelSpec
 from workloads.ops import Comm
+from workloads.optimizer import OptimizerStep, optimizer_step
 from workloads.parallel import ParallelPlan
 from workloads.phases import PHASES
 from workloads.placement import Placement
 from workloads.program import Program
+from workloads.recipes import Recipe
 from workloads.routing import RoutingStatistics, copies_on
 from workloads.scenarios.training_parts import distinct_parts, load_table
 from workloads.schedules.step import Step as TrainingStep
+from workloads.stages import stage_layers
 from workloads.steps import step_table
 
 MICROBATCHES_MAX = 10_000
@@ -38,6 +40,7 @@ def training_program(
     *,
     gpus: int,
     gpus_per_node: int,
+    recipe: Recipe,
     dispatch: NumberFormat,
     combine: NumberFormat,
     routed_nodes_max: int | None,
@@ -45,26 +48,29 @@ def training_program(
     """Lay one training step of `model` over `gpus` GPUs; the same one for the same arguments.
 
     Args:
+        recipe: number formats, and the kernels around products.
         dispatch, combine: number formats of the expert exchange on the wire.
         routed_nodes_max: nodes one token's experts may sit on; None leaves it to the model.
 
     Raises:
         SpecError: unknown schedule or unreadable layout.
-        InfeasibleError: sizes that do not divide, a layout that does not hold the model, too few
-            micro-batches, or a model without training kernels.
+        InfeasibleError: sizes that do not divide, a layout that does not hold the model, or too few
+            micro-batches.
     """
     plan.check(model, gpus)
     microbatches = _microbatches(plan, batch, gpus)
     placement = Placement(plan.mesh(gpus), gpus_per_node)
     routing = _routing(model, placement, routed_nodes_max)
-    inputs = _inputs(model, plan, batch, routing, dispatch, combine)
-    stages = stage_layers(inputs, plan.stages(model))
+    site = _site(model, plan, batch, recipe, routing, dispatch, combine)
+    stages = stage_layers(model, site, plan.stages(model))
     table = step_table(plan.pipeline_schedule.steps(plan.pp, microbatches))
     homes = homes_of(plan)
     tables = shared_tables(homes, stages)
     home_of = {rank: home for home in homes for rank in home.ranks}
     ends = [
-        _rank_end(stages, home_of[rank], rank, table.steps[rank], placement, tables, plan.zero)
+        _rank_end(
+            stages, home_of[rank], rank, table.steps[rank], placement, tables, plan.zero, recipe
+        )
         for rank in range(plan.pp)
     ]
     parts, part = distinct_parts(table, stages)
@@ -89,18 +95,20 @@ def training_program(
     )
 
 
-def _inputs(
+def _site(
     model: ModelSpec,
     plan: ParallelPlan,
     batch: BatchSpec,
+    recipe: Recipe,
     routing: Sequence[RoutingStatistics],
     dispatch: NumberFormat,
     combine: NumberFormat,
-) -> LayerInputs:
-    return LayerInputs(
-        model,
-        sequences=batch.microbatch_sequences,
-        length=batch.sequence_length,
+) -> Site:
+    return Site(
+        model.hidden,
+        batch.microbatch_sequences,
+        batch.sequence_length,
+        recipe,
         local_experts=model.moe.routed_experts // plan.ep if model.moe else 0,
         gpus_per_token=max((statistics.gpus_per_token for statistics in routing), default=0.0),
         dispatch=dispatch,
@@ -130,6 +138,7 @@ def _rank_end(
     placement: Placement,
     tables: Sequence[Holders],
     zero: int,
+    recipe: Recipe,
 ) -> tuple[OptimizerStep, dict[str, float]]:
     """Return what pipeline rank `rank` does at the end of a step, and its memory by term."""
     dense = placement.dense_replicas(home.ranks)
@@ -137,8 +146,8 @@ def _rank_end(
     parameters = rank_parameters(stages, home.stages)
     shared = [table.seen_from(rank, placement) for table in tables]
     return (
-        optimizer_step(parameters, dense, experts, placement.everyone, zero, shared),
-        memory_terms(stages, home.stages, program, dense, experts[0], zero),
+        optimizer_step(parameters, dense, experts, placement.everyone, zero, shared, recipe=recipe),
+        memory_terms(stages, home.stages, program, dense.shape[1], experts.shape[1], zero, recipe),
     )
 
 

@@ -5,10 +5,10 @@ ranks times nodes, rings and trees with ranks alone.
 from simulator.network.links import Network
 from simulator.network.placement import Group
 
-ROWS_TRIED = 1 << 22
-"""Rows up to which a plan is made only to see whether it is the fastest: a few seconds. In nodes of
-eight GPUs messages from each rank to each other have as many at 5,800 ranks; above, they are left
-out where there is any other way, also if they would save it the steps from node to node."""
+ROWS_TRIED = 1 << 15
+"""Rows up to which a plan is made only to see whether it is the fastest: some 15 ms. In nodes of
+eight GPUs messages from each rank to each other have as many at 480 ranks; above, they are left out
+where there is any other way, also if they would save it the steps from node to node."""
 
 ROWS_MAX = 40_000_000
 """Rows of the largest plan that is made at all: some 260 bytes each while it is, so 10 GB. In nodes

@@ -1,10 +1,10 @@
 """The end of a step: reduce gradients, update the weights, gather them again.
 
 FP32 gradients are reduce-scattered over the replicas of each parameter and BF16 weights
-all-gathered (ZeRO-1, arXiv 1910.02054); AdamW with FP32 master weights and BF16 moments
-(arXiv 2412.19437 §3.3.3). Between them gradients are clipped by their norm over all parameters
-(§4.2 there): one pass reads them, all ranks sum a scalar, and one pass scales them, as Megatron-LM
-does where the norm is above its limit. Nothing is hidden behind the tail of the pipeline.
+all-gathered (ZeRO-1, arXiv 1910.02054); AdamW keeps the states that the recipe says. Between them
+gradients are clipped by their norm over all parameters (arXiv 2412.19437 §4.2): one pass reads
+them, all ranks sum a scalar, and one pass scales them, as Megatron-LM does where the norm is above
+its limit. Nothing is hidden behind the tail of the pipeline.
 
 A table that stages on different ranks hold, as tied embeddings do, has a gradient on each. Once
 reduced over the replicas of its own stage it is all-reduced between the holders of each pipeline,
@@ -16,32 +16,38 @@ param_and_grad_buffer.py says at `_does_param_require_new_bucket`, after the red
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
+from hwmodels.arrays import Ints
 from workloads.layers import Parameters
 from workloads.ops import MemoryOp
-from workloads.placement import Replicas
+from workloads.recipes import Recipe
 
-GRADIENT_BYTES, WEIGHT_BYTES, FP8_WEIGHT_BYTES = 4, 2, 1
-STATE_BYTES = 4 + 2 + 2  # FP32 master weight, two BF16 moments
-SWEEP_BYTES = (GRADIENT_BYTES + STATE_BYTES) + (STATE_BYTES + WEIGHT_BYTES)  # read, then written
+Kind = Literal["reduce_scatter", "all_gather"]
+REDUCE: Final = "reduce_scatter"
+GATHER: Final = "all_gather"
+SCATTER = "reduce-scatter"
+HALVES: tuple[tuple[str, Kind], ...] = ((SCATTER, REDUCE), ("all-gather", GATHER))
+"""Of an all-reduce."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class GradientSync:
-    """One ring reduce-scatter or all-gather over the replicas of some parameters.
+    """One reduce-scatter or all-gather over the replicas of some parameters.
 
     Attributes:
         bytes: of the whole buffer.
-        groups: of the ranks that do it side by side, of each way to lie over nodes that there is;
-            equally many members each. It is over when the slowest of them is.
+        groups: (groups, members) ranks that do it side by side; it is over when the slowest group
+            is.
     """
 
     name: str
+    kind: Kind
     bytes: float
-    groups: tuple[Replicas, ...]
+    groups: Ints
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SharedTable:
     """A table that more than one stage uses, as a rank sees it.
 
@@ -52,73 +58,78 @@ class SharedTable:
 
     name: str
     parameters: float
-    groups: tuple[Replicas, ...]
+    groups: Ints
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OptimizerStep:
     """What one rank does after its last chunk: collectives before, kernels, collectives after.
 
-    The ranks of `norm` sum a scalar.
+    Attributes:
+        norm: (1, ranks) that sum a number.
     """
 
     reduce: tuple[GradientSync, ...]
-    norm: Replicas
+    norm: Ints
     update: tuple[MemoryOp, ...]
     gather: tuple[GradientSync, ...]
 
 
 def optimizer_step(
     parameters: Parameters,
-    dense: Replicas,
-    experts: tuple[Replicas, ...],
-    everyone: Replicas,
+    dense: Ints,
+    experts: Ints,
+    everyone: Ints,
     zero: int,
     shared: Sequence[SharedTable] = (),
+    *,
+    recipe: Recipe,
 ) -> OptimizerStep:
     """Return the optimizer step of a rank that holds `parameters`.
 
     Args:
-        experts: groups of ranks that hold the same experts, as in `GradientSync`.
-        everyone: all ranks that train the model.
+        dense, experts: ranks that hold the same parameters, as in `GradientSync`.
+        everyone: (1, ranks) all that train the model.
         zero: 1 updates a rank's shard and gathers the rest; 0 updates everything everywhere, so
             gradients must be gathered instead (an all-reduce in two halves).
         shared: tables that ranks with other stages hold too, the same ones on every rank.
+        recipe: says what a parameter takes, and which copies are written of it.
     """
-    groups = (("dense", parameters.replicated, (dense,)), ("experts", parameters.routed, experts))
-    gathered = WEIGHT_BYTES if zero else GRADIENT_BYTES
-    updated = sum(size / (who[0].members if zero else 1) for _, size, who in groups)
+    of_one = recipe.parameter
+    groups = (("dense", parameters.replicated, dense), ("experts", parameters.routed, experts))
+    gathered = of_one.weight if zero else of_one.gradient
+    updated = sum(size / (who.shape[1] if zero else 1) for _, size, who in groups)
     return OptimizerStep(
         reduce=(
             *(
-                GradientSync(f"reduce-scatter {name} gradients", size * GRADIENT_BYTES, who)
+                GradientSync(f"{SCATTER} {name} gradients", REDUCE, size * of_one.gradient, who)
                 for name, size, who in groups
             ),
             *(
                 GradientSync(
                     f"{half} {table.name} gradients between stages",
-                    table.parameters * GRADIENT_BYTES,
+                    kind,
+                    table.parameters * of_one.gradient,
                     table.groups,
                 )
                 for table in shared
-                for half in ("reduce-scatter", "all-gather")
+                for half, kind in HALVES
             ),
         ),
         norm=everyone,
         update=(
-            MemoryOp("gradient norm", "elementwise", updated * GRADIENT_BYTES, launches=2),
-            MemoryOp("clip gradients", "elementwise", updated * 2 * GRADIENT_BYTES, launches=2),
-            MemoryOp("adamw sweep", "elementwise", updated * SWEEP_BYTES),
-            MemoryOp("clear gradients", "elementwise", parameters.total * GRADIENT_BYTES),
-            MemoryOp(
-                "cast weights to FP8",
-                "cast",
-                (parameters.dense + parameters.routed) * (WEIGHT_BYTES + FP8_WEIGHT_BYTES),
-            ),
+            MemoryOp("gradient norm", "elementwise", updated * of_one.gradient, launches=2),
+            MemoryOp("clip gradients", "elementwise", updated * 2 * of_one.gradient, launches=2),
+            MemoryOp("adamw sweep", "elementwise", updated * of_one.swept),
+            MemoryOp("clear gradients", "elementwise", parameters.total * of_one.gradient),
+            *recipe.weight_casts(parameters.linear),
         ),
         gather=tuple(
             GradientSync(
-                f"all-gather {name} {'weights' if zero else 'gradients'}", size * gathered, who
+                f"all-gather {name} {'weights' if zero else 'gradients'}",
+                GATHER,
+                size * gathered,
+                who,
             )
             for name, size, who in groups
         ),

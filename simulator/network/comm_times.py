@@ -1,0 +1,50 @@
+"""What a communication takes, in parts that a slow link, or another user of it, lengthens."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from hwmodels.arrays import Floats
+
+
+class Slow(NamedTuple):
+    """By how much NICs and NVLink are slower than priced; arrays broadcast."""
+
+    nic: Floats | float = 1.0
+    nvlink: Floats | float = 1.0
+
+
+AS_PRICED = Slow()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CommTimes:
+    """(...) seconds of communications.
+
+    Attributes:
+        latency_s: before bytes move: launch, steps that wait for each other, notification.
+        nic_s, nvlink_s: that all bytes need of NICs (links between switches among them), and of
+            NVLink, each by itself.
+        in_turn_s: by which stages that take turns exceed the longer of these, or faults that would
+            speed bytes up are held back; 0 where all bytes move at once on whole links.
+    """
+
+    latency_s: Floats
+    nic_s: Floats
+    nvlink_s: Floats
+    in_turn_s: Floats | float = 0.0
+
+    @property
+    def moving_s(self) -> Floats:
+        """Seconds in which bytes move."""
+        return np.asarray(np.maximum(self.nic_s, self.nvlink_s) + self.in_turn_s)
+
+    @property
+    def seconds(self) -> Floats:
+        """All of them."""
+        return np.asarray(self.latency_s + self.moving_s)
+
+    def slowed(self, slow: Slow) -> "CommTimes":
+        """Return the same with slow links."""
+        return replace(self, nic_s=self.nic_s * slow.nic, nvlink_s=self.nvlink_s * slow.nvlink)

@@ -1,0 +1,56 @@
+"""Gated feed-forward block: `down(silu(gate(x)) * up(x))`, dense or as the shared expert.
+
+Up and gate projections are one product of `2 * width` columns (SwiGLU, arXiv 2002.05202).
+"""
+
+from typing import Literal
+
+from hwmodels.units import Width
+from workloads.blocks import FFNSpec, Site
+from workloads.recipes import BF16_BYTES, Operand, Passes, Recipe
+
+SCALES = 5
+"""Small kernels of a pass of the expert layer in the trace: for the scales of the shared expert's
+two products, for those of the routed ones two and a multiplication. A dense FFN is given them too.
+"""
+
+
+class GatedFFN(FFNSpec):
+    """A dense FFN that every token visits.
+
+    Attributes:
+        width: intermediate width.
+    """
+
+    kind: Literal["gated"] = "gated"
+    width: Width
+
+    def parameters(self, hidden: int, *, activated: bool = False) -> int:
+        """Gate, up and down: `3 h width`."""
+        return 3 * hidden * self.width
+
+    def passes(self, site: Site) -> Passes:
+        """Return norm, cast of what both projections read, and the FFN."""
+        t, h, recipe = site.tokens, site.hidden, site.recipe
+        norm = recipe.norm("ffn", t, h)
+        entered = Passes(forward=recipe.cast("hidden (ffn)", t, h))
+        return (
+            norm
+            + entered
+            + recipe.scale_transposes(SCALES, SCALES)
+            + gated(recipe, "dense", t, h, self.width)
+            + recipe.again((*norm.forward, *entered.forward), t * h * BF16_BYTES)
+        )
+
+
+def gated(recipe: Recipe, name: str, tokens: int, hidden: int, width: int) -> Passes:
+    """Return the kernels of a gated FFN on rows that are in the format of products.
+
+    The gradient of what it gives comes likewise, as in the trace, where it was cast for the wire.
+    """
+    came, made = Operand.QUANTISED, Operand.READY
+    return (
+        recipe.linear(f"{name} up+gate", tokens, 2 * width, hidden, x=came)
+        + recipe.swiglu(name, tokens, width)
+        + recipe.linear(f"{name} down", tokens, hidden, width, x=made, dy=came)
+    )
