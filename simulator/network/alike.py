@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.network.fair_loops import loops_for
 from simulator.network.fastest import Concurrent
 from simulator.network.kept import Kept
 from simulator.network.links import Network
@@ -183,11 +182,18 @@ def _stay_on_rails(rows: Ints, moment: Ints, wires: Network) -> bool:
 
 
 def _meeting(nodes: Ints, moment: Ints, count: int) -> Ints:
-    """Return (groups,) numbers of the parts of groups that share nodes, in order."""
-    link = (moment[:, None] * count + nodes).ravel().astype(np.int64)
-    start = np.arange(0, link.size + 1, nodes.shape[1])
-    label = loops_for(link.size).label_components(start, link, int(link.max()) + 1)
-    return np.unique(label[link[start[:-1]]], return_inverse=True)[1].astype(np.int64)
+    """Return (groups,) numbers of the parts of groups that share nodes, in order.
+
+    Every node takes the least number of those that its groups have, until none changes.
+    """
+    place = moment[:, None] * count + nodes
+    least = np.arange(int(place.max()) + 1)
+    while True:
+        of_group = least[place].min(axis=1)
+        before = least.copy()
+        np.minimum.at(least, place.ravel(), np.repeat(of_group, nodes.shape[1]))
+        if (least == before).all():
+            return np.unique(of_group, return_inverse=True)[1].astype(np.int64)
 
 
 def _members(part: Ints) -> Iterator[tuple[int, Ints]]:

@@ -1,7 +1,8 @@
 """What the network does to training: how much longer bytes take than NICs by themselves need.
 
-Prices know a NIC and nothing behind it. Each kind of traffic is played here as flows, each GPU the
-same bytes, all at once:
+Prices know NVLink and the ports of NICs, and nothing behind them (`Machine.of_ports` in the network
+room), so that these slowdowns come on top. Each kind of traffic is played here as flows, each GPU
+the same bytes, all at once:
 
     exchange  every GPU to the one that forwards its tokens in each other node of its expert group,
               all groups together; a group is as slow as its slowest flow
