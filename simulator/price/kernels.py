@@ -71,8 +71,25 @@ class KernelPricer:
             return f"profile {self.profile.name}, transferred to {self.chip.name} by datasheet"
         return f"profile {self.profile.name}"
 
-    def _stand_in(self, profile: str, family: str) -> str:
-        return f"roofline of {self.chip.name}, as profile {profile} has no family {family}"
+    def parameters(self, family: str) -> Parameters | None:
+        """Return what prices a family; None for the roofline."""
+        if self.profile is None or not self.profile.knows(family):
+            return None
+        return self.profile.parameters(family)
+
+    def interference_factor(self, family: str) -> float:
+        """Return the slowdown of a family beside communication; none where nothing was measured."""
+        if self.profile is None or not self.profile.knows(family):
+            return 1.0
+        return self.profile.interference_factor(family)
+
+    def basis_of(self, family: str) -> str:
+        """What prices of a family rest on, for people."""
+        if self.profile is None or self.profile.knows(family):
+            return self.basis
+        return (
+            f"roofline of {self.chip.name}, as profile {self.profile.name} has no family {family}"
+        )
 
     def price(self, ops: Sequence[Op], load: Floats | float = 1.0) -> OpCosts:
         """Return the prices of `ops`.
@@ -87,22 +104,19 @@ class KernelPricer:
         duration_s = np.zeros((len(ops), len(load)))
         bound = np.full(len(ops), "latency", dtype="<U9")
         factor = np.ones(len(ops))
-        basis = [self.basis] * len(ops)
         ops = ops if isinstance(ops, tuple) else tuple(ops)  # a list could change under a cache
         for family, group, members in _by_family(ops):
             # What is not routed costs the same at every load.
             loads = load if group[0].routed else np.ones(1)
-            known = self.profile if self.profile and self.profile.knows(family) else None
-            parameters = known.parameters(family) if known else None
+            parameters = self.parameters(family)
             times = _family_times(Same(self.chip), parameters, self.sms, group, loads.tobytes())
             duration_s[members] = times.time_s
             bound[members] = times.bound
-            if known is not None:
-                factor[members] = known.interference_factor(family)
-            elif self.profile is not None:
-                for member in members:
-                    basis[member] = self._stand_in(self.profile.name, family)
-        check_finite(duration_s, lambda place: f"seconds of {ops[place].name}, by {basis[place]}")
+            factor[members] = self.interference_factor(family)
+        check_finite(
+            duration_s,
+            lambda place: f"seconds of {ops[place].name}, by {self.basis_of(ops[place].family)}",
+        )
         launches = np.array([op.launches for op in ops], np.float64)
         return OpCosts(
             duration_s,
@@ -111,7 +125,7 @@ class KernelPricer:
             bytes=np.array([op.bytes for op in ops], np.float64),
             bound=bound,
             beside_factor=factor,
-            basis=tuple(basis),
+            basis=tuple(self.basis_of(op.family) for op in ops),
         )
 
 
