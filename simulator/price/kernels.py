@@ -84,20 +84,23 @@ class KernelPricer:
 
     def parameters(self, family: str) -> Parameters | None:
         """Return what prices a family; None for the roofline."""
-        known = self.profile is not None and self.profile.knows(family)
-        return self.profile.parameters(family) if self.profile and known else None
+        if self.profile is None or not self.profile.knows(family):
+            return None
+        return self.profile.parameters(family)
 
     def interference_factor(self, family: str) -> float:
-        """Return the slowdown of a family beside communication; none where none was measured."""
-        known = self.profile is not None and self.profile.knows(family)
-        return self.profile.interference_factor(family) if self.profile and known else 1.0
+        """Return the slowdown of a family beside communication; none where nothing was measured."""
+        if self.profile is None or not self.profile.knows(family):
+            return 1.0
+        return self.profile.interference_factor(family)
 
     def basis_of(self, family: str) -> str:
-        """Return what prices of a family rest on."""
+        """What prices of a family rest on, for people."""
         if self.profile is None or self.profile.knows(family):
             return self.basis
-        lacks = f"as profile {self.profile.name} has no family {family}"
-        return f"roofline of {self.chip.name}, {lacks}"
+        return (
+            f"roofline of {self.chip.name}, as profile {self.profile.name} has no family {family}"
+        )
 
     def price(self, ops: Sequence[Op], load: Floats | float = 1.0) -> OpCosts:
         """Return the prices of `ops`; arguments and errors as of `price_kernels`."""
@@ -120,7 +123,6 @@ def price_kernels(
     machines, columns = len(pricers), len(ops)
     duration_s = np.zeros((machines, columns, len(load)))
     bound, factor = np.zeros((machines, columns), np.int64), np.ones((machines, columns))
-    basis = [[pricer.basis] * columns for pricer in pricers]
     chips = _alike_chips(pricers)
     for family, group, members in _by_family(ops):
         # What is not routed costs the same at every load.
@@ -132,13 +134,9 @@ def price_kernels(
                 duration_s[rows] = times.time_s
                 bound[rows] = np.broadcast_to(times.bound_index, times.time_s.shape)[..., balanced]
         factor[:, members] = [[pricer.interference_factor(family)] for pricer in pricers]
-        for pricer, of_op in zip(pricers, basis, strict=True):
-            if pricer.parameters(family) is None:
-                for member in members:
-                    of_op[member] = pricer.basis_of(family)
     check_finite(
         np.moveaxis(duration_s, 1, 0),
-        lambda place: f"seconds of {ops[place].name}, by {basis[0][place]}",
+        lambda place: f"seconds of {ops[place].name}, by {pricers[0].basis_of(ops[place].family)}",
     )
     launches = np.array([op.launches for op in ops], np.float64)
     gap_s = [pricer.profile.launch_gap_s if pricer.profile else 0.0 for pricer in pricers]
@@ -147,8 +145,17 @@ def price_kernels(
         gap_s=launches * np.array(gap_s)[:, None],
         bound_index=bound,
         beside_factor=factor,
-        basis=tuple(map(tuple, basis)),
+        basis=tuple(_basis(pricer, ops) for pricer in pricers),
     )
+
+
+def _basis(pricer: KernelPricer, ops: tuple[Op, ...]) -> tuple[str, ...]:
+    found = [""] * len(ops)
+    for family, _, members in _by_family(ops):
+        basis = pricer.basis_of(family)
+        for member in members:
+            found[member] = basis
+    return tuple(found)
 
 
 class Same:
