@@ -40,9 +40,10 @@ def of_mean_rank(graph: TaskGraph, start_s: Floats, end_s: Floats, lag_s: Floats
         start_s, end_s: (tasks, ...) as played; steps are the first tasks.
         lag_s: (steps, ...) by which the slowest rank is behind.
     """
-    start_s, end_s, steps = start_s.copy(), end_s.copy(), len(lag_s)
+    end_s, steps = end_s.copy(), len(lag_s)
     end_s[:steps] -= lag_s
     came_s = ready_s(graph, end_s)
+    start_s = np.maximum(start_s, came_s)  # rounding may leave it before
     start_s[:steps] = came_s[:steps]
     return Spans(came_s, start_s, end_s)
 

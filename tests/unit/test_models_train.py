@@ -5,6 +5,7 @@ import pytest
 from hwmodels.errors import InfeasibleError, SpecError
 from simulator import Experiment, run
 from simulator.driver.program import program_of
+from simulator.tell.facts.kernels import Kernels
 from workloads.layout import default_layout, resolve_layout
 from workloads.model import MODELS
 from workloads.recipes import RECIPES
@@ -42,7 +43,7 @@ def test_every_model_trains_with_every_recipe_and_schedule(name, recipe, schedul
     metrics = result.metrics
     assert result.provenance.time_share_by_basis == {"roofline of h800": 1}
     assert 0 < metrics.mfu_causal < (2 if recipe == "fp8-blockwise" else 1)
-    assert sum(metrics.breakdown_s.values()) == pytest.approx(metrics.step_time_s, rel=1e-9)
+    assert sum(result.breakdown_s.values()) == pytest.approx(metrics.step_time_s, rel=1e-9)
     layers = [layer for stage in program_of(experiment).stages for layer in stage]
     assert [layer.kind for layer in layers][:7] == list(experiment.model.layer_kinds)
 
@@ -83,7 +84,7 @@ def test_a_profile_without_a_family_is_helped_out_and_says_so():
     stands_in = "roofline of h800, as profile h800-deepseek has no family bf16_grouped"
     shares = result.provenance.time_share_by_basis
     assert set(shares) == {"profile h800-deepseek", stands_in}
-    grouped = result.metrics.compute_share["bf16_grouped"]
+    grouped = result.fact(Kernels).compute_share["bf16_grouped"]
     assert shares[stands_in] == pytest.approx(grouped, rel=1e-9)
     assert f"kernels priced from {stands_in}" in result.provenance.notes
 
