@@ -44,21 +44,18 @@ class Extent:
 def extent_of(experiment: Experiment, lowered: Lowered) -> Extent:
     """Return what a run of an experiment plays."""
     ranks, plan, load = experiment.ranks, experiment.plan, experiment.ranks.expert_load
-    mesh = experiment.mesh
-    sizes = [len(part.graph.segments) for part in lowered.parts.values()]
-    steps = lowered.steps_of_part.tolist()
-    in_parts = sum(map(int.__mul__, steps, sizes))
-    pipeline_tasks = in_parts + 2 * len(lowered.steps) + len(lowered.pipeline.links.sender)
+    mesh = lowered.program.placement.mesh
+    pipeline_tasks = lowered.tasks_of_pipeline
     draws = ranks.draws if load.is_drawn else 1
     played = plan.ep if load.is_drawn or load.kind == "matrix" else 1
-    part_tasks = sum(sizes) * draws * played
+    part_tasks = lowered.tasks_of_parts * draws * played
     units = drawn_units(ranks, lowered.program)
     held = part_tasks + draws * sum(lowered.loads) * units
     tasks = part_tasks + len(lowered.pipeline.graph)
     if experiment.is_explicit:
-        tasks += pipeline_tasks * experiment.pipelines
-        slots = sum(map(int.__mul__, steps, lowered.loads))
-        held += pipeline_tasks * max(plan.ep, TILE_RANKS) + slots * units + 4 * mesh.ranks
+        tasks += pipeline_tasks * (mesh.ranks // mesh.size("pp"))
+        held += pipeline_tasks * max(plan.ep, TILE_RANKS) + 4 * mesh.ranks
+        held += lowered.slots_of_pipeline * units
     elif experiment.communication.nics == "shared":
         tasks += pipeline_tasks
         held += pipeline_tasks
@@ -80,6 +77,8 @@ def check_extent(experiment: Experiment, lowered: Lowered) -> None:
         InfeasibleError: it would; the message says what it is made of.
     """
     extent = extent_of(experiment, lowered)
+    if extent.tasks <= TASKS_MAX and extent.held_bytes <= BYTES_MAX:
+        return
     made_of = (
         f"{extent.pipeline_tasks:,} tasks a pipeline, {experiment.pipelines:,} pipelines, "
         f"{extent.part_tasks:,} tasks of parts, {experiment.uncertainty.draws:,} draws"
@@ -88,8 +87,7 @@ def check_extent(experiment: Experiment, lowered: Lowered) -> None:
         raise InfeasibleError(
             f"run: at most {TASKS_MAX:.0e} tasks can be played, got {extent.tasks:.2e} ({made_of})"
         )
-    if extent.held_bytes > BYTES_MAX:
-        raise InfeasibleError(
-            f"run: at most {format_quantity(BYTES_MAX, 'B')} can be held at once, "
-            f"got {format_quantity(extent.held_bytes, 'B', 3)} ({made_of})"
-        )
+    raise InfeasibleError(
+        f"run: at most {format_quantity(BYTES_MAX, 'B')} can be held at once, "
+        f"got {format_quantity(extent.held_bytes, 'B', 3)} ({made_of})"
+    )

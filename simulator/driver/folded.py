@@ -1,6 +1,7 @@
 """Play each distinct part once on one expert group, and one pipeline of them, on several points."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from simulator.lower.folded import FoldedColumns, Keep, folded_prices, folded_se
 from simulator.lower.folded_pipeline import FoldedPipeline, pipeline_seconds
 from simulator.play.engine import Engine
 from simulator.play.settle import settle
+from simulator.price.finite import check_finite
+from simulator.price.optimizer import OptimizerSeconds, end_kernels_s
 
 PRICED_AT_ONCE = 32
 """Points: more would be no faster, and hold more."""
@@ -17,7 +20,14 @@ REPLICAS_AT_ONCE = 2048
 """Of a part, so that what rounds of play read and write stays in cache."""
 
 
-def play_folded(points: Sequence[Point], keep: Keep) -> FoldedPipeline:
+class Folded(NamedTuple):
+    """What was played of several points, and what the end of their steps takes."""
+
+    pipeline: FoldedPipeline
+    optimizers: tuple[OptimizerSeconds, ...]
+
+
+def play_folded(points: Sequence[Point], keep: Keep) -> Folded:
     """Play points of one program, whose expert loads have one shape, as columns.
 
     Each distinct part runs on one expert group, once for every draw of its loads.
@@ -25,16 +35,30 @@ def play_folded(points: Sequence[Point], keep: Keep) -> FoldedPipeline:
     Args:
         keep: what happened inside parts is kept of a single point only.
     """
-    engine = points[0].engine
-    columns = FoldedColumns.joined([of for some in _some(points, PRICED_AT_ONCE)
-                                    for of in _play_parts(some, engine, keep)])  # fmt: skip
+    engine, optimizers = points[0].engine, _optimizers(points)
+    columns = FoldedColumns.joined(
+        [
+            played
+            for first in range(0, len(points), PRICED_AT_ONCE)
+            for played in _play_parts(points[first : first + PRICED_AT_ONCE], engine, keep)
+        ]
+    )
     taken_s = pipeline_seconds(
         columns,
         np.stack([point.slowest_message_s for point in points], axis=1),
-        np.stack([point.optimizer.seconds() for point in points], axis=1),
+        np.stack([optimizer.seconds() for optimizer in optimizers], axis=1),
     )
     played = engine.play_replicas(columns.lowered.pipeline.graph, taken_s)
-    return FoldedPipeline(columns, played.end_s, taken_s)
+    return Folded(FoldedPipeline(columns, played.end_s, taken_s), optimizers)
+
+
+def _optimizers(points: Sequence[Point]) -> tuple[OptimizerSeconds, ...]:
+    lowered, whole_chips = points[0].lowered, [point.whole_chip for point in points]
+    kernels_s = end_kernels_s(lowered.program.end, lowered.end_ops, whole_chips)
+    check_finite(kernels_s.T, lambda rank: f"optimizer seconds of pipeline rank {rank}")
+    return tuple(
+        point.end.around(of_point) for point, of_point in zip(points, kernels_s, strict=True)
+    )
 
 
 def _play_parts(points: Sequence[Point], engine: Engine, keep: Keep) -> Iterator[FoldedColumns]:
@@ -42,7 +66,7 @@ def _play_parts(points: Sequence[Point], engine: Engine, keep: Keep) -> Iterator
     lowered, draw = points[0].lowered, points[0].draw
     pricers, draws = [point.pricer for point in points], [point.draw for point in points]
     prices = folded_prices(lowered, pricers, draws)
-    width = max(1, REPLICAS_AT_ONCE // (len(draw.loads) * draw.ranks))
+    width = max(1, REPLICAS_AT_ONCE // (draw.draws * draw.ranks))
     for first in range(0, len(points), width):
         some = slice(first, first + width)
         seconds = folded_seconds(lowered, prices.of(some), pricers[some], draws[some])
@@ -51,7 +75,3 @@ def _play_parts(points: Sequence[Point], engine: Engine, keep: Keep) -> Iterator
             graph = lowered.parts[key].graph
             settled[key] = settle(engine, graph.graph, graph.pairs, alone_s, factor, seconds.ranks)
         yield FoldedColumns.of(seconds, settled, keep)
-
-
-def _some(points: Sequence[Point], width: int) -> Iterator[Sequence[Point]]:
-    return (points[first : first + width] for first in range(0, len(points), width))

@@ -18,7 +18,7 @@ from simulator.price.fabric_slowdowns import FabricSlowdowns, Paths, fabric_slow
 from simulator.price.finite import check_finite
 from simulator.price.kernels import KernelPricer
 from simulator.price.messages import MessageTimes, message_times
-from simulator.price.optimizer import OptimizerSeconds, optimizer_seconds
+from simulator.price.optimizer import EndComms, end_comms
 from simulator.price.segments import SegmentPricer
 from simulator.ranks import EngineName
 from workloads.memory import check_memory
@@ -33,8 +33,9 @@ class Point:
 
     Attributes:
         draw: expert loads of folded parts.
-        messages: (pp, pp, dp) from pipeline rank to pipeline rank, in each pipeline.
-        optimizer: the end of the step.
+        messages: from pipeline rank to pipeline rank, in each pipeline.
+        whole_chip: prices on all SMs, which the end of the step has.
+        end: communication there.
         fabric: what the network slows down, where it may; None where it cannot.
     """
 
@@ -43,7 +44,8 @@ class Point:
     pricer: SegmentPricer
     draw: LoadDraw
     messages: MessageTimes
-    optimizer: OptimizerSeconds
+    whole_chip: KernelPricer
+    end: EndComms
     fabric: FabricSlowdowns | None
 
     @property
@@ -66,7 +68,8 @@ class Point:
     @property
     def slowest_message_s(self) -> Floats:
         """(messages,) of the slowest pipeline, each."""
-        return self.lowered.pipeline.links.of_messages(self.messages.seconds.max(axis=2))
+        slowest_s = self.messages.slowest(self.messages.times.seconds)
+        return self.lowered.pipeline.links.of_messages(slowest_s)
 
 
 def point_of(experiment: Experiment) -> Point:
@@ -87,17 +90,15 @@ def point_of(experiment: Experiment) -> Point:
     exchange, slow = (1.0, AS_PRICED) if fabric is None or paths.unlike else fabric.alike
     machine = _machine(experiment, program)
     messages = message_times(program, lowered.message_pairs, machine, slow)
-    all_sms = KernelPricer(chip, experiment.profile, chip.sms)
-    optimizer = optimizer_seconds(program.end, lowered.end_ops, all_sms, machine, slow)
-    check_finite(messages.seconds.ravel(), lambda _: "seconds of a pipeline message")
-    check_finite(optimizer.seconds(), lambda rank: f"optimizer seconds of pipeline rank {rank}")
+    check_finite(messages.times.seconds.ravel(), lambda _: "seconds of a pipeline message")
     return Point(
         experiment,
         lowered,
         _pricer(experiment, machine, exchange),
         draw_loads(experiment.ranks, lowered),
         messages,
-        optimizer,
+        KernelPricer(chip, experiment.profile, chip.sms),
+        end_comms(program.end, machine, slow),
         fabric,
     )
 

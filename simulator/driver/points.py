@@ -6,10 +6,9 @@ from itertools import islice
 
 from hwmodels.errors import InputError
 from simulator.driver.explicit import play_explicit
-from simulator.driver.folded import play_folded
+from simulator.driver.folded import Folded, play_folded
 from simulator.driver.point import Point, point_of
 from simulator.experiment import Experiment
-from simulator.lower.folded_pipeline import FoldedPipeline
 from simulator.lower.played import Played
 from simulator.lower.rank_seconds import RankSeconds
 from simulator.lower.shared_nics import on_shared_nics
@@ -66,9 +65,9 @@ def play_in_turn(
         first += len(some)
 
 
-def _fold(points: Sequence[Point], names: Sequence[str]) -> dict[int, tuple[FoldedPipeline, int]]:
+def _fold(points: Sequence[Point], names: Sequence[str]) -> dict[int, tuple[Folded, int]]:
     """Play points folded, and return by place what was played and which of it is this point's."""
-    played: dict[int, tuple[FoldedPipeline, int]] = {}
+    played: dict[int, tuple[Folded, int]] = {}
     for places in _side_by_side(points):
         keep = points[places[0]].keep
         try:
@@ -97,7 +96,7 @@ def _side_by_side(points: Sequence[Point]) -> Iterable[list[int]]:
     """
     groups: dict[Hashable, list[int]] = {}
     for place, point in enumerate(points):
-        shape = len(point.draw.loads), point.draw.ranks
+        shape = point.draw.draws, point.draw.ranks
         key = id(point.lowered), point.experiment.ranks.engine, shape, point.keep
         groups.setdefault(place if point.keep == "insides" else key, []).append(place)
     return groups.values()
@@ -114,22 +113,20 @@ def play_point(point: Point, *, pipelines: Collection[int] = (), critical: bool 
 
 def _played(
     point: Point,
-    folded: FoldedPipeline,
+    folded: Folded,
     number: int,
     pipelines: Collection[int] = (),
     critical: bool = False,
 ) -> Played:
     """Return what was played of one point, its ranks and its shared NICs played now."""
-    experiment, parts, engine = point.experiment, folded.folded.of_point(number), point.engine
+    experiment, engine, optimizer = point.experiment, point.engine, folded.optimizers[number]
+    parts = folded.pipeline.folded.of_point(number)
     explicit, shared = None, None
     if experiment.is_explicit:
-        ranks = RankSeconds.of(
-            experiment.ranks, parts, point.pricer, point.messages.seconds, point.unlike
-        )
-        explicit = play_explicit(
-            ranks, engine, point.optimizer, pipelines=pipelines, critical=critical
-        )
+        message_s = point.messages.between(point.messages.times.seconds)
+        ranks = RankSeconds.of(experiment.ranks, parts, point.pricer, message_s, point.unlike)
+        explicit = play_explicit(ranks, engine, optimizer, pipelines=pipelines, critical=critical)
     elif experiment.communication.nics == "shared":
-        nics = on_shared_nics(parts, point.pricer, point.messages, point.optimizer)
+        nics = on_shared_nics(parts, point.pricer, point.messages, optimizer)
         shared = nics.played(parts, engine.play(nics.graph))
-    return Played(experiment, folded, parts, explicit, shared, point.pricer, point.fabric)
+    return Played(experiment, folded.pipeline, parts, explicit, shared, point.pricer, point.fabric)

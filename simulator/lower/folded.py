@@ -93,10 +93,10 @@ def folded_seconds(
     table = np.ascontiguousarray(prices.seconds.swapaxes(0, 1)).reshape(-1, points * columns)
     ranks = draws[0].ranks
     # (slots, points, draws, ...)
-    loads = np.stack([draw.loads[..., :ranks].swapaxes(0, 1) for draw in draws], axis=1)
+    loads = np.stack([draw.loads[..., :ranks] for draw in draws], axis=1)
     exchange_s = np.stack(
         [
-            exchange_seconds(lowered, pricer, draw.loads.swapaxes(0, 1))
+            exchange_seconds(lowered, pricer, draw.loads)
             for pricer, draw in zip(pricers, draws, strict=True)
         ],
         axis=2,
@@ -334,7 +334,7 @@ class FoldedPlay:
         Raises:
             InputError: what happened on their ranks was not kept.
         """
-        columns, draws = self.columns, len(self.draw.loads)
+        columns, draws = self.columns, self.draw.draws
         if columns.details is None:
             raise InputError("parts: what happened in them was not kept; play the step by itself")
         groups = slice(self.point * draws, (self.point + 1) * draws)
@@ -372,7 +372,7 @@ class FoldedPlay:
     @property
     def tasks(self) -> int:
         """Tasks played."""
-        replicas = len(self.draw.loads) * self.columns.ranks
+        replicas = self.draw.draws * self.columns.ranks
         return sum(len(part.row) * replicas for part in self.lowered.parts.values())
 
 

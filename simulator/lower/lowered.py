@@ -110,6 +110,23 @@ class Lowered:
         return np.bincount(self.part_of_step, minlength=len(self.keys))
 
     @cached_property
+    def tasks_of_parts(self) -> int:
+        """Tasks of one rank in all distinct parts, each once."""
+        return sum(len(part.row) for part in self.parts.values())
+
+    @cached_property
+    def tasks_of_pipeline(self) -> int:
+        """Tasks of a pipeline, segment by segment."""
+        sizes = [len(part.row) for part in self.parts.values()]
+        in_parts = int(np.dot(self.steps_of_part, sizes))
+        return in_parts + 2 * len(self.steps) + len(self.pipeline.links.sender)
+
+    @cached_property
+    def slots_of_pipeline(self) -> int:
+        """Expert loads that a pipeline meets when it is played segment by segment."""
+        return int(np.dot(self.steps_of_part, self.loads))
+
+    @cached_property
     def compute_runs(self) -> Floats:
         """(2, ops) how often a pipeline launches each op of `segments` on compute streams: in
         overlapped parts, and in parts alone.

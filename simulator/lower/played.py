@@ -115,7 +115,5 @@ class Played:
     def op_seconds(self) -> list[OpSeconds]:
         """Compute seconds of one pipeline at balanced load, op by op."""
         seconds = (self.lowered.compute_runs * self.folded.prices.op_s).sum(axis=0)
-        rows = zip(
-            self.lowered.segments.ops, self.folded.prices.basis, seconds.tolist(), strict=True
-        )
-        return [OpSeconds(*row) for row in rows]
+        rows = zip(self.lowered.segments.ops, seconds.tolist(), strict=True)
+        return [OpSeconds(op, self.folded.prices.basis_of(op), taken_s) for op, taken_s in rows]

@@ -70,6 +70,7 @@ class RankSeconds:
         """Return (tasks, replicas) seconds of every task of some groups."""
         expansion, lowered = self.expansion, self.lowered
         load = np.stack([draw.load for draw in draws], axis=1)  # (slots, groups, ep)
+        load.flags.writeable = False  # so that all exchanges ask for their slowest ports once
         nic, nvlink = (
             np.stack([getattr(draw, name) for draw in draws], axis=1) for name in ("nic", "nvlink")
         )

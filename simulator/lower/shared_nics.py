@@ -147,7 +147,7 @@ def on_shared_nics(
 
     Args:
         folded: the same experiment played folded.
-        messages: (pp, pp, pipelines) between pipeline ranks.
+        messages: between pipeline ranks.
         optimizer: the end of the step.
     """
     nics = nic_graph(folded.lowered)
@@ -251,9 +251,9 @@ def _task_seconds(
         getattr(alone, field.name)[in_parts] = getattr(parts, field.name)[drawn]
     alone.seconds[expansion.end] = folded.lag_s
     of_messages = folded.lowered.pipeline.links.of_messages
-    alone.seconds[expansion.message] = of_messages(messages.seconds.max(axis=2))
+    alone.seconds[expansion.message] = of_messages(messages.slowest(messages.times.seconds))
     for column in (alone.moving_s, alone.nic_s):
-        column[expansion.message] = of_messages(messages.nic_s.max(axis=2))
+        column[expansion.message] = of_messages(messages.slowest(messages.times.nic_s))
     before, after, kernels_s = optimizer.reduce, optimizer.gather, optimizer.kernels_s[None]
     for column, rings, between in (
         (alone.seconds, (before.seconds, after.seconds), kernels_s),
@@ -305,7 +305,7 @@ def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, 
     """Return (exchanges, slots, draws) the share of an exchange's time in which bytes move, and the
     seconds that its slowest port needs of a NIC if nothing slows it down.
     """
-    loads = folded.draw.loads.swapaxes(0, 1)
+    loads = folded.draw.loads
 
     def seconds(part: Literal["seconds", "moving_s", "nic_s"]) -> Floats:
         exchanges = replace(pricer.exchanges, part=part)

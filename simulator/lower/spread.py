@@ -51,7 +51,7 @@ class LoadDraw:
     """What the ranks of one expert group of folded parts meet; read only, as many may share it.
 
     Attributes:
-        loads: (draws, slots, ranks) expert loads of all distinct parts, one after another.
+        loads: (slots, draws, ranks) expert loads of all distinct parts, one after another.
         of_step: (steps,) the draw that each step of the program takes.
         ranks: to play: one stands for the group where all are alike.
         least, most: loads to have prices for.
@@ -63,6 +63,11 @@ class LoadDraw:
     least: float
     most: float
 
+    @property
+    def draws(self) -> int:
+        """How many loads each part meets."""
+        return int(self.loads.shape[1])
+
 
 @lru_cache(maxsize=32)
 def draw_loads(ranks: RanksSpec, lowered: Lowered) -> LoadDraw:
@@ -71,8 +76,10 @@ def draw_loads(ranks: RanksSpec, lowered: Lowered) -> LoadDraw:
     draws = ranks.draws if ranks.expert_load.is_drawn else 1
     loads = part_loads(ranks, lowered, draws, rng)
     least, most = likely_loads(ranks, lowered.program)
+    by_slot = np.ascontiguousarray(loads.swapaxes(0, 1))
+    by_slot.flags.writeable = False
     return LoadDraw(
-        loads,
+        by_slot,
         of_step=rng.integers(draws, size=len(lowered.steps)),
         ranks=loads.shape[2] if (loads != loads[..., :1]).any() else 1,
         least=float(loads.min(initial=least)),

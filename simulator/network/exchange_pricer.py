@@ -23,6 +23,7 @@ from hwmodels.arrays import Floats, Ints
 from hwmodels.cluster import ClusterSpec
 from hwmodels.costs.exchange import Direction
 from hwmodels.errors import SpecError
+from hwmodels.identity import Same
 from hwmodels.library import LibrarySpec
 from simulator.network.comm_times import AS_PRICED, CommTimes, Slow
 from simulator.network.group_ports import GroupPorts
@@ -197,8 +198,30 @@ class ExchangePricer:
             nothing = np.zeros(load.shape[:-1])
             return CommTimes(nothing, nothing, nothing)
         direction: Direction = "dispatch" if comm.kind == "dispatch" else "combine"
-        nvlink = ports.nvlink * (ports.nvlink_load(load) * slow.nvlink).max(axis=-1)
-        nic = np.zeros(nvlink.shape)
-        if ports.nodes > 1:
-            nic = ports.nic * (ports.nic_load(load) * slow.nic).max(axis=-1)
+        nic, nvlink = _copies(ports, load, slow)
         return port_times(nic, nvlink, comm.token_bytes, self.rates.ports[direction, ports.nodes])
+
+
+def _copies(ports: GroupPorts, load: Floats, slow: Slow) -> tuple[Floats, Floats]:
+    """Return (...) copies of a token through the slowest NIC, and the slowest NVLink, of groups.
+
+    Those on links as priced are kept with a load that cannot change: many machines meet it, and a
+    dispatch and a combine do.
+    """
+    as_priced = not (isinstance(slow.nic, np.ndarray) or isinstance(slow.nvlink, np.ndarray))
+    if as_priced and slow == AS_PRICED and not load.flags.writeable:
+        return _kept_copies(Same(ports), Same(load))
+    return _through_slowest(ports, load, slow)
+
+
+@lru_cache(maxsize=8)
+def _kept_copies(ports: Same, load: Same) -> tuple[Floats, Floats]:
+    return _through_slowest(ports.value, load.value, AS_PRICED)
+
+
+def _through_slowest(ports: GroupPorts, load: Floats, slow: Slow) -> tuple[Floats, Floats]:
+    nvlink = ports.nvlink * (ports.nvlink_load(load) * slow.nvlink).max(axis=-1)
+    nic = np.zeros(nvlink.shape)
+    if ports.nodes > 1:
+        nic = ports.nic * (ports.nic_load(load) * slow.nic).max(axis=-1)
+    return nic, nvlink

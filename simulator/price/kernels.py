@@ -17,6 +17,7 @@ from hwmodels.arrays import Floats, Ints
 from hwmodels.chip import ChipSpec
 from hwmodels.columns import stacked, structure
 from hwmodels.costs import BOUNDS, KernelTime, Parameters, kernel_time_s
+from hwmodels.identity import Same
 from hwmodels.profile import KernelProfile
 from simulator.price.finite import check_finite
 from workloads.ops import Gemm, Op
@@ -36,14 +37,12 @@ class OpCosts:
         bound_index: (ops,) what holds the op at the load nearest to balanced, as place in `BOUNDS`:
             compute, memory, latency, sustained.
         beside_factor: (ops,) slowdown when all of the op runs beside communication.
-        basis: (ops,) what the price rests on; of several machines a tuple for each.
     """
 
     duration_s: Floats
     gap_s: Floats
     bound_index: Ints
     beside_factor: Floats
-    basis: tuple[Any, ...]
 
     @property
     def total_s(self) -> Floats:
@@ -57,7 +56,7 @@ class OpCosts:
 
     def of(self, machine: int) -> "OpCosts":
         """Return the prices of one of several machines."""
-        columns = self.duration_s, self.gap_s, self.bound_index, self.beside_factor, self.basis
+        columns = self.duration_s, self.gap_s, self.bound_index, self.beside_factor
         return OpCosts(*(column[machine] for column in columns))
 
 
@@ -124,7 +123,7 @@ def price_kernels(
     duration_s = np.zeros((machines, columns, len(load)))
     bound, factor = np.zeros((machines, columns), np.int64), np.ones((machines, columns))
     chips = _alike_chips(pricers)
-    for family, group, members in _by_family(ops):
+    for family, group, members in _by_family(Same(ops)):
         # What is not routed costs the same at every load.
         loads = load if group[0].routed else np.ones(1)
         balanced = int(np.abs(loads - 1).argmin())
@@ -145,30 +144,7 @@ def price_kernels(
         gap_s=launches * np.array(gap_s)[:, None],
         bound_index=bound,
         beside_factor=factor,
-        basis=tuple(_basis(pricer, ops) for pricer in pricers),
     )
-
-
-def _basis(pricer: KernelPricer, ops: tuple[Op, ...]) -> tuple[str, ...]:
-    found = [""] * len(ops)
-    for family, _, members in _by_family(ops):
-        basis = pricer.basis_of(family)
-        for member in members:
-            found[member] = basis
-    return tuple(found)
-
-
-class Same:
-    """Stands for an object in the key of a cache: equal to itself only, and kept alive by it."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self.value is other.value
 
 
 class _Alike(NamedTuple):
@@ -224,7 +200,7 @@ def _family_times(
     first, known = constants[0], loads.tobytes()
     if all(other is first for other in constants):
         if alike.same:
-            times = _kept_times(Same(alike.chip), Same(first), alike.sms, ops, known)
+            times = _kept_times(Same(alike.chip), Same(first), alike.sms, Same(ops), known)
         else:
             times = _times(alike.chip, first, alike.sms, ops, known)
         yield alike.places, times
@@ -240,10 +216,8 @@ def _family_times(
 
 
 @lru_cache(maxsize=128)
-def _kept_times(
-    chip: Same, parameters: Same, sms: int, ops: tuple[Op, ...], loads: bytes
-) -> KernelTime:
-    return _times(chip.value, parameters.value, sms, ops, loads)
+def _kept_times(chip: Same, parameters: Same, sms: int, ops: Same, loads: bytes) -> KernelTime:
+    return _times(chip.value, parameters.value, sms, ops.value, loads)
 
 
 def _times(
@@ -251,12 +225,13 @@ def _times(
 ) -> KernelTime:
     if parameters is None:
         return _roofline(chip, sms, ops, np.tile(np.frombuffer(loads), (len(ops), 1)))
-    return kernel_time_s(chip, parameters, _shapes(ops, loads), sms=sms)
+    return kernel_time_s(chip, parameters, _shapes(Same(ops), loads), sms=sms)
 
 
 @lru_cache(maxsize=128)
-def _shapes(ops: tuple[Op, ...], loads: bytes) -> dict[str, Any]:
+def _shapes(same: Same, loads: bytes) -> dict[str, Any]:
     """Return the shape keywords of ops of one family, columns with an axis for machines first."""
+    ops: tuple[Op, ...] = same.value
     load = np.tile(np.frombuffer(loads), (len(ops), 1))
     return {
         name: values[None] if isinstance(values, np.ndarray) else values
@@ -279,10 +254,11 @@ def _tensor_family(op: Op) -> str:
 
 
 @lru_cache(maxsize=64)
-def _by_family(ops: tuple[Op, ...]) -> list[tuple[str, tuple[Op, ...], list[int]]]:
+def _by_family(same: Same) -> list[tuple[str, tuple[Op, ...], list[int]]]:
     """Group ops that one call can price: of one family, with results of one width, all or none of
     them routed; with their places.
     """
+    ops: tuple[Op, ...] = same.value
     families: dict[tuple[str, int, bool], list[int]] = {}
     for index, op in enumerate(ops):
         output_bytes = op.output_bytes if isinstance(op, Gemm) else 0

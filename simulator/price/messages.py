@@ -1,48 +1,67 @@
 """Seconds of what pipeline ranks pass each other."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from hwmodels.arrays import Ints
+from hwmodels.arrays import Floats, Ints
 from simulator.network.comm_times import AS_PRICED, CommTimes, Slow
 from simulator.network.machine import Machine
 from simulator.network.price import comm_s
 from workloads.program import Program
 
-MessageTimes = CommTimes
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MessageTimes:
+    """What messages from pipeline rank to pipeline rank take, in each pipeline.
+
+    Both ways take the same, and nothing is taken where none is sent.
+
+    Attributes:
+        hop: (pp, pp) row of `times` of each pair of pipeline ranks; one past the last for none.
+        times: (hops, pipelines).
+    """
+
+    hop: Ints
+    times: CommTimes
+
+    def between(self, seconds: Floats) -> Floats:
+        """Return (pp, pp, pipelines) seconds, given (hops, pipelines) of `times`."""
+        return np.append(seconds, np.zeros((1, seconds.shape[1])), axis=0)[self.hop]
+
+    def slowest(self, seconds: Floats) -> Floats:
+        """Return (pp, pp) seconds of the slowest pipeline, each; argument as of `between`."""
+        return np.append(seconds.max(axis=1), 0.0)[self.hop]
 
 
 def message_times(
     program: Program, pairs: Ints, machine: Machine, slow: Slow = AS_PRICED
 ) -> MessageTimes:
-    """Return (pp, pp, pipelines) seconds of messages from pipeline rank to pipeline rank.
+    """Return the times of messages between pipeline ranks.
 
-    All pipelines send at once; messages of other pairs of pipeline ranks are not met. Both ways
-    take the same, and nothing is taken where none is sent.
+    All pipelines send at once; messages of other pairs of pipeline ranks are not met.
 
     Args:
         pairs: (pairs, 2) pipeline ranks that send a message, and those that get it.
         slow: links slower than the machine's.
     """
-    low, high, groups = _hops(program, pairs.tobytes())
-    pipelines, pp = program.placement.pipelines.shape
-    parts = np.zeros((3, pp, pp, pipelines))
-    if len(low):
-        times = comm_s(program.message, groups, machine, slow=slow)
-        for part, column in zip(parts, (times.latency_s, times.nic_s, times.nvlink_s), strict=True):
-            part[low, high] = part[high, low] = column
-    return MessageTimes(*parts)
+    hop, groups = _hops(program, pairs.tobytes())
+    if not len(groups):
+        return MessageTimes(hop, CommTimes(*np.zeros((3, *groups.shape[:2]))))
+    return MessageTimes(hop, comm_s(program.message, groups, machine, slow=slow))
 
 
 @lru_cache(maxsize=32)
-def _hops(program: Program, pairs: bytes) -> tuple[Ints, Ints, Ints]:
-    """Return pipeline ranks below and above that pass messages, (hops,) each, and their GPUs:
-    (hops, pipelines, 2).
+def _hops(program: Program, pairs: bytes) -> tuple[Ints, Ints]:
+    """Return the row of each pair of pipeline ranks, as in `MessageTimes`, and (hops, pipelines, 2)
+    GPUs of those that pass messages.
     """
     ends = np.sort(np.frombuffer(pairs, np.int64).reshape(-1, 2), axis=1)
     low, high = np.unique(ends, axis=0).T
     gpus = program.placement.pipelines.T
     groups = np.stack([gpus[low], gpus[high]], axis=2)
     groups.flags.writeable = False
-    return low, high, groups
+    hop = np.full((len(gpus), len(gpus)), len(low))
+    hop[low, high] = hop[high, low] = np.arange(len(low))
+    return hop, groups

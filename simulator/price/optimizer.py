@@ -3,6 +3,7 @@
 Kernels have the whole chip by then.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from hwmodels.arrays import Floats, Ints
 from simulator.network.comm_times import AS_PRICED, Slow
 from simulator.network.machine import Machine
 from simulator.network.price import comm_s
-from simulator.price.kernels import KernelPricer
+from simulator.price.kernels import KernelPricer, price_kernels
 from workloads.ops import Comm, Op
 from workloads.optimizer import GradientSync, OptimizerStep
 
@@ -92,6 +93,56 @@ class OptimizerSeconds:
         return OptimizerSeconds(before, self.kernels_s, after)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class EndComms:
+    """What ranks pass each other at the end of a step.
+
+    Attributes:
+        norm_s: seconds of the sum of the gradient's norm.
+    """
+
+    reduce: RingSeconds
+    norm_s: Floats
+    gather: RingSeconds
+
+    def around(self, kernels_s: Floats) -> OptimizerSeconds:
+        """Return the end of a step, given (pp,) seconds of its kernels."""
+        return OptimizerSeconds(self.reduce, kernels_s + self.norm_s, self.gather)
+
+
+def end_comms(
+    steps: tuple[OptimizerStep, ...], machine: Machine, slow: Slow = AS_PRICED
+) -> EndComms:
+    """Return the communication of the end of a step.
+
+    Args:
+        steps: by pipeline rank.
+        machine: whose links rings take; slow: links slower than its.
+    """
+    return EndComms(
+        _rings(tuple(step.reduce for step in steps), machine, slow),
+        comm_s(NORM, steps[0].norm, machine, slow=slow).seconds,
+        _rings(tuple(step.gather for step in steps), machine, slow),
+    )
+
+
+def end_kernels_s(
+    steps: tuple[OptimizerStep, ...],
+    update_ops: tuple[Op, ...],
+    whole_chips: Sequence[KernelPricer],
+) -> Floats:
+    """Return (machines, pp) seconds of the kernels of the end of a step on several machines.
+
+    Args:
+        steps: by pipeline rank; update_ops: their kernels, one rank after another.
+        whole_chips: prices on all SMs.
+    """
+    costs = price_kernels(whole_chips, update_ops)
+    first = np.cumsum([0, *(len(step.update) for step in steps)])[:-1]
+    op_s = costs.duration_s[..., 0] + costs.gap_s
+    return np.asarray(np.add.reduceat(op_s, first, axis=1))
+
+
 def optimizer_seconds(
     steps: tuple[OptimizerStep, ...],
     update_ops: tuple[Op, ...],
@@ -99,22 +150,9 @@ def optimizer_seconds(
     machine: Machine,
     slow: Slow = AS_PRICED,
 ) -> OptimizerSeconds:
-    """Return the seconds of the end of a step.
-
-    Args:
-        steps: by pipeline rank; update_ops: their kernels, one rank after another.
-        whole_chip: prices on all SMs.
-        machine: whose links rings take; slow: links slower than its.
-    """
-    costs = whole_chip.price(update_ops)
-    op_s = iter((costs.duration_s[:, 0] + costs.gap_s).tolist())
-    norm = comm_s(NORM, steps[0].norm, machine, slow=slow)
-    kernels_s = [sum(next(op_s) for _ in step.update) for step in steps]
-    return OptimizerSeconds(
-        _rings(tuple(step.reduce for step in steps), machine, slow),
-        np.array(kernels_s) + norm.seconds,
-        _rings(tuple(step.gather for step in steps), machine, slow),
-    )
+    """Return the seconds of the end of a step on one machine; arguments as of the two above."""
+    (kernels_s,) = end_kernels_s(steps, update_ops, [whole_chip])
+    return end_comms(steps, machine, slow).around(kernels_s)
 
 
 def _rings(

@@ -147,7 +147,7 @@ class SegmentPrices:
         exposed_factor: slowdown of exchanges in parts alone.
         op_s: (2, ops) one run of each kernel at balanced load, its launch gap included; likewise.
         bound_index: (ops,) what holds each kernel at balanced load, on the SMs of overlapped parts.
-        basis: (ops,) what its price rests on.
+        pricers: of the kernels; says what prices rest on.
     """
 
     grid: LoadGrid
@@ -157,7 +157,7 @@ class SegmentPrices:
     exposed_factor: Floats
     op_s: Floats
     bound_index: Ints
-    basis: tuple[Any, ...]
+    pricers: Any
 
     def of(self, machine: int | slice) -> "SegmentPrices":
         """Return the prices of one of several machines, or of some."""
@@ -169,6 +169,11 @@ class SegmentPrices:
         first = grid.first - self.grid.first
         columns = slice(first, first + len(grid.loads))
         return replace(self, grid=grid, seconds=self.seconds[..., columns].copy())
+
+    def basis_of(self, op: Op) -> str:
+        """Return what the price of a kernel on one machine rests on, for people."""
+        pricer: KernelPricer = self.pricers
+        return pricer.basis_of(op.family)
 
     @property
     def bound(self) -> NDArray[np.str_]:
@@ -246,5 +251,5 @@ def segment_prices(
         exposed_factor=np.array([pricer.exposed_factor for pricer in pricers]),
         op_s=np.stack([op_s[..., grid.balanced] for op_s in run_s], axis=1),
         bound_index=costs.bound_index,
-        basis=costs.basis,
+        pricers=tuple(pricer.kernels for pricer in pricers),
     )

@@ -93,7 +93,7 @@ def _folding(played: Played) -> str:
     experiment, parts = played.experiment, played.lowered.parts
     ep, pp = experiment.plan.ep, experiment.plan.pp
     pipelines = experiment.pipelines
-    draws = len(played.folded.draw.loads)
+    draws = played.folded.draw.draws
     idle = experiment.cluster.gpus - experiment.gpus
     spare = f"; {idle} of {experiment.cluster.gpus} GPUs idle" if idle else ""
     if played.explicit is not None:

@@ -69,10 +69,10 @@ def test_a_chip_without_fp8_cannot_price_it_silently():
 
 
 def test_every_price_says_what_it_rests_on():
-    assert set(FITTED.price(OPS).basis) == {"profile h800-deepseek"}
-    assert set(ROOFLINE.price(OPS).basis) == {"roofline of h800"}
-    transferred = KernelPricer(H20, PROFILE, 60).price(OPS).basis
-    assert set(transferred) == {"profile h800-deepseek, transferred to h20 by datasheet"}
+    assert {FITTED.basis_of(op.family) for op in OPS} == {"profile h800-deepseek"}
+    assert {ROOFLINE.basis_of(op.family) for op in OPS} == {"roofline of h800"}
+    transferred = {KernelPricer(H20, PROFILE, 60).basis_of(op.family) for op in OPS}
+    assert transferred == {"profile h800-deepseek, transferred to h20 by datasheet"}
 
 
 def test_a_family_that_the_profile_lacks_is_priced_by_the_roofline_and_says_so():
@@ -86,11 +86,11 @@ def test_a_family_that_the_profile_lacks_is_priced_by_the_roofline_and_says_so()
     stands_in = ROOFLINE.price(lacking, [0.5, 1.0])
     assert told.duration_s[len(OPS) :].tolist() == stands_in.duration_s.tolist()
     assert told.beside_factor[len(OPS) :].tolist() == [1, 1]
-    assert told.basis[-2:] == (
+    assert [FITTED.basis_of(op.family) for op in lacking] == [
         "roofline of h800, as profile h800-deepseek has no family bf16_grouped",
         "roofline of h800, as profile h800-deepseek has no family casts",
-    )
-    assert set(told.basis[:-2]) == {"profile h800-deepseek"}
+    ]
+    assert {FITTED.basis_of(op.family) for op in OPS} == {"profile h800-deepseek"}
 
 
 # Profile
