@@ -50,6 +50,18 @@ class Order:
         )
 
     @cached_property
+    def awaited(self) -> tuple[Ints, tuple[Ints, ...]]:
+        """Tasks, those that wait for most first, and what they wait for: the first of each, the
+        second of each that has two, and so on.
+        """
+        waits = np.diff(self.before_start)
+        place = np.argsort(-waits, kind="stable")
+        having = np.searchsorted(-waits[place], -np.arange(1, waits.max(initial=0) + 1), "right")
+        first = self.before_start[:-1][place]
+        awaited = (self.before[first[:count] + nth] for nth, count in enumerate(having.tolist()))
+        return self.sequence[place], tuple(awaited)
+
+    @cached_property
     def every_task(self) -> Ints:
         """All tasks, by number."""
         return np.arange(len(self.sequence))
@@ -104,12 +116,13 @@ def ready_s(graph: TaskGraph, end_s: Floats) -> Floats:
     Args:
         end_s: (tasks, ...) ends, of one replica or of several.
     """
-    order = order_of(graph)
-    ready = np.zeros_like(end_s)
-    waits = np.flatnonzero(np.diff(order.before_start))
-    if len(waits):
-        latest = np.maximum.reduceat(end_s[order.before], order.before_start[waits])
-        ready[order.sequence[waits]] = latest
+    task, awaited = order_of(graph).awaited
+    latest_s = np.zeros((len(task), *end_s.shape[1:]))
+    for of_some in awaited:
+        first = latest_s[: len(of_some)]
+        np.maximum(first, end_s[of_some], out=first)
+    ready = np.empty_like(end_s)
+    ready[task] = latest_s
     return ready
 
 
