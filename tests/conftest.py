@@ -146,7 +146,7 @@ def task_graphs():
 
     from hypothesis import strategies as st
 
-    from simulator.play.graph import GraphBuilder
+    from simulator.engines.graph import GraphBuilder
 
     def graph(streams: int, events: int, seed: int):
         rng = random.Random(seed)
@@ -200,6 +200,6 @@ def drawn(monkeypatch):
 @pytest.fixture(scope="session")
 def compiled_loops():
     """Small graphs would be played by the loops as they stand until the compiler is loaded."""
-    from simulator.play.loops import compiled
+    from simulator.engines.loops import compiled
 
     compiled()

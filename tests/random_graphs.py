@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from simulator.play.graph import TaskGraph
-from simulator.play.transfers import Transfers
+from simulator.engines.graph import TaskGraph
+from simulator.engines.transfers import Transfers
 
 
 def graph_of(stream, seconds, after, collective, streams):

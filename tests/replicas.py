@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.play.graph import GraphBuilder
+from simulator.engines.graph import GraphBuilder
 
 REPLICA_COLUMNS = ("kept", "end_s", "busy_s", "wait_s", "blame_s", "makespan_s")
 NONE = np.zeros(0, dtype=np.int64)

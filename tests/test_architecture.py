@@ -47,7 +47,7 @@ ARROWS = {
     "simulator.lower": [
         "simulator.lower",
         "simulator.price",
-        "simulator.play",
+        "simulator.engines",
         "simulator.ranks",
         "hwmodels.arrays",
         "hwmodels.errors",
@@ -57,19 +57,19 @@ ARROWS = {
     "simulator.lower.played": [
         "simulator.lower",
         "simulator.price",
-        "simulator.play.timeline",
+        "simulator.engines.timeline",
         "simulator.experiment",
         "hwmodels.errors",
         "workloads.program",
     ],
-    "simulator.play": ["simulator.play", "hwmodels.arrays", "hwmodels.errors"],
+    "simulator.engines": ["simulator.engines", "hwmodels.arrays", "hwmodels.errors"],
     "simulator.tell": [
         "simulator.tell",
         "simulator.lower",
         "simulator.price",
         "simulator.network",
-        "simulator.play.order",
-        "simulator.play.timeline",
+        "simulator.engines.order",
+        "simulator.engines.timeline",
         "simulator.uncertainty",
         "simulator.experiment",
         "hwmodels",
@@ -84,9 +84,9 @@ ARROWS = {
 # Room -> what it may not import although the arrows above allow it.
 CLOSED_DOORS = {
     "simulator.lower": [
-        "simulator.play.array",
-        "simulator.play.engine",
-        "simulator.play.reference",
+        "simulator.engines.array",
+        "simulator.engines.engine",
+        "simulator.engines.reference",
     ],
     "simulator.driver": ["simulator.cli", "simulator.published"],
     "simulator.tell": [
@@ -95,14 +95,14 @@ CLOSED_DOORS = {
         "simulator.price.kernels",
         "simulator.price.optimizer",
     ],
-    "simulator.published": ["simulator.cli", "simulator.play"],
+    "simulator.published": ["simulator.cli", "simulator.engines"],
 }
 
 # Room -> what it imports as yet, and shall not in the end: who is played will come as a scope, not
 # as an experiment, and what is told of a run as its facts.
 TEMPORARY = {
     "simulator.lower": ["simulator.ranks"],
-    "simulator.tell": ["simulator.experiment", "simulator.play.order", "simulator.uncertainty"],
+    "simulator.tell": ["simulator.experiment", "simulator.engines.order", "simulator.uncertainty"],
 }
 TARGETS = {
     room: [name for name in ARROWS[room] if name not in names] for room, names in TEMPORARY.items()
@@ -110,7 +110,7 @@ TARGETS = {
 
 # Rooms that know programs only: neither a model, nor a kind of attention, nor a schedule, and of
 # passes no more than that they have names.
-NAMELESS = [f"simulator.{name}" for name in ("price", "network", "lower", "play", "tell", "driver")]
+NAMELESS = [f"simulator.{name}" for name in ("price", "network", "lower", "engines", "tell", "driver")]
 NAMES = re.compile(r"mla|dual_?pipe|deep_?seek|zero_?bubble|1f1b|zb1p", re.IGNORECASE)
 PASSES = {"F", "B", "Bi", "W", "FB"}
 
@@ -129,7 +129,7 @@ LIBRARIES = {
     "matplotlib": ["simulator.tell", ROOF],
     "rich": ["simulator.tell", "simulator.published", ROOF],
     "click": ["simulator.tell", ROOF],
-    "numba": ["simulator.play", "simulator.network"],
+    "numba": ["simulator.engines", "simulator.network"],
 }
 
 FILE_LINES_MAX = 400
@@ -397,30 +397,30 @@ def test_assertions_say_what_cannot_happen() -> None:
         ("workloads/x.py", "import hwmodels.units_of_another_kind", 1),
         ("workloads/x.py", "from importlib import import_module\nimport_module('triton')", 1),
         ("simulator/x.py", "import calibration.fit.kernels", 1),
-        ("simulator/price/x.py", "from simulator.play.graph import TaskGraph", 1),
+        ("simulator/price/x.py", "from simulator.engines.graph import TaskGraph", 1),
         ("simulator/price/x.py", "from simulator import tell", 1),
         ("simulator/price/x.py", "from simulator.experiment import Experiment", 1),
         ("simulator/price/x.py", "from workloads.layers import Layer", 1),
         ("simulator/lower/x.py", "from workloads.program import Program", 0),
         ("simulator/lower/x.py", "from workloads.schedules.step import Step", 1),
-        ("simulator/lower/x.py", "from simulator.play.graph import TaskGraph", 0),
-        ("simulator/lower/x.py", "from simulator.play import array", 1),
+        ("simulator/lower/x.py", "from simulator.engines.graph import TaskGraph", 0),
+        ("simulator/lower/x.py", "from simulator.engines import array", 1),
         ("simulator/tell/x.py", "from simulator.driver.step import play", 1),
-        ("simulator/tell/x.py", "from simulator.play import array", 1),
+        ("simulator/tell/x.py", "from simulator.engines import array", 1),
         ("simulator/tell/x.py", "from simulator.price.kernels import KernelPricer", 1),
-        ("simulator/driver/x.py", "from simulator.play import array, reference", 0),
+        ("simulator/driver/x.py", "from simulator.engines import array, reference", 0),
         ("simulator/published/x.py", "from simulator.driver.run import run", 0),
-        ("simulator/play/x.py", "from hwmodels.errors import InputError", 0),
-        ("simulator/play/x.py", "from hwmodels.costs import slowdown", 1),
-        ("simulator/play/x.py", "from hwmodels.chip import ChipSpec", 1),
-        ("simulator/play/x.py", "if TYPE_CHECKING:\n    from simulator.tell import result", 1),
-        ("simulator/play/x.py", "import pandas as pd", 1),
-        ("simulator/network/x.py", "from simulator.play import graph", 1),
+        ("simulator/engines/x.py", "from hwmodels.errors import InputError", 0),
+        ("simulator/engines/x.py", "from hwmodels.costs import slowdown", 1),
+        ("simulator/engines/x.py", "from hwmodels.chip import ChipSpec", 1),
+        ("simulator/engines/x.py", "if TYPE_CHECKING:\n    from simulator.tell import result", 1),
+        ("simulator/engines/x.py", "import pandas as pd", 1),
+        ("simulator/network/x.py", "from simulator.engines import graph", 1),
         ("simulator/network/x.py", "def f():\n    from simulator.price import messages", 1),
         ("simulator/network/x.py", "import numba\nfrom hwmodels.cluster import ClusterSpec", 0),
         ("simulator/price/x.py", "from simulator.network.fair import finish", 0),
         ("simulator/price/x.py", "import numba", 1),
-        ("simulator/tell/x.py", "import pandas as pd\nfrom simulator.play import timeline", 0),
+        ("simulator/tell/x.py", "import pandas as pd\nfrom simulator.engines import timeline", 0),
         ("simulator/cli/run.py", "import click\nfrom calibration.fit.kernels import fit", 0),
         ("simulator/cli/run.py", "import torch", 1),
         ("kernels/x.py", "import torch\nimport triton.language as tl", 0),
@@ -478,7 +478,7 @@ def test_a_long_function_and_a_silent_assertion_are_seen() -> None:
     ("module", "heavy"),
     [
         ("simulator", {"torch", "triton", "matplotlib", "pandas", "numba", "scipy"}),
-        ("simulator.play.array", {"numba", "scipy", "simpy", "pydantic"}),
+        ("simulator.engines.array", {"numba", "scipy", "simpy", "pydantic"}),
         ("simulator.network.fair", {"numba", "scipy", "simpy", "pydantic"}),
         ("hwmodels.errors", {"numpy", "pydantic", "scipy"}),
         ("calibration", {"numpy", "pydantic", "scipy", "hwmodels", "workloads"}),

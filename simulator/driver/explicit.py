@@ -13,6 +13,9 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import InputError
+from simulator.engines.engine import Engine
+from simulator.engines.order import order_of
+from simulator.engines.timeline import ReplicaTimeline
 from simulator.lower.expansion import STREAMS
 from simulator.lower.explicit import (
     ExplicitPlay,
@@ -23,9 +26,6 @@ from simulator.lower.explicit import (
 )
 from simulator.lower.rank_seconds import RankSeconds
 from simulator.lower.spread import GroupDraw
-from simulator.play.engine import Engine
-from simulator.play.order import order_of
-from simulator.play.timeline import ReplicaTimeline
 from simulator.price.optimizer import OptimizerSeconds
 from workloads.ops import COMM, COMPUTE
 from workloads.phases import END, IDLE

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from simulator.driver.point import Point
+from simulator.engines.engine import Engine
+from simulator.engines.settle import settle
 from simulator.lower.folded import FoldedColumns, Keep, folded_prices, folded_seconds
 from simulator.lower.folded_pipeline import FoldedPipeline, pipeline_seconds
-from simulator.play.engine import Engine
-from simulator.play.settle import settle
 from simulator.price.finite import check_finite
 from simulator.price.optimizer import OptimizerSeconds, end_kernels_s
 

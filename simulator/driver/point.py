@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from hwmodels.arrays import Floats
 from simulator.driver.extent import check_extent
 from simulator.driver.program import program_of
+from simulator.engines import array, reference
+from simulator.engines.engine import Engine
 from simulator.experiment import Experiment
 from simulator.lower.folded import Keep
 from simulator.lower.lowered import Lowered, lower
@@ -12,8 +14,6 @@ from simulator.lower.spread import LoadDraw, draw_loads
 from simulator.network.comm_times import AS_PRICED
 from simulator.network.exchange_pricer import ExchangePricer
 from simulator.network.machine import Machine
-from simulator.play import array, reference
-from simulator.play.engine import Engine
 from simulator.price.fabric_slowdowns import FabricSlowdowns, Paths, fabric_slowdowns
 from simulator.price.finite import check_finite
 from simulator.price.kernels import KernelPricer

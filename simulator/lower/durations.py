@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
+from simulator.engines.loops import loops_for
 from simulator.lower.lowered import Lowered
-from simulator.play.loops import loops_for
 from simulator.price.finite import check_finite
 from simulator.price.segments import LoadGrid, SegmentPricer
 

@@ -11,9 +11,9 @@ from functools import lru_cache
 import numpy as np
 
 from hwmodels.arrays import Ints
+from simulator.engines.graph import TaskGraph, graph_of
 from simulator.lower.lowered import Lowered
 from simulator.lower.parts import PartGraph
-from simulator.play.graph import TaskGraph, graph_of
 from workloads.ops import COMM, COMPUTE, SEND
 
 STREAMS = (COMPUTE, COMM, SEND)

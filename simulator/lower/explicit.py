@@ -11,12 +11,12 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import InputError, listed
+from simulator.engines.order import ready_s
+from simulator.engines.timeline import ReplicaTimeline, Timeline
 from simulator.lower.expansion import expand
 from simulator.lower.lowered import Lowered
 from simulator.lower.pipeline import RankTimes
 from simulator.lower.record import PipelineRecord
-from simulator.play.order import ready_s
-from simulator.play.timeline import ReplicaTimeline, Timeline
 
 
 class GroupTimeline(NamedTuple):

@@ -20,11 +20,11 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.errors import InputError
+from simulator.engines.settle import Settled
 from simulator.lower.durations import Work, exchange_seconds, fill_durations, load_columns
 from simulator.lower.lowered import Lowered
 from simulator.lower.parts import PartPlay, mean_slowdown
 from simulator.lower.spread import LoadDraw
-from simulator.play.settle import Settled
 from simulator.price.segments import (
     LoadGrid,
     SegmentPricer,

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hwmodels.arrays import Floats
+from simulator.engines.graph import TaskGraph
+from simulator.engines.order import ready_s
+from simulator.engines.timeline import Timeline
 from simulator.lower.folded import FoldedColumns
 from simulator.lower.pipeline import Pipeline, RankTimes, times_by_phase
-from simulator.play.graph import TaskGraph
-from simulator.play.order import ready_s
-from simulator.play.timeline import Timeline
 
 
 def pipeline_seconds(folded: FoldedColumns, message_s: Floats, end_s: Floats) -> Floats:

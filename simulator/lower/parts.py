@@ -1,7 +1,7 @@
 """One part: its tasks, and what happened in it on every rank of its group.
 
 Compute slows down while an exchange runs beside it and the exchange while compute does (measured
-factors); `simulator.play.settle` finds the durations that go with what runs beside what.
+factors); `simulator.engines.settle` finds the durations that go with what runs beside what.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodels.arrays import Floats, Mask
-from simulator.play.graph import GraphBuilder, TaskGraph
-from simulator.play.order import ready_s
-from simulator.play.settle import Pairs, Settled
-from simulator.play.timeline import ReplicaTimeline, Timeline
+from simulator.engines.graph import GraphBuilder, TaskGraph
+from simulator.engines.order import ready_s
+from simulator.engines.settle import Pairs, Settled
+from simulator.engines.timeline import ReplicaTimeline, Timeline
 from workloads.ops import COMM
 from workloads.segments import Part, Segment
 
@@ -84,7 +84,7 @@ class PartPlay:
 
     @classmethod
     def of(cls, graph: PartGraph, ranks: int, alone_s: Floats, settled: Settled) -> "PartPlay":
-        """Return a part as it was played; `alone_s` as `simulator.play.settle` takes it."""
+        """Return a part as it was played; `alone_s` as `simulator.engines.settle` takes it."""
         mean = mean_slowdown(settled.seconds, alone_s, 1)[:, 0]
         rounds = int(settled.rounds.max())
         return cls(graph, ranks, settled.seconds, mean, settled.played, rounds)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import DeadlockError
-from simulator.play.graph import TaskGraph, graph_of
-from simulator.play.timeline import Timeline
+from simulator.engines.graph import TaskGraph, graph_of
+from simulator.engines.timeline import Timeline
 from workloads.ops import COMPUTE, SEND
 from workloads.phases import END, IDLE
 from workloads.steps import Step, StepTable

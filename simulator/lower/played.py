@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hwmodels.errors import InputError
+from simulator.engines.timeline import Timeline
 from simulator.experiment import Experiment
 from simulator.lower.explicit import ExplicitPlay
 from simulator.lower.folded import FoldedPlay
@@ -14,7 +15,6 @@ from simulator.lower.parts import PartPlay
 from simulator.lower.pipeline import Pipeline, RankTimes, rank_times
 from simulator.lower.record import PipelineRecord
 from simulator.lower.shared_nics import SharedNics
-from simulator.play.timeline import Timeline
 from simulator.price.fabric_slowdowns import FabricSlowdowns
 from simulator.price.segments import OpSeconds, SegmentPricer
 from workloads.program import Program

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodels.arrays import Floats
+from simulator.engines.timeline import Timeline
 from simulator.lower.expansion import Expansion
 from simulator.lower.pipeline import Pipeline
-from simulator.play.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 Folded play gives each kind of traffic a NIC of its own. Here the pipeline is played once more,
 segment by segment, on links: each rank has a NIC out and a NIC in (full duplex), shared max-min
-fair by what moves at the same time (`simulator.play.transfers`).
+fair by what moves at the same time (`simulator.engines.transfers`).
 
 A step is what the slowest rank did in the folded play of its part, its waits for the other ranks
 included (the mean rank where no exchange holds them together), so that a pipeline in which nothing
@@ -25,6 +25,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints, Mask
+from simulator.engines.graph import TaskGraph
+from simulator.engines.order import ready_s
+from simulator.engines.timeline import Timeline
+from simulator.engines.transfers import Transfers
 from simulator.lower.durations import exchange_seconds
 from simulator.lower.expansion import STREAMS, Expansion, expand
 from simulator.lower.folded import FoldedPlay
@@ -32,10 +36,6 @@ from simulator.lower.folded_pipeline import of_mean_rank, timeline_of
 from simulator.lower.lowered import Lowered
 from simulator.lower.parts import PartPlay
 from simulator.lower.record import PipelineRecord
-from simulator.play.graph import TaskGraph
-from simulator.play.order import ready_s
-from simulator.play.timeline import Timeline
-from simulator.play.transfers import Transfers
 from simulator.price.messages import MessageTimes
 from simulator.price.optimizer import OptimizerSeconds
 from simulator.price.segments import SegmentPricer

@@ -21,10 +21,10 @@ import numpy as np
 
 from hwmodels.arrays import Floats
 from hwmodels.errors import InputError, shown
+from simulator.engines.timeline import Timeline
 from simulator.lower.expansion import expand
 from simulator.lower.played import Played
 from simulator.lower.record import PipelineRecord
-from simulator.play.timeline import Timeline
 from workloads.ops import COMM, COMPUTE, SEND
 from workloads.steps import Step
 

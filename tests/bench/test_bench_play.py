@@ -7,9 +7,9 @@ Counts and makespans are asserted, times never.
 import numpy as np
 import pytest
 
-from simulator.play import array, reference
-from simulator.play.graph import GraphBuilder, TaskGraph
-from simulator.play.loops import compiled
+from simulator.engines import array, reference
+from simulator.engines.graph import GraphBuilder, TaskGraph
+from simulator.engines.loops import compiled
 
 pytestmark = pytest.mark.bench
 

@@ -12,12 +12,12 @@ import pytest
 from simulator import Experiment, run
 from simulator.driver.program import program_of
 from simulator.driver.step import play
+from simulator.engines import array
+from simulator.engines.loops import compiled
 from simulator.lower.expansion import expand
 from simulator.lower.lowered import lower
 from simulator.lower.pipeline import rank_times
 from simulator.lower.shared_nics import nic_graph
-from simulator.play import array
-from simulator.play.loops import compiled
 from simulator.tell.facts.nics import Nics
 from simulator.tell.facts.ranks import Ranks
 from simulator.tell.trace import StepTrace

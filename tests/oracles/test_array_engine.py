@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import DeadlockError, InputError
-from simulator.play import array, loops, reference
-from simulator.play.graph import GraphBuilder, TaskGraph
-from simulator.play.loops import PLAIN
-from simulator.play.order import order_of
+from simulator.engines import array, loops, reference
+from simulator.engines.graph import GraphBuilder, TaskGraph
+from simulator.engines.loops import PLAIN
+from simulator.engines.order import order_of
 from tests.random_graphs import graph_of, random_graph, wild_graph
 from tests.replicas import NONE, REPLICA_COLUMNS, built, random_replicas, some_tasks
 
@@ -258,9 +258,9 @@ def test_other_durations_are_counted_though_the_order_is_kept():
 def test_machine_code_is_kept_for_the_next_process(tmp_path):
     """The second process finds on disk what the first one compiled."""
     script = """
-from simulator.play.array import play
-from simulator.play.graph import GraphBuilder
-from simulator.play.loops import compiled
+from simulator.engines.array import play
+from simulator.engines.graph import GraphBuilder
+from simulator.engines.loops import compiled
 builder = GraphBuilder()
 builder.add("s", "a", 1.0)
 compiled()  # a graph this small does not ask for the compiler

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import DeadlockError, InputError
-from simulator.play import array, reference
-from simulator.play.graph import tile
+from simulator.engines import array, reference
+from simulator.engines.graph import tile
 from tests.random_graphs import random_graph
 from tests.replicas import NONE, REPLICA_COLUMNS, built, random_replicas, some_tasks
 

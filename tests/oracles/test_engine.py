@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwmodels.errors import DeadlockError
-from simulator.play.graph import GraphBuilder, TaskGraph, tile
-from simulator.play.reference import play
+from simulator.engines.graph import GraphBuilder, TaskGraph, tile
+from simulator.engines.reference import play
 
 
 def built(*tasks):

@@ -28,9 +28,9 @@ import pytest
 from simulator import Experiment
 from simulator.driver.explicit import play_explicit
 from simulator.driver.step import play as play_step
+from simulator.engines import array, reference
 from simulator.lower.expansion import expand
 from simulator.lower.rank_seconds import RankSeconds
-from simulator.play import array, reference
 from simulator.tell.facts.critical_path import critical_path_s
 from workloads.phases import PHASES
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.play import array, reference
-from simulator.play.graph import GraphBuilder
-from simulator.play.loops import PLAIN, compiled
-from simulator.play.shared_reference import fair_rates
+from simulator.engines import array, reference
+from simulator.engines.graph import GraphBuilder
+from simulator.engines.loops import PLAIN, compiled
+from simulator.engines.shared_reference import fair_rates
 from tests.max_min import assert_max_min, lexicographic_rates, networks
 
 ENGINES = {

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.engines import array, reference
+from simulator.engines.graph import GraphBuilder
 from simulator.network import fair
 from simulator.network.fair import fair_rates, finish
 from simulator.network.fair_loops import PLAIN, compiled
 from simulator.network.flows import Flows
-from simulator.play import array, reference
-from simulator.play.graph import GraphBuilder
 from tests.max_min import assert_max_min, exact_ends, lexicographic_rates, networks
 
 EXACT = {"rel": 1e-9}

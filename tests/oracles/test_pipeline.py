@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwmodels.errors import DeadlockError
+from simulator.engines.order import order_of
+from simulator.engines.reference import play
 from simulator.lower.pipeline import build_pipeline, rank_times, step_links
-from simulator.play.order import order_of
-from simulator.play.reference import play
 from workloads.phases import PHASES
 from workloads.schedules import SCHEDULES
 from workloads.schedules.replay import ChunkTimes, replay

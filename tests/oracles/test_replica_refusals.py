@@ -7,10 +7,10 @@ import pytest
 
 from hwmodels.errors import DeadlockError, InputError
 from simulator.driver.program import program_of
+from simulator.engines import array, reference
+from simulator.engines.graph import GraphBuilder, graph_of
 from simulator.lower.expansion import expand
 from simulator.lower.lowered import lower
-from simulator.play import array, reference
-from simulator.play.graph import GraphBuilder, graph_of
 
 ENGINES = [pytest.param(array, id="array"), pytest.param(reference, id="reference")]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import DeadlockError
-from simulator.play import array, reference
-from simulator.play.loops import PLAIN, compiled
+from simulator.engines import array, reference
+from simulator.engines.loops import PLAIN, compiled
 from tests.random_graphs import random_graph, wild_graph, with_transfers
 
 COLUMNS = ("ready_s", "start_s", "end_s")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hwmodels.errors import DeadlockError, InputError
-from simulator.play import array, reference
-from simulator.play.graph import GraphBuilder, tile
-from simulator.play.loops import PLAIN, compiled
+from simulator.engines import array, reference
+from simulator.engines.graph import GraphBuilder, tile
+from simulator.engines.loops import PLAIN, compiled
 
 ENGINES = {
     "reference": reference.play,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from simulator.driver.step import play
+from simulator.engines import array, reference
 from simulator.lower.folded_pipeline import of_mean_rank, timeline_of
 from simulator.lower.pipeline import rank_times
 from simulator.lower.shared_nics import (
@@ -18,7 +19,6 @@ from simulator.lower.shared_nics import (
     slowest_ranks,
 )
 from simulator.network.machine import Machine
-from simulator.play import array, reference
 from simulator.price.kernels import KernelPricer
 from simulator.price.messages import message_times
 from simulator.price.optimizer import OptimizerSeconds, RingSeconds, optimizer_seconds

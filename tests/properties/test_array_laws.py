@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.play.array import play, play_replicas
+from simulator.engines.array import play, play_replicas
 
 MOST_TASKS = 64  # of a graph that `task_graphs` draws: 4 streams, 14 events
 

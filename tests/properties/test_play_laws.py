@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.play.graph import TaskGraph, tile
-from simulator.play.reference import play
+from simulator.engines.graph import TaskGraph, tile
+from simulator.engines.reference import play
 
 
 def critical_path(graph):

@@ -5,9 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwmodels.errors import InfeasibleError, OutOfRangeError
-from simulator import run, run_many
+from simulator import play, run, run_many
 from simulator.driver import points
-from simulator.driver.points import play
 from simulator.tell.outcome import outcome
 
 ROOM = ("cluster.node.chip.hbm_capacity_bytes", "2 TB")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.driver.program import program_of
+from simulator.engines import array, reference
 from simulator.lower.expansion import expand
 from simulator.lower.lowered import lower
-from simulator.play import array, reference
 from tests.placements import job
 from tests.program_replay import replay_group
 from workloads.layers import Block, Layer

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.play import array, reference
-from simulator.play.transfers import Transfers
+from simulator.engines import array, reference
+from simulator.engines.transfers import Transfers
 from tests.random_graphs import random_graph, with_transfers
 
 CLOSE = {"rel": 1e-9, "abs": 1e-12}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from simulator.driver.step import play
+from simulator.engines import array
 from simulator.lower.pipeline import build_pipeline, rank_times
-from simulator.play import array
 from simulator.tell.facts.parts import Parts
 from workloads.schedules import schedule
 from workloads.steps import step_table

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from hwmodels.costs.interference import slowdown, work_share
+from simulator.engines.loops import PLAIN, compiled
 from simulator.lower import durations
 from simulator.lower.durations import Slowness, Work, fill_durations
-from simulator.play.loops import PLAIN, compiled
 
 # Kernels that meet load 0 and kernels that meet none, an exchange, a message, and a begin.
 WORK = Work(

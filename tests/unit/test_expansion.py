@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from simulator.driver.program import program_of
+from simulator.engines import array
 from simulator.lower.expansion import STREAMS, expand
 from simulator.lower.lowered import lower
-from simulator.play import array
 from workloads.schedules import SCHEDULES
 
 

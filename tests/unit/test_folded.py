@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from simulator.driver.step import play
+from simulator.engines import array
+from simulator.engines.order import ready_s
 from simulator.lower.pipeline import rank_times
-from simulator.play import array
-from simulator.play.order import ready_s
 from workloads.schedules import SCHEDULES
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from simulator.play.graph import GraphBuilder, tile
-from simulator.play.timeline import Timeline
+from simulator.engines.graph import GraphBuilder, tile
+from simulator.engines.timeline import Timeline
 
 COLUMNS = ("stream", "duration_s", "dependency_start", "dependency", "collective", "label")
 

@@ -6,10 +6,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from simulator.play import array, reference
-from simulator.play.graph import GraphBuilder
-from simulator.play.moving import Crossings, ReplicaNames, play_moving, tile_transfers
-from simulator.play.timeline import ReplicaTimeline
+from simulator.engines import array, reference
+from simulator.engines.graph import GraphBuilder
+from simulator.engines.moving import Crossings, ReplicaNames, play_moving, tile_transfers
+from simulator.engines.timeline import ReplicaTimeline
 from tests.random_graphs import random_graph
 
 ENGINES = pytest.mark.parametrize("engine", [array, reference], ids=["array", "reference"])

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from simulator.engines import array, reference
+from simulator.engines.settle import settle
 from simulator.lower.parts import PartPlay, part_graph
-from simulator.play import array, reference
-from simulator.play.settle import settle
 from workloads.layers import Block, Layer
 from workloads.ops import COMM, Comm, MemoryOp
 from workloads.recipes import Passes

@@ -9,10 +9,10 @@ from hwmodels.errors import InputError
 from simulator.driver import explicit
 from simulator.driver.run import simulate
 from simulator.driver.step import play
+from simulator.engines import array
+from simulator.engines.graph import GraphBuilder
+from simulator.engines.order import order_of
 from simulator.lower.expansion import expand
-from simulator.play import array
-from simulator.play.graph import GraphBuilder
-from simulator.play.order import order_of
 from simulator.tell.facts.critical_path import CriticalPath, Link, _walk, critical_path_s
 from simulator.tell.facts.pipeline_ranks import PipelineRanks
 from simulator.tell.facts.ranks import WAITED_FOR_KEPT, Ranks

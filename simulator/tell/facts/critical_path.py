@@ -13,11 +13,11 @@ import numpy as np
 from rich.console import Console
 
 from hwmodels.arrays import Floats
+from simulator.engines.order import Order, order_of
 from simulator.lower.expansion import Expansion, expand
 from simulator.lower.explicit import ExplicitPlay, last_rank
 from simulator.lower.lowered import Lowered
 from simulator.lower.played import Played
-from simulator.play.order import Order, order_of
 from simulator.price.segments import SegmentPrices
 from simulator.tell.facts import Facts
 

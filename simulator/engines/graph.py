@@ -15,7 +15,7 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import InputError
-from simulator.play.transfers import Transfers
+from simulator.engines.transfers import Transfers
 
 
 @dataclass(frozen=True, slots=True)

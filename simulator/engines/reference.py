@@ -11,10 +11,10 @@ import numpy as np
 import simpy
 
 from hwmodels.arrays import Floats, Ints
-from simulator.play.deadlock import check_finished
-from simulator.play.graph import TaskGraph, tile
-from simulator.play.shared_reference import SharedLinks
-from simulator.play.timeline import ReplicaTimeline, Timeline
+from simulator.engines.deadlock import check_finished
+from simulator.engines.graph import TaskGraph, tile
+from simulator.engines.shared_reference import SharedLinks
+from simulator.engines.timeline import ReplicaTimeline, Timeline
 
 
 class _Play:

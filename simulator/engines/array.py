@@ -14,12 +14,12 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import InputError
-from simulator.play.graph import TaskGraph
-from simulator.play.loops import Loops, loops_for
-from simulator.play.order import order_of
-from simulator.play.replica_loops import Places, Totals
-from simulator.play.shared import play_shared
-from simulator.play.timeline import ReplicaTimeline, Timeline
+from simulator.engines.graph import TaskGraph
+from simulator.engines.loops import Loops, loops_for
+from simulator.engines.order import order_of
+from simulator.engines.replica_loops import Places, Totals
+from simulator.engines.shared import play_shared
+from simulator.engines.timeline import ReplicaTimeline, Timeline
 
 THREADED_TASKS = 1_000_000  # fewer are played sooner than threads start
 CACHED_TASKS = 60_000  # of a tile: fewer stay in cache

@@ -11,10 +11,10 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.errors import InputError
-from simulator.play.deadlock import check_finished
-from simulator.play.graph import TaskGraph
-from simulator.play.loops import Loops, loops_for
-from simulator.play.replica_loops import Places
+from simulator.engines.deadlock import check_finished
+from simulator.engines.graph import TaskGraph
+from simulator.engines.loops import Loops, loops_for
+from simulator.engines.replica_loops import Places
 
 KEPT = "order"
 

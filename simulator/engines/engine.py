@@ -1,10 +1,10 @@
-"""What plays task graphs; `simulator.play.array` and `simulator.play.reference` do."""
+"""What plays task graphs; `simulator.engines.array` and `simulator.engines.reference` do."""
 
 from typing import Protocol
 
 from hwmodels.arrays import Floats, Ints
-from simulator.play.graph import TaskGraph
-from simulator.play.timeline import ReplicaTimeline, Timeline
+from simulator.engines.graph import TaskGraph
+from simulator.engines.timeline import ReplicaTimeline, Timeline
 
 
 class Engine(Protocol):

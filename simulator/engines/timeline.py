@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.play.graph import TaskGraph
+from simulator.engines.graph import TaskGraph
 
 
 @dataclass(frozen=True, slots=True)

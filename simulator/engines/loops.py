@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.play import duration_loops, replica_loops, shared_loops
+from simulator.engines import duration_loops, replica_loops, shared_loops
 
 
 class Loops(NamedTuple):

@@ -12,10 +12,10 @@ from typing import NamedTuple, overload
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.play.engine import Engine
-from simulator.play.graph import TaskGraph, tile
-from simulator.play.timeline import ReplicaTimeline
-from simulator.play.transfers import Transfers
+from simulator.engines.engine import Engine
+from simulator.engines.graph import TaskGraph, tile
+from simulator.engines.timeline import ReplicaTimeline
+from simulator.engines.transfers import Transfers
 
 
 class Crossings(NamedTuple):

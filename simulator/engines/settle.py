@@ -10,10 +10,10 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import MoesimError
-from simulator.play.engine import Engine
-from simulator.play.graph import TaskGraph
-from simulator.play.loops import loops_for
-from simulator.play.timeline import ReplicaTimeline
+from simulator.engines.engine import Engine
+from simulator.engines.graph import TaskGraph
+from simulator.engines.loops import loops_for
+from simulator.engines.timeline import ReplicaTimeline
 
 SETTLED = 1e-5  # relative change of the makespan at which overlap and durations agree
 UNDAMPED_ROUNDS, ROUNDS_MAX = 6, 40  # then every round goes half the way only

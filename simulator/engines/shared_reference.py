@@ -6,7 +6,7 @@ import numpy as np
 import simpy
 
 from hwmodels.arrays import Floats, Mask
-from simulator.play.transfers import SAME_INSTANT, Transfers
+from simulator.engines.transfers import SAME_INSTANT, Transfers
 
 
 class SharedLinks:

@@ -4,7 +4,7 @@ import numpy as np
 
 from hwmodels.arrays import Mask
 from hwmodels.errors import DeadlockError
-from simulator.play.graph import TaskGraph
+from simulator.engines.graph import TaskGraph
 
 SHOWN_BLOCKED_TASKS = 4
 

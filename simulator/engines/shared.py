@@ -9,12 +9,12 @@ more, over and over, whichever engine works it out.
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.play.graph import TaskGraph
-from simulator.play.loops import Loops, loops_for
-from simulator.play.order import Order, order_of
-from simulator.play.shared_loops import Links, Tasks
-from simulator.play.timeline import Timeline
-from simulator.play.transfers import SAME_INSTANT, Transfers
+from simulator.engines.graph import TaskGraph
+from simulator.engines.loops import Loops, loops_for
+from simulator.engines.order import Order, order_of
+from simulator.engines.shared_loops import Links, Tasks
+from simulator.engines.timeline import Timeline
+from simulator.engines.transfers import SAME_INSTANT, Transfers
 
 TRANSFER_EFFORT = 20
 """Tasks of a pass of maxima and sums that take as long to interpret as one transfer here."""
