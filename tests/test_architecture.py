@@ -110,7 +110,9 @@ TARGETS = {
 
 # Rooms that know programs only: neither a model, nor a kind of attention, nor a schedule, and of
 # passes no more than that they have names.
-NAMELESS = [f"simulator.{name}" for name in ("price", "network", "lower", "engines", "tell", "driver")]
+NAMELESS = [
+    f"simulator.{name}" for name in ("price", "network", "lower", "engines", "tell", "driver")
+]
 NAMES = re.compile(r"mla|dual_?pipe|deep_?seek|zero_?bubble|1f1b|zb1p", re.IGNORECASE)
 PASSES = {"F", "B", "Bi", "W", "FB"}
 

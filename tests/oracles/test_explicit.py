@@ -176,7 +176,8 @@ def test_steps_of_ranks_placed_anyhow_are_those_of_the_replay(changes, seed):
             assert ends == pytest.approx(end_s, rel=1e-12)
     library = run.experiment.profile.communication
     machine = Machine.of_ports(run.experiment.cluster, library)
-    message_s = message_times(run.program, run.lowered.message_pairs, machine).seconds
+    times = message_times(run.program, run.lowered.message_pairs, machine)
+    message_s = times.between(times.times.seconds)
     duration_s = np.concatenate([each.seconds for each in run.explicit.groups.values()], axis=1)
     links, message = run.pipeline.links, expand(run.lowered).message
     for number, task in enumerate(message.tolist()):

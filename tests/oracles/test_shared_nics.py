@@ -70,14 +70,15 @@ def messages(run, size_bytes):
 
 def of_messages(run):
     """Latency of a message between nodes, and bytes/s of its NIC."""
-    times = messages(run, 1e9)
+    times = messages(run, 1e9).times
     return float(times.latency_s.max()), 1e9 / float(times.nic_s.max())
 
 
 def separate(run, optimizer, message_bytes, engine=array):
     """The same pipeline with a NIC for each kind of traffic."""
     of_messages = run.pipeline.links.of_messages
-    message = of_messages(messages(run, message_bytes).seconds.max(axis=2))
+    times = messages(run, message_bytes)
+    message = of_messages(times.slowest(times.times.seconds))
     folded, pipeline = run.folded, run.pipeline
     steps_s = folded.steps_s + folded.lag_s
     played = engine.play(pipeline.timed(steps_s, message, optimizer.seconds()))
