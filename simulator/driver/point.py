@@ -56,9 +56,9 @@ class Point:
     @property
     def keep(self) -> Keep:
         """What has to be kept of folded play, to play single ranks or shared NICs after it."""
-        if self.experiment.communication.nics == "shared":
-            return "insides"
-        return "prices" if self.experiment.is_explicit else "numbers"
+        if self.experiment.is_explicit:
+            return "prices"
+        return "insides" if self.experiment.communication.nics == "shared" else "numbers"
 
     @property
     def engine(self) -> Engine:

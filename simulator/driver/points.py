@@ -123,9 +123,11 @@ def _played(
     parts = folded.pipeline.folded.of_point(number)
     explicit, shared = None, None
     if experiment.is_explicit:
-        message_s = point.messages.between(point.messages.times.seconds)
-        ranks = RankSeconds.of(experiment.ranks, parts, point.pricer, message_s, point.unlike)
-        explicit = play_explicit(ranks, engine, optimizer, pipelines=pipelines, critical=critical)
+        ranks = RankSeconds.of(experiment.ranks, parts, point.pricer, point.messages, point.unlike)
+        shares = experiment.communication.nics == "shared"
+        explicit = play_explicit(
+            ranks, engine, optimizer, shared=shares, pipelines=pipelines, critical=critical
+        )
     elif experiment.communication.nics == "shared":
         nics = on_shared_nics(parts, point.pricer, point.messages, optimizer)
         shared = nics.played(parts, engine.play(nics.graph))
