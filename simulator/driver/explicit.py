@@ -27,6 +27,7 @@ from simulator.lower.explicit import (
     optimizer_start_s,
 )
 from simulator.lower.rank_seconds import RankSeconds
+from simulator.lower.scope import EVERY_RANK, Scope
 from simulator.lower.shared_ranks import RankMoves, met_on_nics, rank_moves, ring_busy_s
 from simulator.lower.spread import GroupDraw
 from simulator.price.optimizer import OptimizerSeconds
@@ -34,6 +35,7 @@ from workloads.ops import COMM, COMPUTE
 from workloads.phases import END, IDLE
 
 TILES_BYTES = 1.5e9  # of durations that are in memory at once
+SEPARATE = Scope(EVERY_RANK)
 MOVING_TASK_BYTES = 600  # of a task that is played with what moves on its NIC
 TILE_RANKS = 64  # pipelines played side by side, if their expert groups are no larger
 
@@ -61,8 +63,8 @@ def play_explicit(
     ranks: RankSeconds,
     engine: Engine,
     optimizer: OptimizerSeconds,
+    scope: Scope = SEPARATE,
     *,
-    shared: bool = False,
     pipelines: Collection[int] = (),
     critical: bool = False,
 ) -> ExplicitPlay:
@@ -70,7 +72,7 @@ def play_explicit(
 
     Args:
         optimizer: of the end of the step; as slow as the slowest of the ranks that hold a stage.
-        shared: whether all traffic of a GPU meets on its NIC. Rings of gradients begin when all
+        scope: whether all traffic of a GPU meets on its NIC. Rings of gradients then begin when all
             that their ranks have sent is through.
         pipelines: whose groups' timelines are kept, to look closer.
         critical: keep that of the group that ends the step, too.
@@ -78,7 +80,7 @@ def play_explicit(
     Raises:
         InputError: there is no such pipeline.
     """
-    lowered, fabric = ranks.lowered, ranks.fabric
+    lowered, fabric, shared = ranks.lowered, ranks.fabric, scope.nics == "shared"
     _check_pipelines(pipelines, len(lowered.program.placement.pipelines))
     homes, joined = lowered.pipeline.homes, lowered.pipeline.joined
     if fabric is not None:
