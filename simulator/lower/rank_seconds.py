@@ -90,7 +90,8 @@ class RankSeconds:
         if not prices.grid.holds(load):  # one of millions of draws: price up to it
             grid = LoadGrid.over(float(load.min()), float(load.max()))
             prices = self.pricer.prices(self.lowered.segments, grid)
-        column = load_columns(prices.grid, load.reshape(len(load), -1))
+        replicas = load.shape[1] * load.shape[2]
+        column = load_columns(prices.grid, load.reshape(len(load), replicas))
         slowness = Slowness(
             expansion.rank,
             expansion.step,
