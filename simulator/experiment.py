@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.document import Document, Source
-from hwmodels.errors import InfeasibleError, SpecError
+from hwmodels.errors import InfeasibleError, SpecError, suggestion
 from hwmodels.far_values import FarValue, far_values
 from hwmodels.fields import with_numbers
 from hwmodels.formats import FORMATS, NumberFormat
@@ -41,7 +41,9 @@ from workloads.units import layout_text
 
 
 def _known_recipe(name: str) -> str:
-    return recipe(name).name
+    if name not in RECIPES:
+        raise ValueError(f"{name!r} is unknown{suggestion(name, RECIPES)}")
+    return name
 
 
 class PrecisionSpec(Spec):
@@ -290,8 +292,7 @@ class Experiment(Spec):
             self.plan.stages(self.model)
         except InfeasibleError as error:
             even = self.plan.model_copy(update={"layout": None}).stages(self.model)
-            misfit = str(error).removeprefix("plan.layout: ")
-            return f"{GAVE_WAY}, {layout_text(even)}: it {misfit}"
+            return f"{GAVE_WAY}, {layout_text(even)}: {str(error).removeprefix('plan.layout: ')}"
         return ""
 
     def _check(self) -> None:

@@ -40,6 +40,14 @@ def _experts(values: Any) -> Any:
     return found
 
 
+def _without_experts(values: Any) -> Any:
+    """Validate a dense FFN: experts are a model's `moe`."""
+    found = FFNSpec.of_kind(values)
+    if isinstance(found, MoESpec):
+        raise SpecError(f"kind: must be one without experts, which are 'moe', got {found.kind!r}")
+    return found
+
+
 class ModelSpec(Spec):
     """A decoder-only language model.
 
@@ -65,7 +73,7 @@ class ModelSpec(Spec):
     vocabulary: Count
     attention: Annotated[SerializeAsAny[AttentionSpec], BeforeValidator(AttentionSpec.of_kind)]
     dense_ffn_width: Annotated[int, Field(ge=0, le=2**20)] = 0
-    dense_ffn: Annotated[SerializeAsAny[FFNSpec], BeforeValidator(FFNSpec.of_kind)] | None = None
+    dense_ffn: Annotated[SerializeAsAny[FFNSpec], BeforeValidator(_without_experts)] | None = None
     dense_layers: Annotated[int, Field(ge=0, le=1024)]
     moe: Annotated[SerializeAsAny[MoESpec], BeforeValidator(_experts)] | None = None
     layer_order: Annotated[str, Field(max_length=10_000)] | None = None

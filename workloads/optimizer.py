@@ -63,7 +63,7 @@ class SharedTable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OptimizerStep:
-    """What one rank does after its last chunk: collectives before, kernels, collectives after.
+    """What one rank does after its last step: collectives before, kernels, collectives after.
 
     Attributes:
         norm: (1, ranks) that sum a number.

@@ -35,6 +35,9 @@ _LAYERS: dict[Unit, LayerKind] = {"dense": "dense", "moe": "moe"}
 _STAGES = re.compile(r"\s*(?:([1-9]\d{0,2})\s*\*)?([^*]+)\Z")
 _TERM = re.compile(r"\s*([1-9]\d{0,2})?\s*([a-z]+)\s*\Z")
 
+UNITS_MAX = 4096
+"""More than the layers, modules and heads that any model may have."""
+
 
 def parse_layout(text: str, what: str = "layout") -> Layout:
     """Read a layout; the module docstring gives the grammar.
@@ -46,6 +49,7 @@ def parse_layout(text: str, what: str = "layout") -> Layout:
         SpecError: the text does not follow the grammar.
     """
     layout: list[Stage] = []
+    count = 0
     for part in text.split(","):
         match = _STAGES.match(part)
         if not match:
@@ -53,6 +57,9 @@ def parse_layout(text: str, what: str = "layout") -> Layout:
         units: list[Unit] = []
         for term in match[2].split("+"):
             units += _units_of(term, f"{what} {text!r}")
+        count += len(units) * int(match[1] or 1)
+        if count > UNITS_MAX:
+            raise SpecError(f"{what}: must have at most {UNITS_MAX:,} units, got more")
         layout += [tuple(units)] * int(match[1] or 1)
     return tuple(layout)
 

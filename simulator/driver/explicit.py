@@ -82,6 +82,7 @@ def play_explicit(
     """
     lowered, fabric, shared = ranks.lowered, ranks.fabric, scope.nics == "shared"
     _check_pipelines(pipelines, len(lowered.program.placement.pipelines))
+    as_given = optimizer
     homes, joined = lowered.pipeline.homes, lowered.pipeline.joined
     if fabric is not None:
         nvlink = largest_among(joined, fabric.nvlink.max(axis=1))
@@ -110,8 +111,9 @@ def play_explicit(
     ends = finish_s, start_s, seconds, step_s
     whole = ExplicitPlay(phases, phase_s, *streams, *ends, tasks, groups={})
     if shared:
-        separate_s = play_explicit(ranks, engine, optimizer).step_s
-        whole = replace(whole, meetings=_meetings(played, optimizer, separate_s))
+        separate = play_explicit(ranks, engine, as_given)
+        meetings = _meetings(played, optimizer, separate.step_s)
+        whole = replace(whole, tasks=whole.tasks + separate.tasks, meetings=meetings)
     looked_at = {*pipelines, *([last_rank(lowered, whole)[1]] if critical else [])}
     kept = {lowered.program.placement.group_of_pipeline(pipeline)[0] for pipeline in looked_at}
     return replace(whole, groups={group: player.timeline(group) for group in sorted(kept)})

@@ -53,7 +53,8 @@ def extent_of(experiment: Experiment, lowered: Lowered) -> Extent:
     held = part_tasks + draws * sum(lowered.loads) * units
     tasks = part_tasks + len(lowered.pipeline.graph)
     if experiment.is_explicit:
-        tasks += pipeline_tasks * (mesh.ranks // mesh.size("pp"))
+        times = 2 if shared else 1  # with shared NICs and with separate ones
+        tasks += pipeline_tasks * (mesh.ranks // mesh.size("pp")) * times
         if shared:
             held += pipeline_tasks * plan.ep * MOVING_TASK_BYTES // TASK_BYTES
         held += pipeline_tasks * max(plan.ep, TILE_RANKS) + 4 * mesh.ranks

@@ -8,6 +8,7 @@ from hwmodels.errors import InputError
 from simulator.driver.explicit import play_explicit
 from simulator.driver.folded import Folded, play_folded
 from simulator.driver.point import Point, point_of
+from simulator.driver.program import program_inputs
 from simulator.experiment import Experiment
 from simulator.lower.played import Played
 from simulator.lower.rank_seconds import RankSeconds
@@ -21,7 +22,8 @@ Named = Callable[[int, Experiment], str]
 
 
 def _numbered(number: int, experiment: Experiment) -> str:
-    return f"experiment {number} ({experiment.name})"
+    name = getattr(experiment, "name", None)
+    return f"experiment {number} ({name})" if name else f"experiment {number}"
 
 
 def play(experiments: Iterable[Experiment]) -> list[Played]:
@@ -31,7 +33,8 @@ def play(experiments: Iterable[Experiment]) -> list[Played]:
     What happened inside parts is not kept; `simulator.driver.step.play` keeps it.
 
     Raises:
-        InputError: an experiment cannot run; the message says which, and why.
+        InputError: these are no experiments, or one cannot run; the message says which, and why.
+            Nothing is returned then.
     """
     return list(play_in_turn(experiments))
 
@@ -50,19 +53,36 @@ def play_in_turn(
         at_once: experiments looked at together.
         named: returns what to call one that cannot run, given its number.
     """
+    if isinstance(experiments, Experiment):
+        raise InputError("experiments: must be several, got one; give it in a list")
     every, first = iter(experiments), 0
     while some := list(islice(every, at_once)):
-        points = []
-        for number, experiment in enumerate(some, first):
-            with _naming(named(number, experiment)):
-                points.append(point_of(experiment))
         names = [named(number, experiment) for number, experiment in enumerate(some, first)]
+        points = _points(some, names)
         folded = _fold(points, names)
         for place, point in enumerate(points):
             with _naming(names[place]):
                 played = _played(point, *folded.pop(place), critical=critical)
             yield played
         first += len(some)
+
+
+def _points(experiments: Sequence[Experiment], names: Sequence[str]) -> list[Point]:
+    """Return experiments ready to be played; those of one program after another, so that each is
+    built once, however many there are.
+    """
+    programs: dict[Hashable, list[int]] = {}
+    for place, experiment in enumerate(experiments):
+        if not isinstance(experiment, Experiment):
+            given = type(experiment).__name__
+            raise InputError(f"{names[place]}: must be an Experiment, got {given}")
+        inputs = tuple(program_inputs(experiment).values())
+        programs.setdefault(inputs, []).append(place)
+    points = {}
+    for place in (place for places in programs.values() for place in places):
+        with _naming(names[place]):
+            points[place] = point_of(experiments[place])
+    return [points[place] for place in range(len(experiments))]
 
 
 def _fold(points: Sequence[Point], names: Sequence[str]) -> dict[int, tuple[Folded, int]]:

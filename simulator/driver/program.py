@@ -1,5 +1,7 @@
 """The program of an experiment."""
 
+from typing import Any
+
 from simulator.experiment import Experiment
 from workloads.program import Program
 from workloads.scenarios.training import training_program
@@ -11,15 +13,20 @@ def program_of(experiment: Experiment) -> Program:
     Raises:
         SpecError, InfeasibleError: as `training_program`.
     """
+    return training_program(**program_inputs(experiment))
+
+
+def program_inputs(experiment: Experiment) -> dict[str, Any]:
+    """Return all that the program of an experiment depends on."""
     cluster, communication = experiment.cluster, experiment.communication
-    return training_program(
-        experiment.model,
-        experiment.plan,
-        experiment.batch,
-        gpus=cluster.gpus,
-        gpus_per_node=cluster.node.gpus,
-        recipe=experiment.recipe,
-        dispatch=experiment.dispatch_format,
-        combine=communication.combine_format,
-        routed_nodes_max=communication.routed_nodes_max,
-    )
+    return {
+        "model": experiment.model,
+        "plan": experiment.plan,
+        "batch": experiment.batch,
+        "gpus": cluster.gpus,
+        "gpus_per_node": cluster.node.gpus,
+        "recipe": experiment.recipe,
+        "dispatch": experiment.dispatch_format,
+        "combine": communication.combine_format,
+        "routed_nodes_max": communication.routed_nodes_max,
+    }

@@ -1,9 +1,11 @@
 """Simulate an experiment: play its step, and every draw of it, and tell of them."""
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from hwmodels.errors import InputError
 from simulator.driver.draws import Track, play_draws, samples
 from simulator.driver.points import play_in_turn
 from simulator.driver.step import play
@@ -65,10 +67,20 @@ def run_many(experiments: Iterable[Experiment], track: Track = iter) -> Iterator
     Raises:
         InputError: an experiment cannot run; the message says which, and why.
     """
+    drawn: deque[Draws | None] = deque()
+
+    def with_draws() -> Iterator[Experiment]:
+        for number, experiment in enumerate(experiments):
+            try:
+                drawn.append(_draws(experiment))  # refused before anything is played
+            except InputError as error:
+                raise type(error)(f"experiment {number} ({experiment.name}): {error}") from None
+            yield experiment
+
     started = time.perf_counter()
-    for played in play_in_turn(experiments, critical=True):
+    for played in play_in_turn(with_draws(), critical=True):
         step, play_s = outcome(played), time.perf_counter() - started
-        spread = _spread(_draws(played.experiment), track)
+        spread = _spread(drawn.popleft(), track)
         yield _result(played, step, play_s, check_folding=False, spread=spread)
         started = time.perf_counter()
 

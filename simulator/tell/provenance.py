@@ -97,8 +97,9 @@ def _folding(played: Played) -> str:
     idle = experiment.cluster.gpus - experiment.gpus
     spare = f"; {idle} of {experiment.cluster.gpus} GPUs idle" if idle else ""
     if played.explicit is not None:
+        nics = ", all that a GPU sends on its NIC" if played.explicit.meetings else ""
         return (
-            f"every rank played: {pipelines} pipelines of {pp}, {ep} ranks in lock-step;"
+            f"every rank played: {pipelines} pipelines of {pp}, {ep} ranks in lock-step{nics};"
             f" what slows kernels and exchanges beside each other from {len(parts)} folded parts"
             f"{spare}"
         )

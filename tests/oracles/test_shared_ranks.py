@@ -117,3 +117,11 @@ def test_facts_tell_of_all_ranks(both):
     assert list(nics.busy_s.values()) == met.busy_s.mean(axis=1).tolist()
     assert list(nics.delay_s.values()) == met.delay_s.mean(axis=1).clip(min=0).tolist()
     assert Nics.of(separate) is None
+
+
+def test_a_fault_slows_the_end_of_a_step_once(both):
+    """On separate NICs beside shared ones as by itself; and meeting makes nothing faster."""
+    shared, separate = both(TWO_NODES, ("cluster.faults", ["nic:2.2=0.5"]))
+    assert shared.explicit.meetings.separate_step_s == separate.explicit.step_s
+    assert shared.explicit.step_s > separate.explicit.step_s * (1 - 1e-12)
+    assert shared.tasks > separate.tasks

@@ -4,10 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwmodels.errors import InfeasibleError, OutOfRangeError
+from hwmodels.errors import InfeasibleError, InputError, OutOfRangeError, SpecError
 from simulator import play, run, run_many
 from simulator.driver import points
+from simulator.driver.step import play as play_one
+from simulator.lower.lowered import lower
 from simulator.tell.outcome import outcome
+from workloads.scenarios.training import training_program
 
 ROOM = ("cluster.node.chip.hbm_capacity_bytes", "2 TB")
 NUMBERS = {
@@ -110,3 +113,35 @@ def refuse_slow(values, name):
     """Stands for whatever may be refused while machines are priced together."""
     if values.max() > 10:
         raise OutOfRangeError("too slow")
+
+
+def test_what_is_no_experiment_is_told(small_experiment):
+    one = small_experiment(ROOM)
+    with pytest.raises(InputError, match="experiments: must be several, got one"):
+        play(one)
+    with pytest.raises(InputError, match="experiment 1: must be an Experiment, got str"):
+        play([one, "deepseek-v3-pretrain"])
+    assert play([]) == list(run_many([])) == []
+
+
+def test_whose_draws_are_refused_among_many_is_named(small_experiment):
+    """Before anything is played."""
+    asked = small_experiment(ROOM, ("uncertainty.draws", 3), ("profile", "none"))
+    with pytest.raises(
+        SpecError, match=r"experiment 1 \(deepseek-v3-pretrain\): uncertainty.draws"
+    ):
+        next(run_many([small_experiment(ROOM), asked]))
+
+
+def test_each_program_is_built_once_in_whatever_order_experiments_come(small_experiment):
+    """Ten plans, round and round."""
+    plans = [small_experiment(ROOM, ("batch.sequences", 160 + 32 * n)) for n in range(10)]
+    experiments = [plan.with_numbers({"ranks.seed": n}) for n in range(3) for plan in plans]
+    training_program.cache_clear()
+    lower.cache_clear()
+    played = play(experiments)
+    assert training_program.cache_info().misses == 10
+    programs = {id(step.lowered) for step in played}
+    assert len(programs) == 10
+    expected = [outcome(play_one(each, pipelines=())).numbers for each in experiments]
+    assert [outcome(step).numbers for step in played] == expected

@@ -104,6 +104,27 @@ def test_a_scaled_format_adds_its_scales_to_the_kv_cache():
         ({"moe": TINY["moe"] | {"top_k": 5}}, "top_k: at most the experts of the chosen groups"),
         ({"moe": TINY["moe"] | {"groups": 3}}, "groups: must divide routed_experts"),
         ({"moe": TINY["moe"] | {"groups_per_token": 2}}, "groups_per_token: at most groups"),
+        (
+            {"attention": {"kind": "gqa", "heads": 8, "kv_heads": 5, "d_head": 4}},
+            "kv_heads: must divide heads (8), got 5",
+        ),
+        (
+            {"attention": {"kind": "gqa", "heads": 2, "kv_heads": 4, "d_head": 4}},
+            "kv_heads: must divide heads (2), got 4",
+        ),
+        (
+            {
+                "dense_ffn_width": 0,
+                "dense_ffn": {
+                    "kind": "moe",
+                    "routed_experts": 4,
+                    "top_k": 2,
+                    "expert_width": 4,
+                },
+            },
+            "must be one without experts, which are 'moe', got 'moe'",
+        ),
+        ({"layer_order": "999*999m," * 999 + "d"}, "at most 4,096 units"),
     ],
 )
 def test_an_impossible_model_is_refused_in_one_line(changes, message):

@@ -8,6 +8,8 @@ are kept for the backward pass by every recipe: nothing smaller gives them again
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from hwmodels.units import Width
 from workloads.blocks import AttentionCore, AttentionSpec, Site
 from workloads.ops import MemoryOp
@@ -27,6 +29,12 @@ class GQASpec(AttentionSpec):
     d_head: Width
     qkv_bias: bool = False
     qk_norm: bool = False
+
+    @model_validator(mode="after")
+    def _heads_share_keys_evenly(self) -> "GQASpec":
+        if self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads: must divide heads ({self.heads}), got {self.kv_heads}")
+        return self
 
     @property
     def core(self) -> AttentionCore:

@@ -9,7 +9,8 @@ BF16 = FORMATS["bf16"]
 
 
 def lm_head(site: Site, vocabulary: int) -> Passes:
-    """Return final norm, logits and cross-entropy; the head's input is kept.
+    """Return final norm, logits and cross-entropy; the head's input is kept, and without
+    recomputation that of the norm.
 
     Logits are written by the GEMM in BF16, cast to FP32 and read once by the loss (row maximum and
     sum), then read and replaced by their gradient in BF16: 16 bytes a logit, as if what is easily
@@ -31,7 +32,7 @@ def lm_head(site: Site, vocabulary: int) -> Passes:
             MemoryOp("lm head: rmsnorm backward", "norm_backward", t * h * 6, launches=3),
         ),
         weight=(Gemm("lm head: wgrad", vocabulary, h, t, BF16, "wgrad"),),
-        saved_bytes=t * h * BF16_BYTES,
+        saved_bytes=t * h * BF16_BYTES * (1 if site.recipe.recomputes else 2),
     )
 
 
