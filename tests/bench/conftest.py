@@ -63,9 +63,14 @@ class Table:
         for row in self.rows:
             yield (
                 f"{row['engine']:<44}{row['tasks']:>11,}{row['replicas']:>9,}{row['events']:>13,}"
-                f"{row['seconds']:>9.4f}{row['events_per_s']:>13,.0f}"
+                f"{row['seconds']:>9.4f}{self._rate(row):>13}"
                 f"{row['peak_bytes'] / 1e6:>9,.0f}{self._of_goal(row):>9}"
             )
+
+    @staticmethod
+    def _rate(row):
+        rate = row["events_per_s"]
+        return f"{rate:,.0f}" if rate > 100 else f"{rate:.3g}"
 
     @staticmethod
     def _of_goal(row):
