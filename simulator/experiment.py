@@ -324,12 +324,6 @@ class Experiment(Spec):
                 f"ranks.play: folded ranks are alike, but {hidden[0]} sets them apart; "
                 f"use auto or explicit"
             )
-        if self.communication.nics == "shared" and self.is_explicit:
-            by = f" ({self.unlike[0]} asks for it)" if self.unlike else ""
-            raise SpecError(
-                f"communication.nics: must be 'separate' where every rank is played{by}, as what "
-                f"meets on NICs is played for one pipeline only, got 'shared'"
-            )
         for straggler in self.ranks.stragglers:
             if straggler.gpu >= self.cluster.gpus:
                 raise SpecError(

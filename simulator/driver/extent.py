@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hwmodels.errors import InfeasibleError
 from hwmodels.units import format_quantity
-from simulator.driver.explicit import TILE_RANKS
+from simulator.driver.explicit import MOVING_TASK_BYTES, TILE_RANKS
 from simulator.experiment import Experiment
 from simulator.lower.lowered import Lowered
 from simulator.lower.spread import drawn_units
@@ -45,7 +45,7 @@ def extent_of(experiment: Experiment, lowered: Lowered) -> Extent:
     """Return what a run of an experiment plays."""
     ranks, plan, load = experiment.ranks, experiment.plan, experiment.ranks.expert_load
     mesh = lowered.program.placement.mesh
-    pipeline_tasks = lowered.tasks_of_pipeline
+    shared, pipeline_tasks = experiment.communication.nics == "shared", lowered.tasks_of_pipeline
     draws = ranks.draws if load.is_drawn else 1
     played = plan.ep if load.is_drawn or load.kind == "matrix" else 1
     part_tasks = lowered.tasks_of_parts * draws * played
@@ -54,9 +54,11 @@ def extent_of(experiment: Experiment, lowered: Lowered) -> Extent:
     tasks = part_tasks + len(lowered.pipeline.graph)
     if experiment.is_explicit:
         tasks += pipeline_tasks * (mesh.ranks // mesh.size("pp"))
+        if shared:
+            held += pipeline_tasks * plan.ep * MOVING_TASK_BYTES // TASK_BYTES
         held += pipeline_tasks * max(plan.ep, TILE_RANKS) + 4 * mesh.ranks
         held += lowered.slots_of_pipeline * units
-    elif experiment.communication.nics == "shared":
+    elif shared:
         tasks += pipeline_tasks
         held += pipeline_tasks
     flows = 0

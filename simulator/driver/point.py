@@ -8,8 +8,8 @@ from simulator.driver.program import program_of
 from simulator.engines import array, reference
 from simulator.engines.engine import Engine
 from simulator.experiment import Experiment
-from simulator.lower.folded import Keep
 from simulator.lower.lowered import Lowered, lower
+from simulator.lower.scope import EVERY_RANK, FOLDED, Scope
 from simulator.lower.spread import LoadDraw, draw_loads
 from simulator.network.comm_times import AS_PRICED
 from simulator.network.exchange_pricer import ExchangePricer
@@ -32,6 +32,7 @@ class Point:
     """One experiment, checked, and ready to be played beside others of its program.
 
     Attributes:
+        scope: what of it is played.
         draw: expert loads of folded parts.
         messages: from pipeline rank to pipeline rank, in each pipeline.
         whole_chip: prices on all SMs, which the end of the step has.
@@ -41,6 +42,7 @@ class Point:
 
     experiment: Experiment
     lowered: Lowered
+    scope: Scope
     pricer: SegmentPricer
     draw: LoadDraw
     messages: MessageTimes
@@ -52,13 +54,6 @@ class Point:
     def unlike(self) -> FabricSlowdowns | None:
         """What the network slows down for some ranks more than for others."""
         return self.fabric if self.experiment.unlike_links else None
-
-    @property
-    def keep(self) -> Keep:
-        """What has to be kept of folded play, to play single ranks or shared NICs after it."""
-        if self.experiment.communication.nics == "shared":
-            return "insides"
-        return "prices" if self.experiment.is_explicit else "numbers"
 
     @property
     def engine(self) -> Engine:
@@ -94,6 +89,7 @@ def point_of(experiment: Experiment) -> Point:
     return Point(
         experiment,
         lowered,
+        scope_of(experiment),
         _pricer(experiment, machine, exchange),
         draw_loads(experiment.ranks, lowered),
         messages,
@@ -101,6 +97,12 @@ def point_of(experiment: Experiment) -> Point:
         end_comms(program.end, machine, slow),
         fabric,
     )
+
+
+def scope_of(experiment: Experiment) -> Scope:
+    """Return what of an experiment is played."""
+    played = EVERY_RANK if experiment.is_explicit else FOLDED
+    return Scope(played, "shared" if experiment.communication.nics == "shared" else "own")
 
 
 def paths_of(experiment: Experiment) -> Paths:

@@ -69,7 +69,7 @@ def _fold(points: Sequence[Point], names: Sequence[str]) -> dict[int, tuple[Fold
     """Play points folded, and return by place what was played and which of it is this point's."""
     played: dict[int, tuple[Folded, int]] = {}
     for places in _side_by_side(points):
-        keep = points[places[0]].keep
+        keep = points[places[0]].scope.keep
         try:
             folded = play_folded([points[place] for place in places], keep)
         except InputError:
@@ -97,8 +97,8 @@ def _side_by_side(points: Sequence[Point]) -> Iterable[list[int]]:
     groups: dict[Hashable, list[int]] = {}
     for place, point in enumerate(points):
         shape = point.draw.draws, point.draw.ranks
-        key = id(point.lowered), point.experiment.ranks.engine, shape, point.keep
-        groups.setdefault(place if point.keep == "insides" else key, []).append(place)
+        key = id(point.lowered), point.experiment.ranks.engine, shape, point.scope
+        groups.setdefault(place if point.scope.keep == "insides" else key, []).append(place)
     return groups.values()
 
 
@@ -119,14 +119,16 @@ def _played(
     critical: bool = False,
 ) -> Played:
     """Return what was played of one point, its ranks and its shared NICs played now."""
-    experiment, engine, optimizer = point.experiment, point.engine, folded.optimizers[number]
+    experiment, scope, engine = point.experiment, point.scope, point.engine
+    optimizer = folded.optimizers[number]
     parts = folded.pipeline.folded.of_point(number)
     explicit, shared = None, None
-    if experiment.is_explicit:
-        message_s = point.messages.between(point.messages.times.seconds)
-        ranks = RankSeconds.of(experiment.ranks, parts, point.pricer, message_s, point.unlike)
-        explicit = play_explicit(ranks, engine, optimizer, pipelines=pipelines, critical=critical)
-    elif experiment.communication.nics == "shared":
+    if scope.is_explicit:
+        ranks = RankSeconds.of(experiment.ranks, parts, point.pricer, point.messages, point.unlike)
+        explicit = play_explicit(
+            ranks, engine, optimizer, scope, pipelines=pipelines, critical=critical
+        )
+    elif scope.nics == "shared":
         nics = on_shared_nics(parts, point.pricer, point.messages, optimizer)
         shared = nics.played(parts, engine.play(nics.graph))
     return Played(experiment, folded.pipeline, parts, explicit, shared, point.pricer, point.fabric)

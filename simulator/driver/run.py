@@ -104,18 +104,13 @@ def _result(
 
 
 def _folding_error(played: Played) -> float | None:
-    """Return how far folded play of a step is from playing every rank of it.
-
-    Both with a NIC for each kind of traffic: shared ones are played for one pipeline only. Where
-    all ranks were played anyway, `Ranks.folded_step_s` is beside it.
+    """Return how far folded play of a step is from playing every rank of it; None where all ranks
+    were played anyway: `Ranks.folded_step_s` is beside it then.
     """
     if played.explicit is not None:
         return None
-    every_rank = {"ranks.play": "explicit", "communication.nics": "separate"}
-    unfolded = played.experiment.with_overrides(every_rank, "check of folding")
-    explicit = play(unfolded, pipelines=()).explicit
-    assert explicit is not None, "asked for by the override"
-    return played.folded_timeline.makespan_s / explicit.step_s - 1
+    unfolded = played.experiment.with_overrides({"ranks.play": "explicit"}, "check of folding")
+    return played.times.step_s / play(unfolded, pipelines=()).times.step_s - 1
 
 
 def _draws(experiment: Experiment) -> Draws | None:

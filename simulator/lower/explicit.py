@@ -19,6 +19,21 @@ from simulator.lower.pipeline import RankTimes
 from simulator.lower.record import PipelineRecord
 
 
+class Meetings(NamedTuple):
+    """What met on the NICs of all ranks; kinds as in `simulator.lower.shared_nics`.
+
+    Attributes:
+        separate_step_s: the step if each kind of traffic had a NIC to itself.
+        busy_s: (kinds, pp) seconds that each kind of traffic needs of its sender's NIC, mean over
+            pipelines.
+        delay_s: (kinds, pp) seconds by which others on its NICs lengthened it, likewise.
+    """
+
+    separate_step_s: float
+    busy_s: Floats
+    delay_s: Floats
+
+
 class GroupTimeline(NamedTuple):
     """All that happened in the pipelines of one expert group.
 
@@ -47,6 +62,7 @@ class ExplicitPlay:
         step_s: until the last rank has updated its weights.
         tasks: played.
         groups: timelines that were kept, by group.
+        meetings: what met on NICs, if they are shared.
     """
 
     phases: tuple[str, ...]
@@ -61,6 +77,7 @@ class ExplicitPlay:
     step_s: float
     tasks: int
     groups: dict[int, GroupTimeline]
+    meetings: Meetings | None = None
 
     @property
     def times(self) -> RankTimes:

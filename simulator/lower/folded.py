@@ -23,7 +23,13 @@ from hwmodels.errors import InputError
 from simulator.engines.settle import Settled
 from simulator.lower.durations import Work, exchange_seconds, fill_durations, load_columns
 from simulator.lower.lowered import Lowered
-from simulator.lower.parts import PartPlay, mean_slowdown
+from simulator.lower.parts import (
+    PartPlay,
+    durations_s,
+    mean_busy_s,
+    mean_slowdown,
+    mean_wait_s,
+)
 from simulator.lower.spread import LoadDraw
 from simulator.price.segments import (
     LoadGrid,
@@ -205,7 +211,7 @@ class FoldedColumns:
         lowered, prices = seconds.lowered, seconds.prices
         shape = len(seconds.draws), -1, seconds.ranks
         by_rank_s = [done.played.makespan_s.reshape(shape) for done in settled.values()]
-        durations_s = _durations_s(lowered, by_rank_s)
+        of_draws_s = _durations_s(lowered, by_rank_s)
         of_step = np.stack([draw.of_step for draw in seconds.draws], axis=1)
         points = np.arange(len(seconds.draws))
         if keep == "numbers":
@@ -215,9 +221,9 @@ class FoldedColumns:
             tuple(map(prices.of, range(len(points)))),
             seconds.draws,
             seconds.ranks,
-            steps_s=durations_s[lowered.part_of_step[:, None], points, of_step],
+            steps_s=of_draws_s[lowered.part_of_step[:, None], points, of_step],
             lag_s=_lag_s(lowered, by_rank_s, of_step),
-            means=_means(lowered, durations_s, list(settled.values())),
+            means=_means(lowered, of_draws_s, list(settled.values())),
             slowdown=tuple(
                 mean_slowdown(settled[key].seconds, alone_s, len(points))
                 for key, (alone_s, _) in seconds.parts.items()
@@ -256,18 +262,13 @@ class FoldedColumns:
 
 
 def _durations_s(lowered: Lowered, by_rank_s: Sequence[Floats]) -> Floats:
-    """Return (parts, points, draws) seconds until the slowest rank is done: the next step's
-    exchanges join them all. A part without an exchange holds nobody: the mean over ranks.
+    """Return (parts, points, draws) seconds of each part.
 
     Args:
         by_rank_s: of each part, (points, draws, ranks) until each rank is done.
     """
-    return np.stack(
-        [
-            rank_s.max(axis=2) if part.is_joined else rank_s.mean(axis=2)
-            for part, rank_s in zip(lowered.parts.values(), by_rank_s, strict=True)
-        ]
-    )
+    parts = zip(lowered.parts.values(), by_rank_s, strict=True)
+    return np.stack([durations_s(rank_s, joined=part.is_joined) for part, rank_s in parts])
 
 
 def _lag_s(lowered: Lowered, by_rank_s: Sequence[Floats], of_step: Ints) -> Floats:
@@ -287,22 +288,17 @@ def _lag_s(lowered: Lowered, by_rank_s: Sequence[Floats], of_step: Ints) -> Floa
     return lag_s
 
 
-def _means(lowered: Lowered, durations_s: Floats, settled: Sequence[Settled]) -> PartMeans:
-    points = durations_s.shape[1]
-
-    def mean(replicas: Floats) -> Floats:
-        return np.asarray(replicas.reshape(points, -1).mean(axis=1))
-
-    rows = []
-    for part, done in zip(lowered.parts.values(), settled, strict=True):
-        streams, played = part.graph.graph.streams, done.played
-        busy_s = [
-            mean(played.busy_s[streams.index(stream)]) if stream in streams else np.zeros(points)
-            for stream in (COMPUTE, COMM)
-        ]
-        exchanges = max(1, int(part.is_comm.sum()))
-        rows.append((*busy_s, mean(played.wait_s.sum(axis=0)) / exchanges))
-    return PartMeans(durations_s.mean(axis=2), *map(np.stack, zip(*rows, strict=True)))
+def _means(lowered: Lowered, of_draws_s: Floats, settled: Sequence[Settled]) -> PartMeans:
+    points = of_draws_s.shape[1]
+    rows = [
+        (
+            mean_busy_s(done.played, COMPUTE, points),
+            mean_busy_s(done.played, COMM, points),
+            mean_wait_s(done.played, int(part.is_comm.sum()), points),
+        )
+        for part, done in zip(lowered.parts.values(), settled, strict=True)
+    ]
+    return PartMeans(of_draws_s.mean(axis=2), *map(np.stack, zip(*rows, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -101,30 +101,26 @@ class PartPlay:
 
     @property
     def duration_s(self) -> Floats:
-        """(draws,) until the slowest rank is done: the next stage's exchanges join them all.
-
-        A part without an exchange holds nobody, and this is the mean over ranks.
-        """
-        by_rank_s = self.by_rank_s
-        return np.asarray(by_rank_s.max(axis=1) if self.is_joined else by_rank_s.mean(axis=1))
+        """(draws,) as of `durations_s`."""
+        return durations_s(self.by_rank_s, joined=self.is_joined)
 
     @property
     def is_joined(self) -> bool:
         """Whether exchanges hold its ranks together."""
-        return any(segment.comm is not None for segment in self.graph.segments)
+        return bool(self._exchanges)
+
+    @property
+    def _exchanges(self) -> int:
+        return sum(segment.comm is not None for segment in self.graph.segments)
 
     @property
     def mean_wait_s(self) -> float:
         """Mean seconds a rank waits for the others in one exchange, 0 without exchanges."""
-        exchanges = sum(segment.comm is not None for segment in self.graph.segments)
-        return float(self.played.wait_s.sum(axis=0).mean() / exchanges) if exchanges else 0.0
+        return float(mean_wait_s(self.played, self._exchanges, 1)[0])
 
     def busy_s(self, stream: str) -> float:
         """Mean over ranks of the seconds `stream` works."""
-        streams = self.graph.graph.streams
-        if stream not in streams:
-            return 0.0
-        return float(self.played.busy_s[streams.index(stream)].mean())
+        return float(mean_busy_s(self.played, stream, 1)[0])
 
     def timeline(self, draw: int, rank: int = 0) -> Timeline:
         """Return what happened on one rank of one group, or where no exchange holds its ranks
@@ -149,3 +145,30 @@ def mean_slowdown(seconds: Floats, alone_s: Floats, points: int) -> Floats:
     )
     ones = np.ones_like(took_s)
     return np.asarray(np.divide(took_s, would_s, out=ones, where=would_s > 0))
+
+
+def durations_s(by_rank_s: Floats, *, joined: bool) -> Floats:
+    """Return (...) seconds until the slowest rank is done: the next step's exchanges join them all.
+    A part without an exchange holds nobody: the mean over ranks.
+
+    Args:
+        by_rank_s: (..., ranks) until each rank is done.
+    """
+    return np.asarray(by_rank_s.max(axis=-1) if joined else by_rank_s.mean(axis=-1))
+
+
+def mean_busy_s(played: ReplicaTimeline, stream: str, points: int) -> Floats:
+    """Return (points,) seconds that a stream works, mean over the replicas of each point."""
+    streams = played.graph.streams
+    if stream not in streams:
+        return np.zeros(points)
+    return _mean(played.busy_s[streams.index(stream)], points)
+
+
+def mean_wait_s(played: ReplicaTimeline, exchanges: int, points: int) -> Floats:
+    """Return (points,) seconds that a rank waits for the others in one of `exchanges`, likewise."""
+    return _mean(played.wait_s.sum(axis=0), points) / max(1, exchanges)
+
+
+def _mean(replicas: Floats, points: int) -> Floats:
+    return np.asarray(replicas.reshape(points, -1).mean(axis=1))

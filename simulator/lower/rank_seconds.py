@@ -22,7 +22,14 @@ from simulator.lower.folded import FoldedPlay
 from simulator.lower.lowered import Lowered
 from simulator.lower.spread import GroupDraw, draw_group
 from simulator.price.fabric_slowdowns import FabricSlowdowns
-from simulator.price.segments import LoadGrid, SegmentPricer, SegmentPrices, table_rows
+from simulator.price.messages import MessageTimes
+from simulator.price.segments import (
+    ExchangePart,
+    LoadGrid,
+    SegmentPricer,
+    SegmentPrices,
+    table_rows,
+)
 from simulator.ranks import RanksSpec
 
 
@@ -33,7 +40,7 @@ class RankSeconds:
     Attributes:
         spread: how ranks differ.
         message_s: (pp, pp, dp) that a message from pipeline rank to pipeline rank holds the sending
-            port, in each pipeline.
+            port, in each pipeline; message_on_nics_s: that its bytes need of NICs.
         work: of a whole pipeline; prices: of its kernels.
         fabric: what the network slows down, beside what is in the prices.
     """
@@ -42,6 +49,7 @@ class RankSeconds:
     lowered: Lowered
     expansion: Expansion
     message_s: Floats
+    message_on_nics_s: Floats
     work: Work
     prices: SegmentPrices
     pricer: SegmentPricer
@@ -53,13 +61,22 @@ class RankSeconds:
         spread: RanksSpec,
         folded: FoldedPlay,
         pricer: SegmentPricer,
-        message_s: Floats,
+        messages: MessageTimes,
         fabric: FabricSlowdowns | None = None,
     ) -> "RankSeconds":
         """Return those of a program that was played folded."""
         expansion, lowered = expand(folded.lowered), folded.lowered
-        work = _work(folded, expansion)
-        return cls(spread, lowered, expansion, message_s, work, folded.prices, pricer, fabric)
+        return cls(
+            spread,
+            lowered,
+            expansion,
+            messages.between(messages.times.seconds),
+            messages.between(messages.times.nic_s),
+            _work(folded, expansion),
+            folded.prices,
+            pricer,
+            fabric,
+        )
 
     def draws(self, groups: range) -> list[GroupDraw]:
         """Return what the ranks of some groups meet."""
@@ -68,35 +85,49 @@ class RankSeconds:
 
     def seconds(self, draws: list[GroupDraw]) -> Floats:
         """Return (tasks, replicas) seconds of every task of some groups."""
-        expansion, lowered = self.expansion, self.lowered
-        load = np.stack([draw.load for draw in draws], axis=1)  # (slots, groups, ep)
-        load.flags.writeable = False  # so that all exchanges ask for their slowest ports once
-        nic, nvlink = (
-            np.stack([getattr(draw, name) for draw in draws], axis=1) for name in ("nic", "nvlink")
-        )
-        prices = self.prices
+        expansion, prices = self.expansion, self.prices
+        load = loads_of(draws)
         if not prices.grid.holds(load):  # one of millions of draws: price up to it
             grid = LoadGrid.over(float(load.min()), float(load.max()))
-            prices = self.pricer.prices(lowered.segments, grid)
-        column = load_columns(prices.grid, load.reshape(len(load), nic[0].size))
-        slot_rank = expansion.slot_rank
+            prices = self.pricer.prices(self.lowered.segments, grid)
+        replicas = load.shape[1] * load.shape[2]
+        column = load_columns(prices.grid, load.reshape(len(load), replicas))
         slowness = Slowness(
             expansion.rank,
             expansion.step,
             np.concatenate([draw.slowness for draw in draws], axis=1),
             np.concatenate([draw.jitter for draw in draws], axis=1),
         )
-        nic_slowdown, nvlink_slowdown = (
-            link[slot_rank] if (link != 1).any() else 1.0
-            for link in self._on_fabric(draws, nic, nvlink)
-        )
-        layout = self._layout(draws)
-        exchange_s = exchange_seconds(
-            lowered, self.pricer, load, nic_slowdown, nvlink_slowdown, layout
-        )
+        exchange_s = self.exchange_s(draws, load)
         seconds = fill_durations(self.work, prices.seconds, column, exchange_s, slowness)
-        seconds[expansion.message] = self._message_s(draws, nic, nvlink)
+        seconds[expansion.message] = self._of_messages(self.message_s, draws)
         return seconds
+
+    def exchange_s(
+        self, draws: list[GroupDraw], load: Floats, part: ExchangePart = "seconds"
+    ) -> Floats:
+        """Return (exchanges, slots, groups) seconds of every distinct exchange, or a part of them,
+        before any other slowdown than that of links.
+
+        Args:
+            load: `loads_of` the draws.
+        """
+        nic_slowdown, nvlink_slowdown = (
+            link[self.expansion.slot_rank] if (link != 1).any() else 1.0
+            for link in self._on_fabric(draws, *_links(draws))
+        )
+        return exchange_seconds(
+            self.lowered,
+            self.pricer.of_exchanges(part),
+            load,
+            nic_slowdown,
+            nvlink_slowdown,
+            self._layout(draws),
+        )
+
+    def message_nic_s(self, draws: list[GroupDraw]) -> Floats:
+        """Return (messages, replicas) seconds that messages need of NICs."""
+        return self._of_messages(self.message_on_nics_s, draws)
 
     def link_blame_s(self, draw: GroupDraw) -> Floats:
         """Return (pp, ep) seconds that the slowest links add to the exchanges of the others."""
@@ -121,12 +152,13 @@ class RankSeconds:
         layout = self.lowered.program.placement.layout_of_group
         return np.asarray(layout[self.expansion.slot_rank][:, [draw.group for draw in draws]])
 
-    def _message_s(self, draws: list[GroupDraw], nic: Floats, nvlink: Floats) -> Floats:
+    def _of_messages(self, between_s: Floats, draws: list[GroupDraw]) -> Floats:
         """Return (messages, replicas) seconds, as slow as the slower of the two ports.
 
         Args:
-            nic, nvlink: (pp, groups, ep) slowdowns of links.
+            between_s: (pp, pp, dp) from pipeline rank to pipeline rank, on whole links.
         """
+        nic, nvlink = _links(draws)
         expansion, placement = self.expansion, self.lowered.program.placement
         sender = expansion.rank[expansion.message]
         receiver = self.lowered.pipeline.links.receiver
@@ -136,9 +168,9 @@ class RankSeconds:
             np.maximum(ports[sender], ports[receiver])
             for ports in (link.reshape(len(link), -1) for link in (nic, nvlink))
         )
-        seconds = self.message_s[:, :, pipelines][sender, receiver]
         if self.fabric is not None:
             over_nic = over_nic * self.fabric.message[:, :, pipelines][sender, receiver]
+        seconds = between_s[:, :, pipelines][sender, receiver]
         return np.asarray(seconds * np.where(crosses, over_nic, over_nvlink))
 
     def _on_fabric(
@@ -153,6 +185,23 @@ class RankSeconds:
             nic * self.fabric.exchange[:, groups, None],
             nvlink * self.fabric.nvlink[:, pipelines],
         )
+
+
+def loads_of(draws: list[GroupDraw]) -> Floats:
+    """Return (slots, groups, ep) expert loads, read only: all exchanges then ask for their slowest
+    ports once.
+    """
+    load = np.stack([draw.load for draw in draws], axis=1)
+    load.flags.writeable = False
+    return load
+
+
+def _links(draws: list[GroupDraw]) -> tuple[Floats, Floats]:
+    """Return (pp, groups, ep) slowdowns of NICs and of NVLink."""
+    nic, nvlink = (
+        np.stack([getattr(draw, name) for draw in draws], axis=1) for name in ("nic", "nvlink")
+    )
+    return nic, nvlink
 
 
 def _work(folded: FoldedPlay, expansion: Expansion) -> Work:

@@ -18,14 +18,16 @@ whatever rate this kind of traffic reaches. How kernels and exchanges slow each 
 the folded part.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints, Mask
 from simulator.engines.graph import TaskGraph
+from simulator.engines.moving import Crossings
 from simulator.engines.order import ready_s
 from simulator.engines.timeline import Timeline
 from simulator.engines.transfers import Transfers
@@ -38,13 +40,60 @@ from simulator.lower.parts import PartPlay
 from simulator.lower.record import PipelineRecord
 from simulator.price.messages import MessageTimes
 from simulator.price.optimizer import OptimizerSeconds
-from simulator.price.segments import SegmentPricer
+from simulator.price.segments import ExchangePart, SegmentPricer
 from workloads.ops import COMPUTE
 
 TRAFFIC = ("expert exchanges", "pipeline messages", "gradient rings")
 EXCHANGE, MESSAGE, RING = range(len(TRAFFIC))
 NO_TRAFFIC = -1
 WAYS = ("out", "in")
+NIC_BYTES_PER_S = 1e9
+"""Of every NIC: bytes are counted in seconds of one, so that any rate serves."""
+
+
+class NicCrossings(NamedTuple):
+    """Who crosses which NIC of a pipeline.
+
+    Attributes:
+        traffic: (tasks,) kind of traffic, as index into `TRAFFIC`, or `NO_TRAFFIC`.
+        nics: (tasks, 2) NICs that each takes, 2r out of rank r and 2r + 1 into it; -1 for none.
+        links: those, and behind them one for each task that has a rate of its own.
+        own: (own rates,) these tasks: exchanges and rings.
+    """
+
+    traffic: Ints
+    nics: Ints
+    links: Crossings
+    own: Ints
+
+    @classmethod
+    def of(cls, traffic: Ints, nics: Ints, pp: int) -> "NicCrossings":
+        """Return the links of tasks of a pipeline of `pp` ranks."""
+        own = np.flatnonzero((traffic == EXCHANGE) | (traffic == RING))
+        rates = np.full((len(traffic), 1), -1)
+        rates[own, 0] = len(WAYS) * pp + np.arange(len(own))
+        crossed = np.append(nics, rates, axis=1)
+        links = Crossings(
+            link_start=np.concatenate(([0], np.cumsum((crossed >= 0).sum(axis=1)))),
+            link=crossed[crossed >= 0],
+            links=(
+                *(f"rank {r}/nic {way}" for r in range(pp) for way in WAYS),
+                *(f"task {task} at its own rate" for task in own.tolist()),
+            ),
+        )
+        return cls(traffic, nics, links, own)
+
+    def bytes_per_s(self, moving_s: Floats, nic_s: Floats) -> Floats:
+        """Return (links, ...) rates of links, so that no task is faster than alone.
+
+        Args:
+            moving_s, nic_s: (tasks, ...) seconds in which bytes move if nobody is met, and that a
+                NIC would need by itself.
+        """
+        moving_s, nic_s = moving_s[self.own], nic_s[self.own]
+        share = np.divide(nic_s, moving_s, out=np.ones_like(nic_s), where=nic_s > 0)
+        whole = np.ones((len(self.links.links) - len(self.own), *share.shape[1:]))
+        return np.concatenate([whole, share]) * NIC_BYTES_PER_S
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,19 +102,12 @@ class NicGraph:
 
     Attributes:
         optimizer: (parts, pp) tasks of the end of the step: rings, kernels, rings.
-        traffic: (tasks,) kind of traffic, as index into `TRAFFIC`, or `NO_TRAFFIC`.
-        link_start, link: CSR; links that each task crosses: 2r out of rank r, 2r + 1 into it, and
-            behind those of all ranks one for each task that has a rate of its own.
-        own: (own rates,) these tasks: exchanges and rings.
     """
 
     expansion: Expansion
     graph: TaskGraph
     optimizer: Ints
-    traffic: Ints
-    link_start: Ints
-    link: Ints
-    own: Ints
+    crossings: NicCrossings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +147,7 @@ class SharedNics:
 
     def by_traffic(self, seconds: Floats) -> Floats:
         """Return (kinds, pp) sums of (tasks,) seconds by kind of traffic and sending rank."""
-        traffic, pp = self.nics.traffic, len(self.nics.optimizer[0])
+        traffic, pp = self.nics.crossings.traffic, len(self.nics.optimizer[0])
         moving = traffic >= 0
         rank = self.nics.graph.stream[moving] // len(STREAMS)
         sums = np.bincount(traffic[moving] * pp + rank, seconds[moving], len(TRAFFIC) * pp)
@@ -153,30 +195,42 @@ def on_shared_nics(
     nics = nic_graph(folded.lowered)
     alone = _task_seconds(nics, folded, pricer, messages, optimizer)
     transfers = _transfers(nics, alone)
-    moving_s = np.where(alone.nic_s > 0, alone.moving_s, 0.0)  # over NVLink alone it meets nobody
-    first_s = np.maximum(alone.seconds - moving_s, 0.0)
+    first_s = before_bytes_s(alone.seconds, alone.moving_s, alone.nic_s)
     return NicPlay(nics, nics.graph.with_durations(first_s, transfers), alone)
 
 
-def _transfers(nics: NicGraph, alone: TaskSeconds) -> Transfers:
-    """Return what tasks move over NICs, each no faster than alone.
-
-    Bytes are those of NICs of 1 GB/s: whatever the rate, they take the same seconds.
+def before_bytes_s(seconds: Floats, moving_s: Floats, nic_s: Floats) -> Floats:
+    """Return seconds of tasks before their bytes move; all of those that take no NIC, which meet
+    nobody over NVLink.
     """
-    nic_bytes_per_s = 1e9
-    pp = nics.optimizer.shape[1]
-    moving_s, nic_s = alone.moving_s[nics.own], alone.nic_s[nics.own]
-    share = np.divide(nic_s, moving_s, out=np.ones_like(nic_s), where=nic_s > 0)
+    return np.maximum(seconds - np.where(nic_s > 0, moving_s, 0.0), 0.0)
+
+
+def _transfers(nics: NicGraph, alone: TaskSeconds) -> Transfers:
+    """Return what tasks move over NICs, each no faster than alone."""
+    links = nics.crossings.links
     return Transfers(
-        moved_bytes=alone.nic_s * nic_bytes_per_s,
-        link_start=nics.link_start,
-        link=nics.link,
-        link_bytes_per_s=np.append(np.ones(len(WAYS) * pp), share) * nic_bytes_per_s,
-        links=(
-            *(f"rank {r}/nic {way}" for r in range(pp) for way in WAYS),
-            *(f"task {task} at its own rate" for task in nics.own.tolist()),
-        ),
+        moved_bytes=alone.nic_s * NIC_BYTES_PER_S,
+        link_start=links.link_start,
+        link=links.link,
+        link_bytes_per_s=nics.crossings.bytes_per_s(alone.moving_s, alone.nic_s),
+        links=links.links,
     )
+
+
+@lru_cache(maxsize=4)
+def nic_crossings(lowered: Lowered) -> NicCrossings:
+    """Return who crosses which NIC of a pipeline, in the order of the tasks of its expansion."""
+    expansion, pp = expand(lowered), len(lowered.pipeline.program)
+    traffic = np.full(len(expansion.graph), NO_TRAFFIC)
+    traffic[expansion.graph.collective >= 0] = EXCHANGE
+    traffic[expansion.message] = MESSAGE
+    target = expansion.rank.copy()
+    target[expansion.message] = lowered.pipeline.links.receiver
+    crossed = np.stack([2 * expansion.rank, 2 * target + 1], axis=1)
+    crossed[traffic == NO_TRAFFIC] = -1
+    crossed[expansion.message[~_crosses(lowered)]] = -1
+    return NicCrossings.of(traffic, crossed, pp)
 
 
 @lru_cache(maxsize=4)
@@ -192,22 +246,13 @@ def nic_graph(lowered: Lowered) -> NicGraph:
     # Ranks whose gradients meet begin together; from then on each goes its own way.
     joined = np.full(optimizer.shape, -1)
     joined[0] = inner.collective.max(initial=-1) + 1 + pipeline.joined
-    traffic = np.full(tasks + optimizer.size, NO_TRAFFIC)
-    traffic[:tasks][inner.collective >= 0] = EXCHANGE
-    traffic[expansion.message] = MESSAGE
-    traffic[np.delete(optimizer, len(rings[0]), axis=0)] = RING
-    rank = np.concatenate([expansion.rank, np.tile(ranks, len(names))])
-    target = rank.copy()
-    target[expansion.message] = pipeline.links.receiver
-    own = np.flatnonzero((traffic == EXCHANGE) | (traffic == RING))
-    crossed = np.full((len(rank), len(WAYS) + 1), -1)
-    crossed[:, 0], crossed[:, 1] = 2 * rank, 2 * target + 1
-    crossed[traffic == NO_TRAFFIC] = -1
-    crossed[expansion.message[~_crosses(lowered)]] = -1
-    crossed[own, 2] = len(WAYS) * pp + np.arange(len(own))
+    rank = np.tile(ranks, len(names))
+    traffic = np.full(optimizer.size, RING)
+    traffic[len(rings[0]) * pp : (len(rings[0]) + 1) * pp] = NO_TRAFFIC
+    crossed = np.where((traffic == RING)[:, None], 2 * rank[:, None] + [0, 1], -1)
     graph = TaskGraph(
-        stream=np.concatenate([inner.stream, len(STREAMS) * rank[tasks:] + STREAMS.index(COMPUTE)]),
-        duration_s=np.zeros(len(rank)),
+        stream=np.concatenate([inner.stream, len(STREAMS) * rank + STREAMS.index(COMPUTE)]),
+        duration_s=np.zeros(tasks + optimizer.size),
         dependency_start=np.append(
             inner.dependency_start, np.full(optimizer.size, len(inner.dependency))
         ),
@@ -217,15 +262,11 @@ def nic_graph(lowered: Lowered) -> NicGraph:
         streams=inner.streams,
         labels=(*inner.labels, *names),
     )
-    return NicGraph(
-        expansion,
-        graph,
-        optimizer,
-        traffic,
-        link_start=np.concatenate(([0], np.cumsum((crossed >= 0).sum(axis=1)))),
-        link=crossed[crossed >= 0],
-        own=own,
+    before = nic_crossings(lowered)
+    crossings = NicCrossings.of(
+        np.append(before.traffic, traffic), np.append(before.nics, crossed, axis=0), pp
     )
+    return NicGraph(expansion, graph, optimizer, crossings)
 
 
 def _crosses(lowered: Lowered) -> Mask:
@@ -302,15 +343,21 @@ def slowest_ranks(folded: FoldedPlay, pricer: SegmentPricer) -> TaskSeconds:
 
 
 def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, Floats]:
-    """Return (exchanges, slots, draws) the share of an exchange's time in which bytes move, and the
-    seconds that its slowest port needs of a NIC if nothing slows it down.
+    """Return (exchanges, slots, draws) of all parts, as of `exchange_parts`."""
+
+    def seconds(part: ExchangePart) -> Floats:
+        return exchange_seconds(folded.lowered, pricer.of_exchanges(part), folded.draw.loads)
+
+    return exchange_parts(seconds)
+
+
+def exchange_parts(seconds: Callable[[ExchangePart], Floats]) -> tuple[Floats, Floats]:
+    """Return the share of an exchange's time in which bytes move, and the seconds that its slowest
+    port needs of a NIC if nothing slows it down.
+
+    Args:
+        seconds: returns those of a part of its time.
     """
-    loads = folded.draw.loads
-
-    def seconds(part: Literal["seconds", "moving_s", "nic_s"]) -> Floats:
-        exchanges = replace(pricer.exchanges, part=part)
-        return exchange_seconds(folded.lowered, replace(pricer, exchanges=exchanges), loads)
-
     whole_s, moving_s = seconds("seconds"), seconds("moving_s")
     moving = np.divide(moving_s, whole_s, out=np.zeros_like(whole_s), where=whole_s > 0)
     return moving, np.minimum(seconds("nic_s"), moving_s)

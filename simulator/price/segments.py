@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.costs import BOUNDS
+from simulator.network import exchange_pricer
 from simulator.network.exchange_pricer import ExchangePricer
 from simulator.price.kernels import KernelPricer, price_kernels
 from workloads.ops import Comm, CommKind, Op, Work
@@ -23,6 +24,8 @@ LOAD_STEP = 1 / 256
 
 LEAST_LOAD = 1e-6
 """What stands for a load of none: kernels still launch, on next to no rows."""
+
+ExchangePart = exchange_pricer.ExchangePart
 
 EXCHANGE_KINDS: tuple[CommKind, ...] = ("dispatch", "combine")
 """Communication whose slowdown beside compute is known."""
@@ -217,6 +220,10 @@ class SegmentPricer:
     exchanges: ExchangePricer
     alone: KernelPricer | None = None
     exposed_factor: float = 1.0
+
+    def of_exchanges(self, part: ExchangePart) -> "SegmentPricer":
+        """Return the same with a part of the seconds of exchanges."""
+        return replace(self, exchanges=replace(self.exchanges, part=part))
 
     def prices(self, segments: SegmentOps, grid: LoadGrid = UP_TO_BALANCED) -> SegmentPrices:
         """Return the table of all segments."""

@@ -31,6 +31,8 @@ from simulator.driver.step import play as play_step
 from simulator.engines import array, reference
 from simulator.lower.expansion import expand
 from simulator.lower.rank_seconds import RankSeconds
+from simulator.network.comm_times import CommTimes
+from simulator.price.messages import MessageTimes
 from simulator.tell.facts.critical_path import critical_path_s
 from workloads.phases import PHASES
 
@@ -102,9 +104,9 @@ def play(request, folded, monkeypatch):
         return seconds
 
     monkeypatch.setattr("simulator.lower.rank_seconds.fill_durations", by_hand)
-    ranks = RankSeconds.of(
-        folded.experiment.ranks, folded.folded, folded.pricer, np.full((2, 2, 2), MESSAGE_S)
-    )
+    times = CommTimes(np.full((1, 2), MESSAGE_S), np.zeros((1, 2)), np.zeros((1, 2)))
+    messages = MessageTimes(np.array([[1, 0], [0, 1]]), times)
+    ranks = RankSeconds.of(folded.experiment.ranks, folded.folded, folded.pricer, messages)
     return play_explicit(ranks, request.param, Optimizer(), pipelines=[1], critical=True)
 
 

@@ -268,7 +268,6 @@ def test_faults_on_a_tapered_fabric_are_told_with_it(on_leaves):
     [
         ({OVERSUBSCRIPTION: 4, "ranks.play": "folded"}, SpecError, f"but {OVERSUBSCRIPTION} sets"),
         ({ROUTING: "ecmp", "ranks.play": "folded"}, SpecError, f"but {ROUTING} sets them apart"),
-        ({ROUTING: "ecmp", "communication.nics": "shared"}, SpecError, f"({ROUTING} asks for it)"),
         ({ROUTING: "random"}, SpecError, "communication.routing"),
     ],
 )

@@ -208,8 +208,16 @@ def test_ranks_without_a_network_are_named(faults, error, message):
     assert "\n" not in str(found)
 
 
-def test_single_faults_cannot_be_folded_nor_meet_on_shared_nics():
+def test_single_faults_cannot_be_folded():
     fault = {"cluster.faults": ["nic:17.2"]}
     assert "cluster.faults sets them apart" in str(refusal(fault | {"ranks.play": "folded"}))
-    shared = refusal(fault | {"communication.nics": "shared"})
-    assert "(cluster.faults asks for it)" in str(shared)
+
+
+def test_single_faults_are_felt_by_the_ranks_they_hit_on_shared_nics_too(small_experiment):
+    changes = ("cluster.node.chip.hbm_capacity_bytes", "2 TB"), ("communication.nics", "shared")
+    steps = {
+        faults: play(small_experiment(*changes, ("plan.ep", 16), ("cluster.faults", list(faults))))
+        for faults in ((), ("nic:2.2",))
+    }
+    assert steps["nic:2.2",].explicit.meetings is not None
+    assert steps["nic:2.2",].times.step_s > steps[()].times.step_s

@@ -126,8 +126,8 @@ def test_messages_that_are_alone_on_their_nics_take_what_they_take(played):
     expected, found = separate(run, optimizer, size), shared(run, optimizer, size)
     assert found.record.steps.end_s == pytest.approx(expected.end_s, rel=1e-9)
     moves = found.record.segments.graph.transfers.moves
-    assert moves[found.nics.traffic == MESSAGE].all()
-    assert not moves[found.nics.traffic != MESSAGE].any()
+    assert moves[found.nics.crossings.traffic == MESSAGE].all()
+    assert not moves[found.nics.crossings.traffic != MESSAGE].any()
 
 
 def test_the_slowest_rank_alone_takes_as_long_as_the_chunk(played):
@@ -161,7 +161,7 @@ def test_a_message_and_an_exchange_that_meet_each_get_half_of_the_nic(played):
     expansion = nics.expansion
     alone = shared(run, optimizer, 0.0)
     second = expansion.begin[1]
-    exchange = second + 1 + int(np.argmax(nics.traffic[second + 1 :] == EXCHANGE))
+    exchange = second + 1 + int(np.argmax(nics.crossings.traffic[second + 1 :] == EXCHANGE))
     nic_s = alone.alone.nic_s[exchange]
     start_s = alone.record.segments.end_s[second]
     moves_s = alone.record.segments.end_s[exchange] - nic_s
@@ -186,7 +186,7 @@ def test_what_an_exchange_leaves_of_its_nic_is_for_the_message(played):
     run, _ = played(*CHAIN, ("cluster.node.nic.link_bytes_per_s", "400 Gb/s"))
     optimizer, (latency_s, nic_rate) = flat_optimizer(run, 0.0, 0.0), of_messages(run)
     alone = shared(run, optimizer, 0.0)
-    traffic, expansion = alone.nics.traffic, alone.nics.expansion
+    traffic, expansion = alone.nics.crossings.traffic, alone.nics.expansion
     exchange = (
         expansion.begin[1] + 1 + int(np.argmax(traffic[expansion.begin[1] + 1 :] == EXCHANGE))
     )
@@ -355,11 +355,15 @@ def test_rings_inside_a_node_leave_nics_alone(played):
 def test_rings_are_told_apart_from_other_traffic(played):
     run, _ = played()
     nics = nic_graph(run.lowered)
-    assert (nics.traffic[nics.optimizer] == RING).sum() == 4 * run.experiment.plan.pp
-    assert (nics.traffic[nics.expansion.message] == MESSAGE).all()
-    assert (np.diff(nics.link_start)[expected := nics.traffic == MESSAGE] == 2).all()
-    assert (np.diff(nics.link_start)[(nics.traffic >= 0) & ~expected] == 3).all()
-    assert not np.diff(nics.link_start)[nics.traffic < 0].any()
+    assert (nics.crossings.traffic[nics.optimizer] == RING).sum() == 4 * run.experiment.plan.pp
+    assert (nics.crossings.traffic[nics.expansion.message] == MESSAGE).all()
+    assert (
+        np.diff(nics.crossings.links.link_start)[expected := nics.crossings.traffic == MESSAGE] == 2
+    ).all()
+    assert (
+        np.diff(nics.crossings.links.link_start)[(nics.crossings.traffic >= 0) & ~expected] == 3
+    ).all()
+    assert not np.diff(nics.crossings.links.link_start)[nics.crossings.traffic < 0].any()
 
 
 def test_traffic_crosses_the_nics_of_who_sends_and_who_gets_it(played):
@@ -374,7 +378,9 @@ def test_traffic_crosses_the_nics_of_who_sends_and_who_gets_it(played):
         sender, receiver = links.rank[links.sender[number]], links.receiver[number]
         assert sender != receiver
         assert crossed(task) == [f"rank {sender}/nic out", f"rank {receiver}/nic in"]
-    for task in np.flatnonzero(found.nics.traffic[: len(expansion.rank)] == EXCHANGE).tolist():
+    for task in np.flatnonzero(
+        found.nics.crossings.traffic[: len(expansion.rank)] == EXCHANGE
+    ).tolist():
         rank = expansion.rank[task]
         assert crossed(task) == [f"rank {rank}/nic out", f"rank {rank}/nic in"]
     for rank in range(run.experiment.plan.pp):

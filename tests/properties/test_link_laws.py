@@ -169,7 +169,7 @@ def test_on_shared_nics_only_what_crosses_nodes_moves(changes):
         RING: any(crosses_nodes(played, sync.groups) for sync in rings if sync.bytes),
     }
     for kind, crosses in crossing.items():
-        assert moves[found.nics.traffic == kind].any() == crosses
+        assert moves[found.nics.crossings.traffic == kind].any() == crosses
     if not any(crossing.values()):
         assert found.record.steps.makespan_s == pytest.approx(
             played.folded_timeline.makespan_s, rel=1e-9

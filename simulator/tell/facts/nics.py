@@ -32,20 +32,25 @@ class Nics(Facts):
     @classmethod
     def of(cls, played: Played) -> "Nics | None":
         """Return what met on the NICs of a pipeline; None where they are not shared."""
-        shared = played.shared
-        if shared is None:
+        explicit, shared = played.explicit, played.shared
+        if explicit is not None and explicit.meetings is not None:
+            separate_s, busy_s, delay_s = explicit.meetings
+        elif shared is not None:
+            separate_s = played.folded_timeline.makespan_s
+            busy_s, delay_s = map(shared.by_traffic, (shared.alone.nic_s, shared.delay_s))
+        else:
             return None
 
-        def means(seconds: Floats) -> dict[str, float]:
+        def means(by_rank_s: Floats) -> dict[str, float]:
             # Rounding may fall below zero.
-            by_kind = shared.by_traffic(seconds).mean(axis=1).clip(min=0.0)
+            by_kind = by_rank_s.mean(axis=1).clip(min=0.0)
             return dict(zip(TRAFFIC, by_kind.tolist(), strict=True))
 
         return cls(
             step_s=played.times.step_s,
-            separate_step_s=played.folded_timeline.makespan_s,
-            busy_s=means(shared.alone.nic_s),
-            delay_s=means(shared.delay_s),
+            separate_step_s=separate_s,
+            busy_s=means(busy_s),
+            delay_s=means(delay_s),
         )
 
     def show(self, console: Console) -> None:
