@@ -16,8 +16,8 @@ from simulator.price.optimizer import OptimizerSeconds, end_kernels_s
 PRICED_AT_ONCE = 32
 """Points: more would be no faster, and hold more."""
 
-REPLICAS_AT_ONCE = 2048
-"""Of a part, so that what rounds of play read and write stays in cache."""
+REPLICAS_AT_ONCE = 8192
+"""Of a part: some megabytes of what rounds of play read and write, which stay in cache."""
 
 
 class Folded(NamedTuple):

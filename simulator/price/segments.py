@@ -240,17 +240,19 @@ def segment_prices(
     """
     costs = price_kernels([pricer.kernels for pricer in pricers], segments.ops, grid.loads)
     run_s = [costs.duration_s + costs.gap_s[..., None]] * 2
+    rows_s = [segments.sums(run_s[0], axis=1)] * 2
     alone = [pricer.alone or pricer.kernels for pricer in pricers]
     if any(other != pricer.kernels for other, pricer in zip(alone, pricers, strict=True)):
         others = price_kernels(alone, segments.ops, grid.loads)
         run_s[1] = others.duration_s + others.gap_s[..., None]
+        rows_s[1] = segments.sums(run_s[1], axis=1)
     balanced_s = costs.duration_s[..., grid.balanced]
     total = segments.sums(balanced_s, axis=1)
     slowed = segments.sums(balanced_s * costs.beside_factor, axis=1)
     rates = [pricer.exchanges.rates for pricer in pricers]
     return SegmentPrices(
         grid,
-        seconds=np.concatenate([segments.sums(op_s, axis=1) for op_s in run_s], axis=1),
+        seconds=np.concatenate(rows_s, axis=1),
         factor=np.divide(slowed, total, out=np.ones_like(total), where=total > 0),
         comm_factor=np.array(
             [[of.dispatch_beside_compute, of.combine_beside_compute] for of in rates]

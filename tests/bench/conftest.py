@@ -18,16 +18,19 @@ import pytest
 @dataclass
 class Table:
     """Rows of what was timed, how many tasks, replicas, events and seconds that is, events a second
-    and peak memory. An event is the end of a task, or of the fixed part of one that moves bytes.
+    and peak memory. An event is the end of a task, or of the fixed part of one that moves bytes,
+    unless a bench says what else. Where a bench knows how long it may take, the last column is the
+    share of that which it took.
     """
 
     rows: list = field(default_factory=list)
 
-    def timed(self, what, play, count, repeats=1):
+    def timed(self, what, play, count, repeats=1, goal_s=None):
         """Add the fastest of some plays and return what the last one gave.
 
         Args:
             count: of what a play gave, its tasks, replicas and events.
+            goal_s: seconds that a play should take at most; told beside it, never asserted.
         """
         forget_peak()
         seconds = []
@@ -46,6 +49,7 @@ class Table:
                 "seconds": min(seconds),
                 "events_per_s": events / min(seconds),
                 "peak_bytes": peak,
+                "goal_s": goal_s,
             }
         )
         return played
@@ -54,14 +58,23 @@ class Table:
         """Yield the table for people."""
         yield (
             f"{'what':<44}{'tasks':>11}{'replicas':>9}{'events':>13}{'seconds':>9}"
-            f"{'events/s':>13}{'peak MB':>9}"
+            f"{'events/s':>13}{'peak MB':>9}{'of goal':>9}"
         )
         for row in self.rows:
             yield (
                 f"{row['engine']:<44}{row['tasks']:>11,}{row['replicas']:>9,}{row['events']:>13,}"
-                f"{row['seconds']:>9.4f}{row['events_per_s']:>13,.0f}"
-                f"{row['peak_bytes'] / 1e6:>9,.0f}"
+                f"{row['seconds']:>9.4f}{self._rate(row):>13}"
+                f"{row['peak_bytes'] / 1e6:>9,.0f}{self._of_goal(row):>9}"
             )
+
+    @staticmethod
+    def _rate(row):
+        rate = row["events_per_s"]
+        return f"{rate:,.0f}" if rate > 100 else f"{rate:.3g}"
+
+    @staticmethod
+    def _of_goal(row):
+        return "" if row["goal_s"] is None else f"{row['seconds'] / row['goal_s']:.0%}"
 
 
 def forget_peak():

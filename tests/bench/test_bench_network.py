@@ -115,7 +115,7 @@ def test_all_communication_of_a_step(table):
             machine = Machine.of_ports(each, library, 20, program.routing)
             end = optimizer_seconds(program.end, ops, whole_chip, machine)
             ExchangePricer.of(machine)
-            times.append((end.seconds(), message_times(program, pairs, machine).seconds))
+            times.append((end.seconds(), message_times(program, pairs, machine).times.seconds))
         return times
 
     def first():

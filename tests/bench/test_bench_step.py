@@ -1,12 +1,11 @@
-"""How fast whole steps are simulated: DeepSeek-V3's on 2,048 and on 102,400 GPUs, folded, rank by
-rank and draw by draw.
+"""How fast whole steps are simulated: DeepSeek-V3's on 2,048 and on 102,400 GPUs, folded and every
+rank of them.
 
 Counts and steps are asserted, times never. What a step takes includes its prices and its metrics.
 """
 
 import json
 
-import numpy as np
 import pytest
 
 from simulator import Experiment, run
@@ -15,8 +14,8 @@ from simulator.driver.step import play
 from simulator.engines import array
 from simulator.engines.loops import compiled
 from simulator.lower.expansion import expand
+from simulator.lower.folded_pipeline import FoldedPipeline, pipeline_seconds
 from simulator.lower.lowered import lower
-from simulator.lower.pipeline import rank_times
 from simulator.lower.shared_nics import nic_graph
 from simulator.tell.facts.nics import Nics
 from simulator.tell.facts.ranks import Ranks
@@ -94,16 +93,18 @@ def test_from_experiment_to_result_folded(table, folded):
 def test_the_pipeline_with_other_seconds_only(table, folded):
     """What is left of a step once its parts are known: their seconds put in, played, summed up."""
     training = play(folded.resolved())
-    pipeline, chunk_s = training.pipeline, training.folded.steps_s
-    graph, tasks = training.folded_timeline.graph, len(pipeline.graph)
-    own = pipeline.phase == 5
-    message_s, optimizer_s = float(graph.duration_s[pipeline.steps]), graph.duration_s[own]
+    pipeline, columns, seconds = training.pipeline, training.whole.folded, training.whole.taken_s
+    tasks, last = len(pipeline.graph), len(pipeline.graph) - RANKS
 
     def replay():
-        return rank_times(pipeline, array.play(pipeline.timed(chunk_s, message_s, optimizer_s)))
+        message_s, end_s = seconds[pipeline.steps : last], seconds[last:]
+        taken_s = pipeline_seconds(columns, message_s, end_s)
+        played = array.play_replicas(pipeline.graph, taken_s)
+        return FoldedPipeline(columns, played.end_s, taken_s).times(0)
 
     times = table.timed("pipeline of steps", replay, lambda _: (tasks, 1, tasks), repeats=50)
     assert times.step_s == folded.metrics.step_time_s
+    assert {name: float(of.mean()) for name, of in times.phases.items()} == folded.breakdown_s
     # Every micro-batch crosses every boundary between ranks once each way.
     assert tasks == pipeline.steps + 2 * (RANKS - 1) * 120 + RANKS
 
@@ -142,23 +143,6 @@ def test_every_one_of_2048_ranks(table, folded):
     assert explicit.tasks == tasks * PIPELINES > 10_000_000
     assert again.play.tasks == explicit.tasks + folded.play.tasks
     assert plain < again.metrics.step_time_s < 1.1 * plain
-
-
-@pytest.mark.parametrize("load_draws", [8, 1])
-def test_256_draws_of_the_folded_step(table, load_draws):
-    changes = {"uncertainty.draws": 256, "ranks.draws": load_draws}
-    given = experiment(**changes)
-
-    def counted(result):
-        return result.play.tasks, 257, result.play.tasks * 257
-
-    result = table.timed(
-        f"256 draws, {load_draws} load{'s' * (load_draws > 1)} each", lambda: run(given), counted
-    )
-    steps = np.array(result.samples["step_time_s"])
-    assert len(steps) == len(set(steps.tolist())) == 256
-    assert np.median(steps) == pytest.approx(result.metrics.step_time_s, rel=0.05)
-    assert result.play.tasks == run(experiment(**{"ranks.draws": load_draws})).play.tasks
 
 
 def test_102400_gpus_folded_and_rank_by_rank(table, folded):
