@@ -1,9 +1,9 @@
 """Bytes one rank needs, term by term.
 
 The recipe says what a parameter takes: its weight and copies of it, gradient, and the states of the
-optimizer, sharded over the replicas under ZeRO-1. Activations are those of the micro-batches in flight at
-the worst moment of the program. Not modelled: operands held by weight gradients that were put off,
-allocator fragmentation, and uneven expert load.
+optimizer, sharded over the replicas under ZeRO-1. Activations are those of the micro-batches in
+flight at the worst moment of the program. Not modelled: operands held by weight gradients that were
+put off, allocator fragmentation, and uneven expert load.
 """
 
 from collections.abc import Mapping, Sequence
