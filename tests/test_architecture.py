@@ -48,7 +48,6 @@ ARROWS = {
         "simulator.lower",
         "simulator.price",
         "simulator.engines",
-        "simulator.ranks",
         "hwmodels.arrays",
         "hwmodels.errors",
         *PROGRAM,
@@ -98,10 +97,9 @@ CLOSED_DOORS = {
     "simulator.published": ["simulator.cli", "simulator.engines"],
 }
 
-# Room -> what it imports as yet, and shall not in the end: who is played will come as a scope, not
-# as an experiment, and what is told of a run as its facts.
+# Room -> what it imports as yet, and shall not in the end: what is told of a run will come as its
+# facts.
 TEMPORARY = {
-    "simulator.lower": ["simulator.ranks"],
     "simulator.tell": ["simulator.experiment", "simulator.engines.order", "simulator.uncertainty"],
 }
 TARGETS = {

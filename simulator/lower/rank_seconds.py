@@ -20,7 +20,7 @@ from simulator.lower.durations import (
 from simulator.lower.expansion import Expansion, expand
 from simulator.lower.folded import FoldedPlay
 from simulator.lower.lowered import Lowered
-from simulator.lower.spread import GroupDraw, draw_group
+from simulator.lower.spread import GroupDraw, Spread, draw_group
 from simulator.price.fabric_slowdowns import FabricSlowdowns
 from simulator.price.messages import MessageTimes
 from simulator.price.segments import (
@@ -30,7 +30,6 @@ from simulator.price.segments import (
     SegmentPrices,
     table_rows,
 )
-from simulator.ranks import RanksSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +44,7 @@ class RankSeconds:
         fabric: what the network slows down, beside what is in the prices.
     """
 
-    spread: RanksSpec
+    spread: Spread
     lowered: Lowered
     expansion: Expansion
     message_s: Floats
@@ -58,7 +57,7 @@ class RankSeconds:
     @classmethod
     def of(
         cls,
-        spread: RanksSpec,
+        spread: Spread,
         folded: FoldedPlay,
         pricer: SegmentPricer,
         messages: MessageTimes,

@@ -4,19 +4,95 @@ Everything is drawn here, from one seed, group by group: what one group draws do
 many others there are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
 from simulator.lower.lowered import Lowered
-from simulator.ranks import RanksSpec
 from workloads.program import Program
 from workloads.routing import correlated, lognormal_load, zipf_load
 
 EVERY_GROUP = 1 << 40
 """Names the random stream of what all groups share; no group has that number."""
+
+
+class Straggler(Protocol):
+    """One part of a GPU, `gpu`, `nic` or `nvlink`, that is slower than the others'."""
+
+    @property
+    def gpu(self) -> int:
+        """Its rank."""
+
+    @property
+    def part(self) -> str:
+        """What is slow."""
+
+    @property
+    def slowdown(self) -> float:
+        """Time / normal time."""
+
+
+class LoadSpread(Protocol):
+    """How unevenly tokens spread over the ranks of an expert group (`simulator.ranks`)."""
+
+    @property
+    def kind(self) -> str:
+        """`balanced`, `lognormal`, `zipf` or `matrix`."""
+
+    @property
+    def sigma(self) -> float:
+        """Of `lognormal`."""
+
+    @property
+    def exponent(self) -> float:
+        """Of `zipf`."""
+
+    @property
+    def correlation(self) -> float:
+        """Of the loads of one layer in two micro-batches."""
+
+    @property
+    def loads(self) -> tuple[tuple[float, ...], ...]:
+        """Of `matrix`."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether chance decides who is loaded."""
+
+
+class Spread(Protocol):
+    """How ranks differ; hashable, and equal where nothing is unlike (`simulator.ranks`)."""
+
+    @property
+    def expert_load(self) -> LoadSpread:
+        """Of tokens."""
+
+    @property
+    def draws(self) -> int:
+        """Loads of each distinct part where they are drawn."""
+
+    @property
+    def gpu_speed_sigma(self) -> float:
+        """Of the logarithm of a GPU's time."""
+
+    @property
+    def jitter(self) -> float:
+        """Relative spread of a step's time."""
+
+    @property
+    def stragglers(self) -> Sequence[Straggler]:
+        """Single slow parts."""
+
+    @property
+    def seed(self) -> int:
+        """Of everything drawn."""
+
+    def __hash__(self) -> int:
+        """Return the hash of what it holds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +146,7 @@ class LoadDraw:
 
 
 @lru_cache(maxsize=32)
-def draw_loads(ranks: RanksSpec, lowered: Lowered) -> LoadDraw:
+def draw_loads(ranks: Spread, lowered: Lowered) -> LoadDraw:
     """Draw the loads of all distinct parts, and which of them each step meets."""
     rng = np.random.default_rng(ranks.seed)
     draws = ranks.draws if ranks.expert_load.is_drawn else 1
@@ -87,7 +163,7 @@ def draw_loads(ranks: RanksSpec, lowered: Lowered) -> LoadDraw:
     )
 
 
-def part_loads(ranks: RanksSpec, lowered: Lowered, draws: int, rng: np.random.Generator) -> Floats:
+def part_loads(ranks: Spread, lowered: Lowered, draws: int, rng: np.random.Generator) -> Floats:
     """Return (draws, slots, ranks) expert loads of all distinct parts, one after another.
 
     Draws stand for micro-batches: they differ in what does not last. A part that stands for
@@ -99,7 +175,7 @@ def part_loads(ranks: RanksSpec, lowered: Lowered, draws: int, rng: np.random.Ge
     return _loads(ranks, lowered.program, fresh, layers)
 
 
-def draw_group(ranks: RanksSpec, lowered: Lowered, slot_layer: Ints, group: int) -> GroupDraw:
+def draw_group(ranks: Spread, lowered: Lowered, slot_layer: Ints, group: int) -> GroupDraw:
     """Draw one expert group of pipelines.
 
     Args:
@@ -136,7 +212,7 @@ def draw_group(ranks: RanksSpec, lowered: Lowered, slot_layer: Ints, group: int)
     )
 
 
-def likely_loads(ranks: RanksSpec, program: Program) -> tuple[float, float]:
+def likely_loads(ranks: Spread, program: Program) -> tuple[float, float]:
     """Return loads that hardly any rank is below or above: five sigma, or what the kind of load
     allows.
     """
@@ -156,13 +232,13 @@ def _share_max(program: Program) -> float:
     return 1 / program.top_k if program.top_k else 1.0
 
 
-def drawn_units(ranks: RanksSpec, program: Program) -> int:
+def drawn_units(ranks: Spread, program: Program) -> int:
     """What popularity is drawn for: ranks, or for `zipf` single experts."""
     drawn_by_expert = ranks.expert_load.kind == "zipf" and program.experts
     return program.experts if drawn_by_expert else program.placement.mesh.size("ep")
 
 
-def _loads(ranks: RanksSpec, program: Program, fresh: Floats, layers: Ints) -> Floats:
+def _loads(ranks: Spread, program: Program, fresh: Floats, layers: Ints) -> Floats:
     """Return (..., slots, ranks) loads from standard normals; `layers` are those of the slots."""
     load, ep = ranks.expert_load, program.placement.mesh.size("ep")
     if load.kind == "matrix":
@@ -178,7 +254,7 @@ def _loads(ranks: RanksSpec, program: Program, fresh: Floats, layers: Ints) -> F
     return lognormal_load(z, load.sigma)
 
 
-def _lasting(ranks: RanksSpec, program: Program) -> Floats:
+def _lasting(ranks: Spread, program: Program) -> Floats:
     """Return (routed layers, units) standard normals: how popular the experts of a layer stay.
 
     One popularity a layer, met by all micro-batches in every group and on every rank that holds the
