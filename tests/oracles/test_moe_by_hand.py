@@ -80,8 +80,7 @@ EXPERTS_FP8 = {
         routed("permute", (ROWS + ARRIVED) * H * 2),
     ],
     "B": [
-        memory("add_norm", T * H * 8),  # computed again, cast again
-        memory("cast", T * H * 3),
+        memory("add_norm", T * H * 8),  # computed again, for the router's gradient
         routed("permute", ROWS * H * (1 + 1)),
         grouped("fp8_grouped", ROWS, W, H, 1),
         routed("cast", ROWS * 2 * W * 3),

@@ -132,11 +132,13 @@ class MoESpec(FFNSpec):
     def passes(self, site: Site) -> Passes:
         """Return routed and shared experts, and the combine.
 
-        Norm and cast in front of the router are what the shared expert and its gradient read.
+        What the norm in front of the router gives, its gradient and the shared expert's read once
+        more, the shared expert's in the format of products.
         """
         t, h, recipe = site.tokens, site.hidden, site.recipe
         mapped = MemoryOp("expert count + map", "expert_map", 0, launches=2)
-        read = (*recipe.norm("experts", t, h).forward, *recipe.cast("hidden (experts)", t, h))
+        cast = recipe.cast("hidden (experts)", t, h) if self.shared_experts else ()
+        read = (*recipe.norm("experts", t, h).forward, *cast)
         done = Passes((mapped,)) + recipe.scale_transposes(SCALES, SCALES) + self._routed(site)
         if self.shared_experts:
             done += gated(recipe, "shared", t, h, self.shared_experts * self.expert_width)
