@@ -181,7 +181,9 @@ def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
             raise SpecError(f"base = {base!r}: {spec.__name__} has no presets to start from")
         document = spec.catalogue.document(base)
     cited = _citations(values)
-    document.stated = {path for path, _ in _leaves(values)}
+    # A preset's values are not one's own; those of a file that this one is based on are.
+    inherited = document.stated if str(base).endswith(".toml") else set()
+    document.stated = inherited | {path for path, _ in _leaves(values)}
     _merge(document, spec, values, prefix="")
     leaves = [path for path, _ in _leaves(document.values)]
     for path in cited:
@@ -263,6 +265,13 @@ def field_spec(spec: type[BaseModel] | None, key: str) -> type[Spec] | None:
     return next(_specs_in(spec.model_fields[key].annotation), None)
 
 
+def _may_be_left_out(spec: type[BaseModel] | None, key: str) -> bool:
+    """Return whether field `key` may be without a value."""
+    if spec is None or key not in spec.model_fields:
+        return False
+    return type(None) in typing.get_args(spec.model_fields[key].annotation)
+
+
 def _specs_in(annotation: Any) -> Iterator[type[Spec]]:
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         yield annotation
@@ -285,7 +294,8 @@ def _merge(
     target = document.values
     for key in prefix.split(".")[:-1]:
         target = target.setdefault(key, {})
-    for key, value in raw.items():
+    for key, given in raw.items():
+        value: Any = None if given == "none" and _may_be_left_out(spec, key) else given
         path, nested, old = f"{prefix}{key}", field_spec(spec, key), target.get(key)
         is_table = isinstance(value, Mapping)
         named = isinstance(value, str) or (is_table and "base" in value)

@@ -131,8 +131,16 @@ class Experiment(Spec):
     _gave_way: str = PrivateAttr(default="")  # why the layout asked for is not the plan's
 
     @classmethod
-    def load(cls, name_or_path: str | Path) -> "Experiment":
+    def load(
+        cls,
+        name_or_path: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        origin: str = "override",
+    ) -> "Experiment":
         """Return the experiment in a TOML file, or the preset of that name.
+
+        Args:
+            overrides: values changed before anything is checked, as of `with_overrides`.
 
         Raises:
             UnknownPresetError: neither a file nor a preset.
@@ -143,8 +151,12 @@ class Experiment(Spec):
         if os.path.isdir(path) or path.suffix == ".json":
             raise SpecError(f"{path}: expected the name of a preset or a TOML file")
         if path.suffix == ".toml" or os.path.isfile(path):
-            return cls.from_document(read_document(cls, path))
-        return cls.from_document(EXPERIMENTS.document(str(name_or_path)))
+            document = read_document(cls, path)
+        else:
+            document = EXPERIMENTS.document(str(name_or_path))
+        for changed, value in (overrides or {}).items():
+            override(document, cls, changed, value, origin)
+        return cls.from_document(document)
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "Experiment":

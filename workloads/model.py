@@ -108,8 +108,8 @@ class ModelSpec(Spec):
         kinds = self.layer_kinds
         if sorted(kinds) != ["dense"] * self.dense_layers + ["moe"] * self.moe_layers:
             raise ValueError(
-                f"layer_order: must have {self.dense_layers} dense and {self.moe_layers} MoE "
-                f"layers, got {kinds.count('dense')} and {kinds.count('moe')}"
+                f"layer_order: must have dense_layers = {self.dense_layers} dense and "
+                f"{self.moe_layers} MoE layers, got {kinds.count('dense')} and {kinds.count('moe')}"
             )
         return self
 

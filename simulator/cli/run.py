@@ -103,9 +103,8 @@ def _load(name: str, overrides: Iterable[str]) -> "Experiment":
     from simulator.cli.overrides import parse_override
     from simulator.experiment import Experiment
 
-    experiment = Experiment.load(name)
     values = dict(parse_override(text) for text in overrides)
-    return experiment.with_overrides(values, "--set") if values else experiment
+    return Experiment.load(name, values, "--set")
 
 
 def _run_all_schedules(experiment: "Experiment", as_json: bool) -> None:

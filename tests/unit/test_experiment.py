@@ -461,3 +461,40 @@ def test_a_preset_cluster_of_another_size_has_switches_to_match_or_says_why_not(
     assert other.fabric_counts.endpoints == other.endpoints
     more, fewer = (other, whole) if nodes >= whole.nodes else (whole, other)
     assert more.fabric_counts.switches >= fewer.fabric_counts.switches
+
+
+# Files of one's own
+
+
+def written(folder, name, text):
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_none_in_a_file_takes_away_what_may_be_left_out(tmp_path):
+    text = 'base = "deepseek-v3-pretrain"\nprofile = "none"\nplan.layout = "none"\n'
+    experiment = Experiment.load(written(tmp_path, "a.toml", text))
+    assert (experiment.profile, experiment.plan.layout) == (None, None)
+    with pytest.raises(SpecError, match="unknown preset"):
+        Experiment.load(
+            written(tmp_path, "b.toml", 'base = "deepseek-v3-pretrain"\nmodel = "none"')
+        )
+
+
+def test_a_file_based_on_ones_own_runs_where_that_does(tmp_path, monkeypatch):
+    """The preset's layout gives way to the plan that the first file states."""
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "small.toml", 'base = "deepseek-v3-pretrain"\nplan.pp = 2\n')
+    heir = Experiment.load(written(tmp_path, "heir.toml", 'base = "small.toml"\nname = "x"\n'))
+    assert (heir.plan.pp, heir.plan.layout) == (2, None)
+    assert heir.with_overrides({"ranks.seed": 1}).plan.layout is None
+
+
+def test_a_file_is_checked_with_its_overrides(tmp_path):
+    path = written(
+        tmp_path, "a.toml", 'base = "deepseek-v3-pretrain"\ncommunication.dispatch = "bf16"\n'
+    )
+    with pytest.raises(SpecError, match="recipe fp8-blockwise sends tokens in fp8"):
+        Experiment.load(path)
+    assert Experiment.load(path, {"precision.recipe": "bf16"}).recipe.name == "bf16"
