@@ -93,9 +93,9 @@ def test_no_collective_between_nodes_is_faster_for_slower_links(by_node, nics):
 def test_no_collective_is_faster_for_an_emptier_node(held, nodes, data):
     """A member of one of several alike moves to another; NICs are all that takes time.
 
-    On one tree, where GPUs send by their own NICs: on planes those of idle neighbours help. Of nodes
-    that differ already it may be faster: rings are as many as the fullest node has members, so that
-    of 4 and 5 one NIC carries two rings of five, of 3 and 6 two of six.
+    On one tree, where GPUs send by their own NICs: on planes those of idle neighbours help. Of
+    nodes that differ already it may be faster: rings are as many as the fullest node has members,
+    so that of 4 and 5 one NIC carries two rings of five, of 3 and 6 two of six.
     """
     machine = Machine.of_ports(cluster("h800-2048-ft2", nodes=8), PROFILE.communication)
     machine = replace(machine, speeds=machine.speeds._replace(nvlink=1e18))
