@@ -80,13 +80,10 @@ def play_explicit(
     Raises:
         InputError: there is no such pipeline.
     """
-    lowered, fabric, shared = ranks.lowered, ranks.fabric, scope.nics == "shared"
+    lowered, shared = ranks.lowered, scope.nics == "shared"
     _check_pipelines(pipelines, len(lowered.program.placement.pipelines))
     as_given = optimizer
     homes, joined = lowered.pipeline.homes, lowered.pipeline.joined
-    if fabric is not None:
-        nvlink = largest_among(joined, fabric.nvlink.max(axis=1))
-        optimizer = optimizer.slowed(fabric.ring, nvlink)
     player = _Player(ranks, engine, shared)
     tiles = player.tiles()
     order_of(ranks.expansion.graph)  # before threads work it out side by side

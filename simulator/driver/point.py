@@ -11,7 +11,6 @@ from simulator.experiment import Experiment
 from simulator.lower.lowered import Lowered, lower
 from simulator.lower.scope import EVERY_RANK, FOLDED, Scope
 from simulator.lower.spread import LoadDraw, draw_loads
-from simulator.network.comm_times import AS_PRICED
 from simulator.network.exchange_pricer import ExchangePricer
 from simulator.network.machine import Machine
 from simulator.price.fabric_slowdowns import FabricSlowdowns, Paths, fabric_slowdowns
@@ -37,7 +36,7 @@ class Point:
         messages: from pipeline rank to pipeline rank, in each pipeline.
         whole_chip: prices on all SMs, which the end of the step has.
         end: communication there.
-        fabric: what the network slows down, where it may; None where it cannot.
+        fabric: what the network slows exchanges down, where it may; None where it cannot.
     """
 
     experiment: Experiment
@@ -52,7 +51,7 @@ class Point:
 
     @property
     def unlike(self) -> FabricSlowdowns | None:
-        """What the network slows down for some ranks more than for others."""
+        """What the network slows down for exchanges of some ranks more than of others."""
         return self.fabric if self.experiment.unlike_links else None
 
     @property
@@ -81,20 +80,21 @@ def point_of(experiment: Experiment) -> Point:
     check_memory(program.memory_bytes, chip.hbm_capacity_bytes)
     check_extent(experiment, lowered)
     paths = paths_of(experiment)
-    fabric = fabric_slowdowns(paths, program, lowered.message_pairs)
-    exchange, slow = (1.0, AS_PRICED) if fabric is None or paths.unlike else fabric.alike
-    machine = _machine(experiment, program)
-    messages = message_times(program, lowered.message_pairs, machine, slow)
+    fabric = fabric_slowdowns(paths, program)
+    exchange = 1.0 if fabric is None or paths.unlike else fabric.alike
+    ports = _machine(experiment, program)
+    machine = ports if fabric is None else Machine.on(paths.network, ports.library)
+    messages = message_times(program, lowered.message_pairs, machine)
     check_finite(messages.times.seconds.ravel(), lambda _: "seconds of a pipeline message")
     return Point(
         experiment,
         lowered,
         scope_of(experiment),
-        _pricer(experiment, machine, exchange),
+        _pricer(experiment, ports, exchange),
         draw_loads(experiment.ranks, lowered),
         messages,
         KernelPricer(chip, experiment.profile, chip.sms),
-        end_comms(program.end, machine, slow),
+        end_comms(program.end, machine),
         fabric,
     )
 
@@ -112,7 +112,9 @@ def paths_of(experiment: Experiment) -> Paths:
 
 
 def _machine(experiment: Experiment, program: Program) -> Machine:
-    """Return what communication is priced on; what slows ports beside it is priced apart."""
+    """Return NVLink and ports: what exchanges are priced on, and messages and rings where nothing
+    else may slow them.
+    """
     profile, sms = experiment.profile, experiment.communication.sms
     library = profile.communication if profile else None
     return Machine.of_ports(experiment.cluster, library, sms, program.routing)

@@ -41,7 +41,7 @@ class RankSeconds:
         message_s: (pp, pp, dp) that a message from pipeline rank to pipeline rank holds the sending
             port, in each pipeline; message_on_nics_s: that its bytes need of NICs.
         work: of a whole pipeline; prices: of its kernels.
-        fabric: what the network slows down, beside what is in the prices.
+        fabric: what the network slows exchanges down, beside what is in the prices.
     """
 
     spread: Spread
@@ -155,7 +155,7 @@ class RankSeconds:
         """Return (messages, replicas) seconds, as slow as the slower of the two ports.
 
         Args:
-            between_s: (pp, pp, dp) from pipeline rank to pipeline rank, on whole links.
+            between_s: (pp, pp, dp) from pipeline rank to pipeline rank, on links as priced.
         """
         nic, nvlink = _links(draws)
         expansion, placement = self.expansion, self.lowered.program.placement
@@ -167,8 +167,6 @@ class RankSeconds:
             np.maximum(ports[sender], ports[receiver])
             for ports in (link.reshape(len(link), -1) for link in (nic, nvlink))
         )
-        if self.fabric is not None:
-            over_nic = over_nic * self.fabric.message[:, :, pipelines][sender, receiver]
         seconds = between_s[:, :, pipelines][sender, receiver]
         return np.asarray(seconds * np.where(crosses, over_nic, over_nvlink))
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
+from hwmodels.cluster import ClusterSpec
+from hwmodels.errors import InputError
 from simulator.network.fastest import Concurrent
 from simulator.network.kept import Kept
 from simulator.network.links import Network
@@ -19,6 +21,9 @@ from simulator.network.placement import Group
 
 MOMENTS = Kept()
 """Groups at moments, by kind of collective and network."""
+
+ABSENT = -(2**31)
+"""Stands where a group has fewer ranks than the largest of its moment."""
 
 Part = tuple[Ints, Ints]
 """Rows of the groups of a part, and what it has in common with those alike."""
@@ -67,15 +72,19 @@ def moments_of(kind: str, gpus: Ints, wires: Network, only_ports_bind: bool) -> 
     """Return what has to be priced of a collective; kept, for an array that is read-only as such.
 
     Args:
-        gpus: (moments, groups, ranks) of each rank.
+        gpus: (moments, groups, ranks) of each rank; `ABSENT` after the last of a smaller group.
         wires: a network at rates of 1.
         only_ports_bind: links between switches never do, and no part is broken.
+
+    Raises:
+        InputError: as `check_gpus`, or a GPU has two ranks of a group.
     """
     asked = kind, wires, only_ports_bind
 
     def found() -> Moments:
         key = (*asked, gpus.shape, np.asarray(gpus, np.int32).tobytes())
-        find = _by_parts if only_ports_bind else _by_moment
+        check_gpus(gpus[gpus != ABSENT], wires.cluster)
+        find = _by_parts if only_ports_bind and (gpus != ABSENT).all() else _by_moment
         return MOMENTS.get(key, lambda: find(kind, gpus, wires), lambda _: gpus.size)
 
     if gpus.flags.writeable:
@@ -84,6 +93,20 @@ def moments_of(kind: str, gpus: Ints, wires: Network, only_ports_bind: bool) -> 
         (*asked, id(gpus)), lambda: (gpus, found()), lambda _: gpus.size
     )  # the array is kept too, so that no other gets its number
     return moments
+
+
+def check_gpus(gpus: Ints, cluster: ClusterSpec) -> None:
+    """Raise InputError unless these are numbers of GPUs of a cluster."""
+    allowed = (
+        f"groups: must be GPUs of cluster {cluster.name}, integers from 0 to {cluster.gpus - 1}"
+    )
+    if gpus.dtype.kind not in "iu":
+        raise InputError(f"{allowed}, got {gpus.dtype}")
+    if not gpus.size:
+        raise InputError(f"{allowed}, got none")
+    for gpu in (int(gpus.min()), int(gpus.max())):
+        if not 0 <= gpu < cluster.gpus:
+            raise InputError(f"{allowed}, got {gpu}")
 
 
 def _by_moment(kind: str, gpus: Ints, wires: Network) -> Moments:
@@ -122,7 +145,10 @@ def _distinct(rows: Ints) -> tuple[Ints, Ints]:
 
 
 def _groups(rows: Ints, wires: Network) -> tuple[Group, ...]:
-    return tuple(Group(tuple(row), wires.cluster.node.gpus) for row in rows.tolist())
+    in_node = wires.cluster.node.gpus
+    return tuple(
+        Group(tuple(gpu for gpu in row if gpu != ABSENT), in_node) for row in rows.tolist()
+    )
 
 
 def _counts(part: Ints, alike: Ints, kinds: int) -> Ints:

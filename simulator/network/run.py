@@ -1,23 +1,32 @@
-"""Collectives as they end: of all ways to do them the fastest.
+"""Collectives as they end: of all ways to do them the fastest, and what of it people want to see.
 
 time = launch and steps + the flows of all stages, max-min fair on the links they share
+
+The seconds are those of `simulator.network.price.comm_s`; the way that was taken, the bytes on
+links and the bound come from the plans that these seconds are of.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from hwmodels.errors import InputError, suggestion
+from hwmodels.errors import InputError
 from hwmodels.library import LibrarySpec
+from simulator.network.alike import ABSENT, moments_of
 from simulator.network.bounds import bound_s_per_byte
 from simulator.network.collectives import algorithms_of
-from simulator.network.fastest import Concurrent, Taken
+from simulator.network.comm_times import CommTimes
+from simulator.network.fastest import Taken
 from simulator.network.links import Network
+from simulator.network.machine import Machine
 from simulator.network.placement import Group, group_of
+from simulator.network.price import comm_s
 from simulator.network.timing import crossing_bytes
 from simulator.network.ways import basis
+from workloads.ops import Comm, CommKind
 
 BUS_FACTORS = {"all_reduce": 2.0, "broadcast": 0.0, "send_recv": 0.0}
 """nccl-tests: bus bandwidth is algorithm bandwidth times this times `(p - 1) / p`; 0 for itself."""
@@ -30,7 +39,8 @@ class CollectiveRun:
     Attributes:
         kind, size_bytes, ranks, nodes: what was asked; sizes as in `simulator.network.collectives`.
         algorithm, protocol: what was taken; no protocol without a library that has some.
-        time_s: `fixed_s`, launch and steps, and `wire_s`, bytes on the links.
+        time_s: `fixed_s`, launch and steps, and `wire_s`, bytes on the links; under faults, which
+            make nothing faster, at least as many as without.
         bound_s: no collective of these bytes is faster, latency included.
         basis: what rates and latencies are taken from.
         link_bytes: (links,) what crossed each link of the network, of all groups that ran.
@@ -94,35 +104,31 @@ def run_groups(
 ) -> list[CollectiveRun]:
     """Return the same collective of several groups that all start at once on one network.
 
-    All take one algorithm: with `auto` that with which the last of them ends first. No fault makes
-    any of them faster.
+    All take one algorithm: with `auto` that with which the last of them ends first. Sizes of groups
+    may differ.
     """
     if not 0 < size_bytes < np.inf:
         raise InputError(f"bytes: must be above 0 and finite, got {size_bytes:g}")
-    known = algorithms_of(kind)
-    if algorithm not in ("auto", *known):
-        near = suggestion(algorithm, ["auto", *known])
-        raise InputError(f"algorithm: {kind} has no {algorithm!r}{near}")
     if not len(groups):
         raise InputError("groups: must be at least one, got none")
-    cast = tuple(group_of(network.cluster, gpus) for gpus in groups)
-    concurrent = Concurrent(kind, (cast,), network.wiring)
-    taken = concurrent.fastest(size_bytes, network.cluster, network.speeds, library, algorithm)
-    runs = _runs(kind, size_bytes, cast, network, library, taken)
-    if network.whole is None:
-        return runs
-    before = run_groups(kind, size_bytes, groups, network.whole, library, algorithm)
-    return [_not_faster(run, whole) for run, whole in zip(runs, before, strict=True)]
+    algorithms_of(kind)  # raises where there are none
+    at_once = tuple(group_of(network.cluster, gpus) for gpus in groups)
+    machine, gpus = Machine.on(network, library), _side_by_side(at_once)
+    carrier = cast("CommKind", "send" if kind == "send_recv" else kind)
+    times = comm_s(Comm(kind, carrier, (), size_bytes), gpus, machine, algorithm=algorithm)
+    moments = moments_of(kind, gpus[None], machine.wires, machine.only_ports_bind)
+    taken = moments.kinds[0].fastest(
+        size_bytes, network.cluster, network.speeds, library, algorithm
+    )
+    return _runs(kind, size_bytes, at_once, network, library, times, taken)
 
 
-def _not_faster(run: CollectiveRun, whole: CollectiveRun) -> CollectiveRun:
-    """Return a run under faults, which takes at least as long as on the whole network.
-
-    A fault may by chance part messages that meet at one port. A library would part them without a
-    fault if it knew how, so what a fault forces on it is not taken for an improvement.
-    """
-    late_s = max(0.0, whole.time_s - run.time_s)
-    return replace(run, time_s=run.time_s + late_s, wire_s=run.wire_s + late_s)
+def _side_by_side(groups: tuple[Group, ...]) -> Ints:
+    """Return (groups, ranks) GPUs, `ABSENT` after the last rank of smaller groups."""
+    gpus = np.full((len(groups), max(map(len, groups))), ABSENT)
+    for row, group in zip(gpus, groups, strict=True):
+        row[: len(group)] = group.gpus
+    return gpus
 
 
 def _runs(
@@ -131,6 +137,7 @@ def _runs(
     groups: tuple[Group, ...],
     network: Network,
     library: LibrarySpec | None,
+    times: CommTimes,
     taken: Taken,
 ) -> list[CollectiveRun]:
     way = taken.way
@@ -143,7 +150,7 @@ def _runs(
     runs = []
     for number, group in enumerate(groups):
         least_s = bound_s_per_byte(network, group, kind, in_network) * size_bytes
-        steps_s, flows_s = float(taken.fixed_s[number]), float(taken.wire.moving_s[number])
+        steps_s, flows_s = float(times.latency_s[number]), float(times.moving_s[number])
         runs.append(
             CollectiveRun(
                 kind=kind,

@@ -1,14 +1,10 @@
-"""What the network does to training: how much longer bytes take than NICs by themselves need.
+"""What the network does to expert exchanges: how much longer they take than NICs alone would need.
 
-Prices know NVLink and the ports of NICs, and nothing behind them (`Machine.of_ports` in the network
-room), so that these slowdowns come on top. Each kind of traffic is played here as flows, each GPU
-the same bytes, all at once:
-
-    exchange  every GPU to the one that forwards its tokens in each other node of its expert group,
-              all groups together; a group is as slow as its slowest flow
-    message   every GPU of a pipeline rank to that of its pipeline on another rank
-    ring      every GPU to that of its place in the next node that holds the same stages, and to the
-              one of its pipeline that holds the same table
+Prices of exchanges know NVLink and the ports of NICs, and nothing behind them (`Machine.of_ports`
+in the network room), so that these slowdowns come on top. Messages and gradient collectives need
+none: they are priced on the network as it is (`Paths.network`). Exchanges are played here as flows,
+each GPU the same bytes, all at once: every GPU to the one that forwards its tokens in each other
+node of its expert group, all groups together; a group is as slow as its slowest flow.
 
 Its slowdown is the end on the network as it is (faults, links between switches and the routes over
 them, where groups sit) over the end on a whole cluster in which nothing but the ports of the NICs
@@ -20,8 +16,7 @@ routing), no link between switches carries more than the ports below it, so that
 every slowdown is 1 and nothing is played. Faults of whole planes slow all ranks alike; anything
 else is felt by those whose bytes pass there, so that every rank has to be played.
 
-Kinds of traffic do not meet: nor do messages of one pair of pipeline ranks those of another, nor
-rings of different stages.
+Kinds of traffic do not meet.
 """
 
 from dataclasses import dataclass
@@ -30,7 +25,6 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.cluster import ClusterSpec
-from simulator.network.comm_times import Slow
 from simulator.network.fair import finish
 from simulator.network.flows import Flows
 from simulator.network.lanes import lanes
@@ -47,24 +41,17 @@ class FabricSlowdowns:
     Attributes:
         causes: what may slow, in words.
         exchange: (pp, groups) of each expert group.
-        message: (pp, pp, pipelines) from pipeline rank to pipeline rank; 1 where none is sent.
-        ring: (pp,) of the rings among the ranks that hold the stages of each.
         nvlink: (pp, pipelines) of each GPU's NVLink.
     """
 
     causes: tuple[str, ...]
     exchange: Floats
-    message: Floats
-    ring: Floats
     nvlink: Floats
 
     @property
-    def alike(self) -> tuple[float, Slow]:
-        """By how much NICs are slower in exchanges, and in messages and rings, if all ranks are as
-        slow as the slowest.
-        """
-        others = max(self.message.max(), self.ring.max())
-        return float(self.exchange.max()), Slow(float(others))
+    def alike(self) -> float:
+        """By how much NICs are slower in exchanges if all ranks are as slow as the slowest."""
+        return float(self.exchange.max())
 
     def __str__(self) -> str:
         """Return what is slowed, by what and by how much, for people."""
@@ -75,9 +62,8 @@ class FabricSlowdowns:
             if factor > 1 or len(factors) == 1
         )
         return (
-            f"{', '.join(self.causes)}: time on NICs of exchanges {exchanges}, "
-            f"of messages up to {self.message.max():.3g}x, "
-            f"of gradient rings up to {self.ring.max():.3g}x"
+            f"{', '.join(self.causes)}: time on NICs of exchanges {exchanges}; "
+            f"messages and gradients on that network, flow by flow"
         )
 
 
@@ -107,21 +93,27 @@ class Paths:
         }
         return tuple(words for words, is_so in found.items() if is_so)
 
+    @property
+    def network(self) -> Network:
+        """The cluster's links as they are, and the routes over them.
 
-def fabric_slowdowns(paths: Paths, program: Program, pairs: Ints) -> FabricSlowdowns | None:
+        Raises:
+            InfeasibleError: the fabric is not routed yet.
+        """
+        return Network.of(self.cluster, self.routing, self.seed % 2**64)  # hashes are of 64 bits
+
+
+def fabric_slowdowns(paths: Paths, program: Program) -> FabricSlowdowns | None:
     """Return what the network slows down; None where it cannot.
-
-    Args:
-        pairs: (pairs, 2) pipeline ranks that send a message, and those that get it.
 
     Raises:
         InfeasibleError: ranks are down, or cut off from others; the message names them. Or the
             fabric is not routed yet.
     """
-    return played_slowdowns(paths, program, pairs) if paths.causes else None
+    return played_slowdowns(paths, program) if paths.causes else None
 
 
-def played_slowdowns(paths: Paths, program: Program, pairs: Ints) -> FabricSlowdowns:
+def played_slowdowns(paths: Paths, program: Program) -> FabricSlowdowns:
     """Return the slowdowns, also where they are known to be 1; arguments as `fabric_slowdowns`.
 
     Raises:
@@ -129,15 +121,13 @@ def played_slowdowns(paths: Paths, program: Program, pairs: Ints) -> FabricSlowd
     """
     cluster, mesh = paths.cluster, program.placement.mesh
     whole = Network.of(cluster.model_copy(update={"faults": ()}), routing="adaptive")
-    network = Network.of(cluster, paths.routing, paths.seed % 2**64)  # hashes are of 64 bits
+    network = paths.network
     check_alive(network, np.arange(-(-mesh.ranks // cluster.node.gpus)))
     gpus = np.arange(mesh.ranks)
     nvlink = whole.bytes_per_s[gpus] / network.bytes_per_s[gpus]
     return FabricSlowdowns(
         paths.causes,
         _exchanges(whole, network, program.placement),
-        _messages(whole, network, program.placement, pairs),
-        _rings(whole, network, program),
         nvlink[program.placement.pipelines.T],
     )
 
@@ -163,54 +153,6 @@ def _exchanges(whole: Network, network: Network, placement: Placement) -> Floats
         sends = needed_s > 0
         groups[sends] = np.maximum(last_s[sends] / needed_s[sends], 1.0)
     return groups.reshape(placement.layout_of_group.shape)
-
-
-def _messages(whole: Network, network: Network, placement: Placement, pairs: Ints) -> Floats:
-    """Return (pp, pp, pipelines) slowdowns between `pairs` of pipeline ranks, pair by pair."""
-    gpus = placement.pipelines.T
-    message = np.ones((len(gpus), *gpus.shape))
-    for first, second in pairs.tolist():
-        message[first, second] = _slowdown(whole, network, gpus[first], gpus[second])
-    return message
-
-
-def _rings(whole: Network, network: Network, program: Program) -> Floats:
-    """Return (pp,) slowdowns of the rings that ranks with the same stages, or with a table in
-    common, are in; the worst of each rank's.
-    """
-    gpus, in_node = program.placement.pipelines.T, program.placement.gpus_per_node
-    ring = np.ones(len(gpus))
-    for home in program.homes:
-        held = list(home.ranks)
-        members = np.sort(gpus[held].ravel())
-        ring[held] = _slowdown(whole, network, members, _in_next_node(members, in_node)).max()
-    for joint in (held for table in program.tables for held in table.ranks):
-        holders = gpus[list(joint)]
-        following = np.roll(holders, -1, axis=0)
-        slowdown = _slowdown(whole, network, holders.ravel(), following.ravel()).max()
-        ring[list(joint)] = np.maximum(ring[list(joint)], slowdown)
-    return ring
-
-
-def _in_next_node(members: Ints, in_node: int) -> Ints:
-    """Return (members,) the member of the same number in the next node, of ascending GPUs."""
-    first, number, count = np.unique(
-        members // in_node, return_index=True, return_inverse=True, return_counts=True
-    )[1:]
-    following = (number + 1) % first.size
-    place = np.arange(members.size) - first[number]
-    return np.asarray(members[first[following] + place % count[following]])
-
-
-def _slowdown(whole: Network, network: Network, source: Ints, target: Ints) -> Floats:
-    """Return (flows,) slowdowns of flows that all start at once; 1 inside a node."""
-    in_node = whole.cluster.node.gpus
-    slowdown = np.ones(len(source))
-    across = source // in_node != target // in_node
-    if across.any():
-        ends = source[across], target[across]
-        slowdown[across] = np.maximum(_ends_s(network, *ends) / _ports_alone_s(whole, *ends), 1.0)
-    return slowdown
 
 
 def _ends_s(network: Network, source: Ints, target: Ints) -> Floats:

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.network.comm_times import AS_PRICED, CommTimes, Slow
+from simulator.network.comm_times import CommTimes
 from simulator.network.machine import Machine
 from simulator.network.price import comm_s
 from workloads.program import Program
@@ -35,21 +35,18 @@ class MessageTimes:
         return np.append(seconds.max(axis=1), 0.0)[self.hop]
 
 
-def message_times(
-    program: Program, pairs: Ints, machine: Machine, slow: Slow = AS_PRICED
-) -> MessageTimes:
+def message_times(program: Program, pairs: Ints, machine: Machine) -> MessageTimes:
     """Return the times of messages between pipeline ranks.
 
-    All pipelines send at once; messages of other pairs of pipeline ranks are not met.
+    All pipelines send at once, both ways; messages of other pairs of pipeline ranks are not met.
 
     Args:
         pairs: (pairs, 2) pipeline ranks that send a message, and those that get it.
-        slow: links slower than the machine's.
     """
     hop, groups = _hops(program, pairs.tobytes())
     if not len(groups):
         return MessageTimes(hop, CommTimes(*np.zeros((3, *groups.shape[:2]))))
-    return MessageTimes(hop, comm_s(program.message, groups, machine, slow=slow))
+    return MessageTimes(hop, comm_s(program.message, groups, machine))
 
 
 @lru_cache(maxsize=32)

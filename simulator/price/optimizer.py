@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
-from simulator.network.comm_times import AS_PRICED, Slow
 from simulator.network.machine import Machine
 from simulator.network.price import comm_s
 from simulator.price.kernels import KernelPricer, price_kernels
@@ -31,22 +30,25 @@ class RingSeconds:
         latency_s: (rings, pp) seconds before bytes move, by pipeline rank.
         nic_s, nvlink_s: (rings, pp) seconds that bytes need of a GPU's NIC, and of its NVLink, each
             by itself.
+        in_turn_s: (rings, pp) by which the seconds in which bytes move exceed the longer of these,
+            as in `simulator.network.comm_times.CommTimes`.
     """
 
     names: tuple[str, ...]
     latency_s: Floats
     nic_s: Floats
     nvlink_s: Floats
+    in_turn_s: Floats | float = 0.0
 
     @property
     def moving_s(self) -> Floats:
         """(rings, pp) seconds in which bytes move."""
-        return np.maximum(self.nic_s, self.nvlink_s)
+        return np.asarray(np.maximum(self.nic_s, self.nvlink_s) + self.in_turn_s)
 
     @property
     def seconds(self) -> Floats:
         """(rings, pp) all of them."""
-        return self.moving_s + self.latency_s
+        return np.asarray(self.moving_s + self.latency_s)
 
     def slowed(self, nic: Floats | float, nvlink: Floats | float = 1.0) -> "RingSeconds":
         """Return the rings with NICs and NVLink that take (pp,) times as long."""
@@ -110,19 +112,17 @@ class EndComms:
         return OptimizerSeconds(self.reduce, kernels_s + self.norm_s, self.gather)
 
 
-def end_comms(
-    steps: tuple[OptimizerStep, ...], machine: Machine, slow: Slow = AS_PRICED
-) -> EndComms:
+def end_comms(steps: tuple[OptimizerStep, ...], machine: Machine) -> EndComms:
     """Return the communication of the end of a step.
 
     Args:
         steps: by pipeline rank.
-        machine: whose links rings take; slow: links slower than its.
+        machine: whose links rings take.
     """
     return EndComms(
-        _rings(tuple(step.reduce for step in steps), machine, slow),
-        comm_s(NORM, steps[0].norm, machine, slow=slow).seconds,
-        _rings(tuple(step.gather for step in steps), machine, slow),
+        _rings(tuple(step.reduce for step in steps), machine),
+        comm_s(NORM, steps[0].norm, machine).seconds,
+        _rings(tuple(step.gather for step in steps), machine),
     )
 
 
@@ -148,26 +148,26 @@ def optimizer_seconds(
     update_ops: tuple[Op, ...],
     whole_chip: KernelPricer,
     machine: Machine,
-    slow: Slow = AS_PRICED,
 ) -> OptimizerSeconds:
     """Return the seconds of the end of a step on one machine; arguments as of the two above."""
     (kernels_s,) = end_kernels_s(steps, update_ops, [whole_chip])
-    return end_comms(steps, machine, slow).around(kernels_s)
+    return end_comms(steps, machine).around(kernels_s)
 
 
-def _rings(
-    by_rank: tuple[tuple[GradientSync, ...], ...], machine: Machine, slow: Slow
-) -> RingSeconds:
-    """Return the seconds of rings, of which all ranks run equally many.
+def _rings(by_rank: tuple[tuple[GradientSync, ...], ...], machine: Machine) -> RingSeconds:
+    """Return the seconds of rings, of which all ranks run equally many: of the slowest group.
 
     The rings of one stage's ranks start at once; those of other stages are not met.
     """
-    parts = np.zeros((3, len(by_rank[0]), len(by_rank)))
+    parts = np.zeros((4, len(by_rank[0]), len(by_rank)))
     for number, syncs in enumerate(_by_shape(by_rank)):
         for sync in syncs:
-            times = comm_s(sync.comm, sync.groups, machine, sync.bytes, slow)
-            columns = times.latency_s, times.nic_s, times.nvlink_s
-            parts[:, number, sync.ranks] = [column.max(axis=1) for column in columns]
+            times = comm_s(sync.comm, sync.groups, machine, sync.bytes)
+            rank, slowest = np.arange(len(sync.ranks)), times.seconds.argmax(axis=1)
+            columns = times.latency_s, times.nic_s, times.nvlink_s, times.in_turn_s
+            for part, column in zip(parts, columns, strict=True):
+                every = np.broadcast_to(column, times.seconds.shape)
+                part[number, sync.ranks] = every[rank, slowest]
     return RingSeconds(tuple(sync.name for sync in by_rank[0]), *parts)
 
 

@@ -8,9 +8,9 @@ from simulator.driver.point import paths_of
 from simulator.driver.program import program_of
 from simulator.driver.run import run
 from simulator.driver.step import play
-from simulator.lower.lowered import lower
 from simulator.price.fabric_slowdowns import fabric_slowdowns
 from simulator.price.optimizer import RingSeconds
+from tests.on_network import message_slowdowns, ring_slowdowns
 from tests.refusals import MPFT, refusal
 
 SMALL = (
@@ -33,10 +33,8 @@ def faulty(small_experiment):
 
 
 def of_step(experiment):
-    """Return paths and program of an experiment, and the pipeline ranks that send to others."""
-    program = program_of(experiment)
-    pairs = lower(program).message_pairs
-    return paths_of(experiment), program, pairs
+    """Return paths and program of an experiment."""
+    return paths_of(experiment), program_of(experiment)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +61,28 @@ def test_without_faults_there_is_nothing_to_slow_down(slowdowns, faulty):
 
 @pytest.mark.parametrize("planes", [1, 2, 4])
 def test_planes_that_are_down_leave_the_others_their_bytes(planes):
-    """8/7 for one plane of eight: exchanges, messages and rings alike, everywhere."""
-    found = v3(*(f"plane:{plane}" for plane in range(planes)))
-    ratio = 8 / (8 - planes)
-    assert found.exchange == pytest.approx(np.full((16, 2), ratio), rel=1e-9)
-    assert found.ring == pytest.approx(np.full(16, ratio), rel=1e-9)
-    assert found.message.max() == pytest.approx(ratio, rel=1e-9)
+    """Exchanges spread over what is left, 8/7 for one plane of eight. A message has one port, its
+    own or that of one other GPU, which then takes both: of 8 pipelines of a node, two for each
+    plane take twice as long.
+    """
+    faults = [f"plane:{plane}" for plane in range(planes)]
+    found = v3(*faults)
+    assert found.exchange == pytest.approx(np.full((16, 2), 8 / (8 - planes)), rel=1e-9)
     assert (found.nvlink == 1).all()
+    message = message_slowdowns(MPFT.with_overrides({"cluster.faults": faults}))
+    expected = [1] * (8 - 2 * planes) + [2] * 2 * planes
+    for node in message[0, 1].reshape(-1, 8):
+        assert np.sort(node) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("planes", [1, 2, 4])
+def test_rings_over_whole_nodes_spread_over_the_planes_that_are_left(planes):
+    """NVLink at a terabyte a second, which never binds; 32 nodes hold the dense weights of each."""
+    fast = {"cluster.node.chip.nvlink_bytes_per_s": "10 TB/s"}
+    faults = [f"plane:{plane}" for plane in range(planes)]
+    experiment = MPFT.with_overrides(fast | {"cluster.faults": faults})
+    dense = ring_slowdowns(experiment)[0]
+    assert dense == pytest.approx(np.full(16, 8 / (8 - planes)), rel=1e-3)
 
 
 @pytest.mark.parametrize(("fault", "ratio"), [("nic:17.2=0.5", 2), ("nic:17.2", 8 / 7)])
@@ -81,15 +94,20 @@ def test_one_nic_slows_the_groups_that_contain_it_and_no_other(fault, ratio):
     expected = np.ones((16, 2))
     expected[1, 0] = ratio
     assert found.exchange == pytest.approx(expected, rel=1e-9)
-    ring = np.ones(16)
-    ring[[1, 14]] = ratio
-    assert found.ring == pytest.approx(ring, rel=1e-9)
-    slow = found.message > 1 + 1e-9
+    experiment = MPFT.with_overrides({"cluster.faults": [fault]})
+    rings = ring_slowdowns(experiment)
+    assert (rings[:, [1, 14]] > 1).all()
+    assert np.delete(rings, [1, 14], axis=1) == pytest.approx(np.ones((2, 14)), rel=1e-9)
+    slow = message_slowdowns(experiment) > 1 + 1e-9
     pairs = {tuple(pair) for pair in np.argwhere(slow.any(axis=2)).tolist()}
     assert pairs == {(0, 1), (1, 2), (2, 1), (1, 0)}
     assert set(np.flatnonzero(slow.any(axis=(0, 1))) // 8) == {1}
+    slowed = np.flatnonzero(slow.any(axis=(0, 1))).tolist()
     if fault.endswith("=0.5"):  # a slow NIC keeps its own messages
-        assert np.flatnonzero(slow.any(axis=(0, 1))).tolist() == [8 + 2]
+        assert slowed == [8 + 2]
+    else:  # one that is down hands them to one other on each hop
+        assert len(slowed) in (2, 3)
+        assert 8 + 2 in slowed
 
 
 def test_a_slow_node_slows_its_nvlink_too(slowdowns):
@@ -104,7 +122,7 @@ def test_exchanges_inside_a_node_do_not_feel_nics(faulty):
     experiment = faulty("nic:3.1", changes=(("plan.ep", 8),))
     found = fabric_slowdowns(*of_step(experiment))
     assert (found.exchange == 1).all()
-    assert found.message.max() > 1
+    assert message_slowdowns(experiment).max() > 1
 
 
 def test_a_ring_bound_by_nvlink_feels_a_slow_nic_late():
@@ -132,11 +150,18 @@ def test_a_plane_that_is_down_is_folded_and_slows_what_nics_bind(faulty):
     assert broken.times.step_s > whole.times.step_s
 
 
-def test_slower_nics_are_those_of_which_a_plane_is_down(faulty):
-    """7 of 8 planes at 400 Gb/s carry what 8 carry at 350."""
+def test_a_plane_that_is_down_costs_at_least_its_share_of_all_nics(faulty):
+    """7 of 8 planes at 100 Gb/s carry what 8 carry at 87.5, if they share it evenly: exchanges do,
+    messages of the GPUs whose plane it is do not.
+    """
     link = ("cluster.node.nic.link_bytes_per_s", "87.5 Gb/s")
     broken, slow = play(faulty("plane:0")), play(faulty(changes=(link,)))
-    assert broken.times.step_s == pytest.approx(slow.times.step_s, rel=1e-9)
+    comms = {each.comm for part in broken.program.parts for each in part.segments if each.comm}
+    for comm in comms:
+        load = np.ones((1, 16))
+        taken_s = broken.pricer.exchanges.exchange_s(comm, load)
+        assert taken_s == pytest.approx(slow.pricer.exchanges.exchange_s(comm, load), rel=1e-9)
+    assert broken.times.step_s > slow.times.step_s > play(faulty()).times.step_s
 
 
 def test_explicit_and_folded_ranks_feel_a_plane_alike(faulty):
@@ -151,20 +176,22 @@ def test_a_plane_that_is_down_goes_with_shared_nics(faulty):
 
 
 def test_a_slow_nic_is_a_straggling_one(faulty):
-    """Two descriptions of one thing, until the rings: those see that NVLink binds."""
+    """Two descriptions of one thing, until the rings, but for the latency of messages, which a
+    straggler lengthens too. Rings see that NVLink binds.
+    """
     straggler = {"gpu": 26, "part": "nic", "slowdown": 2.0}
     fault = play(faulty("nic:3.2=0.5"))
     twin = play(faulty(changes=(("ranks.stragglers", [straggler]),)))
-    assert fault.explicit.finish_s == pytest.approx(twin.explicit.finish_s, rel=1e-9)
+    assert fault.explicit.finish_s == pytest.approx(twin.explicit.finish_s, rel=3e-6)
     whole = play(faulty(changes=(("ranks.play", "explicit"),))).explicit
     assert fault.explicit.step_s > whole.step_s
     later_s = fault.explicit.optimizer_s - whole.optimizer_s
-    assert (later_s[[1, 2]] > 0).all()  # two pipeline ranks of DualPipe hold the same stages
-    assert later_s[[0, 3]] == pytest.approx(0.0, abs=1e-12)
+    assert (later_s[[1, 2]] > 1e-3).all()  # two pipeline ranks of DualPipe hold the same stages
+    assert later_s[[0, 3]] == pytest.approx(0.0, abs=1e-7)  # of the norm, which all ranks sum
 
 
 def test_a_slow_node_is_eight_gpus_with_slow_links(faulty):
-    """At 400 Gb/s, where NVLink binds exchanges."""
+    """At 400 Gb/s, where NVLink binds exchanges; but for the latency of messages."""
     fast = ("cluster.node.nic.link_bytes_per_s", "400 Gb/s")
     stragglers = [
         {"gpu": gpu, "part": part, "slowdown": 2.0}
@@ -173,7 +200,7 @@ def test_a_slow_node_is_eight_gpus_with_slow_links(faulty):
     ]
     fault = play(faulty("node:3=0.5", changes=(fast,)))
     twin = play(faulty(changes=(fast, ("ranks.stragglers", stragglers))))
-    assert fault.explicit.finish_s == pytest.approx(twin.explicit.finish_s, rel=1e-9)
+    assert fault.explicit.finish_s == pytest.approx(twin.explicit.finish_s, rel=3e-6)
 
 
 def test_every_rank_is_played_where_faults_set_them_apart(faulty):

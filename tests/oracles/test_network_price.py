@@ -19,6 +19,8 @@ NVLINK, NIC = 160e9, 44e9  # of rings and messages, as the library has them
 IN_NODE_S, UNDER_A_LEAF_S, ACROSS_LEAVES_S = 3.33e-6, 2.8e-6, 3.7e-6
 MACHINE = Machine.of_ports(cluster(), H800)
 GIB = 2.0**30
+MOE = MoESpec(routed_experts=64, top_k=4, expert_width=1)
+DISPATCH = Comm("d", "dispatch", ("ep",), 7392.0, 4096)
 
 
 def comm(kind, size_bytes=GIB):
@@ -152,19 +154,75 @@ def test_stages_that_take_turns_are_told_apart():
 
 def test_an_exchange_asks_how_its_group_lies():
     """Groups of 16 on two nodes, or of 8 on one, at the loads that their ranks have."""
-    moe = MoESpec(routed_experts=64, top_k=4, expert_width=1)
-    routing = (copies_on(moe, (8, 8)), copies_on(moe, (4, 8, 4)))
+    routing = (copies_on(MOE, (8, 8)), copies_on(MOE, (4, 8, 4)))
     machine = Machine.of_ports(cluster(), H800, 20, routing)
-    dispatch = Comm("d", "dispatch", ("ep",), 7392.0, 4096)
     groups = np.array([np.arange(16), 20 + np.arange(16)])
-    found = comm_s(dispatch, groups, machine)
-    nic_bytes = dispatch.token_bytes * routing[0].remote_nodes_per_token
+    found = comm_s(DISPATCH, groups, machine)
+    nic_bytes = DISPATCH.token_bytes * routing[0].remote_nodes_per_token
     assert found.nic_s[0] == pytest.approx(nic_bytes / 45.67e9, rel=1e-12)
     assert found.nic_s[1] > found.nic_s[0]
-    skewed = comm_s(dispatch, groups, machine, load=np.tile(np.linspace(0.5, 1.5, 16), (2, 1)))
+    skewed = comm_s(DISPATCH, groups, machine, load=np.tile(np.linspace(0.5, 1.5, 16), (2, 1)))
     assert (skewed.seconds > found.seconds).all()
     with pytest.raises(InputError, match=r"got \(8,\)"):
-        comm_s(dispatch, np.arange(8)[None], machine)
+        comm_s(DISPATCH, np.arange(8)[None], machine)
+
+
+def test_the_order_of_ranks_means_nothing_to_an_exchange():
+    """Neither with loads nor with slow links of ranks, of groups in a row or interleaved."""
+    machine = Machine.of_ports(cluster(), H800, 20, (copies_on(MOE, (8, 8)),))
+    rng = np.random.default_rng(5)
+    load, nic, order = rng.uniform(0.2, 2, 16), rng.uniform(1, 3, 16), rng.permutation(16)
+    for of_ranks in (Slow(), Slow(nic=nic), Slow(nic=nic, nvlink=nic[::-1])):
+        found = comm_s(DISPATCH, np.arange(16)[None], machine, load[None], of_ranks).seconds
+        mixed = Slow(*(each[order] if isinstance(each, np.ndarray) else each for each in of_ranks))
+        again = comm_s(DISPATCH, order[None], machine, load[order][None], mixed).seconds
+        assert again.tolist() == found.tolist()
+
+
+EIGHT = np.arange(8)[None]
+WAYS = (
+    Machine.of_ports(cluster(), H800, 20, (copies_on(MOE, (8,)),)),
+    Machine.on(Network.of(cluster()), H800),
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "groups", "options", "message"),
+    [
+        ("all_gather", [[0, 2048]], {}, "0 to 2047, got 2048"),
+        ("all_gather", [[2048]], {}, "0 to 2047, got 2048"),
+        ("send", [[-1, 3]], {}, "0 to 2047, got -1"),
+        ("send", [[0.0, 1.0]], {}, "integers from 0 to 2047, got float64"),
+        ("send", [[0.5, 1.0]], {}, "integers from 0 to 2047, got float64"),
+        ("send", np.zeros((1, 0, 2), np.int64), {}, "0 to 2047, got none"),
+        ("send", [0, 1], {}, r"must be \(..., groups, ranks\), got shape \(2,\)"),
+        ("send", [[3, 3]], {}, "got GPU 3 twice"),
+        ("all_reduce", EIGHT, {"load": np.array(-1.0)}, "load: must be 0 or more and finite"),
+        ("all_reduce", EIGHT, {"load": np.array(np.nan)}, "load: must be 0 or more and finite"),
+        ("all_reduce", EIGHT, {"load": np.ones(3)}, r"load: must be of shape \(\), got \(3,\)"),
+        ("all_reduce", EIGHT, {"algorithm": "rings"}, "no 'rings'; did you mean 'ring'"),
+        ("dispatch", EIGHT + 2048, {}, "0 to 2047, got 2048"),
+        ("dispatch", EIGHT - 1, {}, "0 to 2047, got -1"),
+        ("dispatch", EIGHT * 1.0, {}, "integers from 0 to 2047, got float64"),
+        ("dispatch", EIGHT // 2, {}, "got GPU 0 twice"),
+        ("dispatch", EIGHT, {"load": -np.ones((1, 8))}, "load: must be 0 or more and finite"),
+        ("dispatch", EIGHT, {"load": np.full((1, 8), np.inf)}, "load: must be 0 or more and fin"),
+        ("dispatch", EIGHT, {"load": np.ones(7)}, r"load: must be of shape \(1, 8\), got \(7,\)"),
+        ("dispatch", EIGHT, {"algorithm": "ring"}, "must be auto for dispatch, got 'ring'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_refused_in_one_line(asked, groups, options, message):
+    what = DISPATCH if asked == "dispatch" else comm(asked)
+    for machine in WAYS:
+        with pytest.raises(InputError, match=message) as refused:
+            comm_s(what, np.array(groups), machine, **options)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_size_is_not_below_zero():
+    for size_bytes in (-1.0, np.inf, np.nan):
+        with pytest.raises(InputError, match="bytes: must be 0 or more and finite"):
+            comm_s(comm("all_gather", size_bytes), EIGHT, MACHINE)
 
 
 def test_faults_and_switches_are_those_of_the_network():

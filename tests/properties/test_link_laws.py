@@ -88,6 +88,50 @@ def test_no_collective_between_nodes_is_faster_for_slower_links(by_node, nics):
     assert (slower >= fast).all()
 
 
+@given(st.integers(2, 7), st.integers(2, 7), st.data())
+@settings(max_examples=30)
+def test_no_collective_is_faster_for_an_emptier_node(held, nodes, data):
+    """A member of one of several alike moves to another; NICs are all that takes time.
+
+    On one tree, where GPUs send by their own NICs: on planes those of idle neighbours help. Of
+    nodes that differ already it may be faster: rings are as many as the fullest node has members,
+    so that of 4 and 5 one NIC carries two rings of five, of 3 and 6 two of six.
+    """
+    machine = Machine.of_ports(cluster("h800-2048-ft2", nodes=8), PROFILE.communication)
+    machine = replace(machine, speeds=machine.speeds._replace(nvlink=1e18))
+    one, other = data.draw(st.permutations(range(nodes)))[:2]
+    moved = [held] * nodes
+    moved[one], moved[other] = held - 1, held + 1
+    kind = data.draw(st.sampled_from(["reduce_scatter", "all_gather"]))
+    alike_s, emptier_s = (nic_s(machine, kind, by_node) for by_node in ([held] * nodes, moved))
+    assert emptier_s > alike_s
+    ring_s, apart_s = (nic_s(machine, kind, each, "ring") for each in ((4, 5), (3, 6)))
+    assert ring_s / apart_s == pytest.approx((2 / 5) / (2 / 6), rel=1e-9)
+
+
+@given(
+    st.lists(st.integers(1, 8), min_size=2, max_size=8),
+    st.sampled_from(["reduce_scatter", "all_gather"]),
+)
+@settings(max_examples=40)
+def test_the_nics_of_every_node_carry_what_it_shares_with_the_others(by_node, kind):
+    """Of `p` members a node with `m` gives or gets `(p - m) / p` of the bytes, by `m` NICs: the
+    emptier it is, the longer all wait for it.
+    """
+    machine = Machine.of_ports(cluster("h800-2048-ft2", nodes=8), PROFILE.communication)
+    rate = PROFILE.communication.message_nic_bytes_per_s
+    ranks = sum(by_node)
+    least_s = max((ranks - here) / ranks / here for here in by_node) * 1e12 / rate
+    assert nic_s(machine, kind, by_node) >= least_s * (1 - 1e-9)
+
+
+def nic_s(machine, kind, by_node, algorithm="auto"):
+    """Seconds that NICs need for a terabyte, of ranks on so many first GPUs of each node."""
+    gpus = [8 * node + place for node, held in enumerate(by_node) for place in range(held)]
+    times = comm_s(Comm("x", kind, (), 1e12), np.array([gpus]), machine, algorithm=algorithm)
+    return float(times.nic_s[0])
+
+
 # Whole steps
 
 

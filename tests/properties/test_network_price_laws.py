@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from hwmodels.library import LIBRARIES
 from simulator import Experiment
+from simulator.driver.point import paths_of, point_of
 from simulator.driver.program import program_of
 from simulator.lower.lowered import lower
-from simulator.network.alike import MOMENTS
+from simulator.network.alike import ABSENT, MOMENTS
 from simulator.network.collectives.plan import PLANS
 from simulator.network.expert_exchange import normal_exchange
 from simulator.network.links import WIRINGS, Network
@@ -190,3 +191,109 @@ def test_exchanges_of_a_step_take_what_the_command_gives(v3):
         run = normal_exchange(comm.kind, matrix, comm.size_bytes, *where)
         times = comm_s(comm, np.arange(64)[None], machine)
         assert times.seconds == pytest.approx([run.time_s], rel=1e-9)
+
+
+# Steps whose network is not that of ports alone
+
+
+CAUSES = [
+    ("h800-2048-mpft", ["plane:3"]),
+    ("h800-2048-mpft", ["node:2=0.5"]),
+    ("h800-2048-mpft", ["leaf:0.0=0.3", "nic:7.7"]),
+    ("h800-2048-ft2", ["nic:1.2=0.5", "nic:3.1"]),
+    ("h800-2048-ft2", ["leaf:0.0=0.3"]),
+    ("h800-2048-ft2", []),
+]
+SMALL_PLAN = {"pp": 4, "ep": 8, "schedule": "1f1b"}
+
+
+@given(
+    st.sampled_from(CAUSES),
+    st.sampled_from(["static", "ecmp", "adaptive"]),
+    st.sampled_from([1.0, 4.0]),
+    st.booleans(),
+    st.integers(0, 5),
+)
+@settings(max_examples=15)
+def test_a_step_takes_what_the_command_gives_on_its_network(cause, routing, ratio, tied, seed):
+    """Rings, tables that stages share, messages and the norm, whatever slows them."""
+    name, faults = cause
+    experiment = Experiment.load("deepseek-v3-pretrain").with_overrides(
+        {
+            "cluster": name,
+            "cluster.nodes": 8,
+            "cluster.faults": faults,
+            "cluster.fabric.switch_radix": 64 if name.endswith("ft2") else 8,
+            "cluster.fabric.oversubscription": ratio,
+            "cluster.node.chip.hbm_capacity_bytes": "2 TB",
+            "communication.routing": routing,
+            "model.tied_embedding": tied,
+            "plan": SMALL_PLAN,
+            "batch.sequences": 160,
+            "ranks.seed": seed,
+        }
+    )
+    point, network = point_of(experiment), paths_of(experiment).network
+    program, library = point.lowered.program, experiment.profile.communication
+    machine = Machine.on(network, library)
+
+    def taken_s(comm, groups):
+        """Return what the function gives, which the command gives too."""
+        kind = "send_recv" if comm.kind == "send" else comm.kind
+        runs = run_groups(kind, comm.size_bytes, groups, network, library)
+        found = comm_s(comm, groups, machine).seconds
+        assert found == pytest.approx([run.time_s for run in runs], rel=1e-9)
+        return found
+
+    checked = 0
+    for rank, step in enumerate(program.end):
+        for syncs, rings in ((step.reduce, point.end.reduce), (step.gather, point.end.gather)):
+            for number, sync in enumerate(syncs):
+                if not sync.bytes:
+                    assert rings.seconds[number, rank] == 0
+                    continue
+                slowest_s = taken_s(Comm("x", sync.kind, (), sync.bytes), sync.groups).max()
+                assert rings.seconds[number, rank] == pytest.approx(slowest_s, rel=1e-9)
+                checked += 1
+    assert checked >= 4 * len(program.end)
+    norm_s = taken_s(NORM, program.end[0].norm)
+    assert point.end.norm_s == pytest.approx(norm_s, rel=1e-9)
+    gpus = program.placement.pipelines.T
+    between_s = point.messages.between(point.messages.times.seconds)
+    for low, high in ((0, 1), (1, 2), (2, 3)):
+        message_s = taken_s(program.message, np.stack([gpus[low], gpus[high]], axis=1))
+        assert between_s[low, high] == pytest.approx(message_s, rel=1e-9)
+
+
+@given(
+    st.sampled_from(["static", "ecmp", "adaptive"]),
+    st.sampled_from([(), ("plane:3",), ("nic:1.2=0.5", "nic:3.1")]),
+    groups(),
+    st.sampled_from(KINDS),
+)
+@settings(max_examples=30)
+def test_what_the_command_tells_beside_its_seconds_is_of_the_same_plan(routing, faults, gpus, kind):
+    """By the algorithm that it names all take as long; on whole links so do its parts."""
+    network = Network.of(cluster(nodes=64, faults=list(faults)), routing, 3)
+    runs = run_groups(kind, 1e8, gpus, network)
+    named = comm_s(asked(kind, 1e8), gpus, Machine.on(network), algorithm=runs[0].algorithm)
+    if not faults:
+        assert named.seconds.max() == pytest.approx(max(run.time_s for run in runs), rel=1e-9)
+    assert max(run.time_s for run in runs) >= named.seconds.max() * (1 - 1e-9)
+    busiest_s = (runs[0].link_bytes / network.bytes_per_s.clip(1e-300)).max()
+    assert max(run.time_s for run in runs) >= busiest_s * (1 - 1e-9)
+    assert all(run.time_s == pytest.approx(run.fixed_s + run.wire_s, rel=1e-12) for run in runs)
+
+
+def test_groups_of_different_sizes_take_what_each_takes_alone():
+    """Smaller groups are as they are alone, where they meet nobody."""
+    network = Network.of(cluster(nodes=8), "adaptive")
+    runs = run_groups("all_gather", 1e9, [range(8), range(8, 24)], network, None, "ring")
+    for run, gpus in zip(runs, (np.arange(8), np.arange(8, 24)), strict=True):
+        alone = comm_s(asked("all_gather", 1e9), gpus[None], Machine.on(network), algorithm="ring")
+        assert run.time_s == pytest.approx(float(alone.seconds[0]), rel=1e-9)
+    filled = np.full((2, 16), ABSENT)
+    filled[0, :8], filled[1] = np.arange(8), np.arange(8, 24)
+    for machine in (Machine.on(network), Machine.of_ports(network.cluster)):
+        found = comm_s(asked("all_gather", 1e9), filled, machine, algorithm="ring").seconds
+        assert found == pytest.approx([run.time_s for run in runs], rel=1e-9)
