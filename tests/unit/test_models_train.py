@@ -169,7 +169,7 @@ def test_a_layout_must_follow_the_order_of_the_model():
 @pytest.mark.parametrize(
     ("order", "message"),
     [
-        ("4d+3m", "must have 3 dense and 4 MoE layers, got 4 and 3"),
+        ("4d+3m", "must have dense_layers = 3 dense and 4 MoE layers, got 4 and 3"),
         ("3d+3m+mtp", "mtp is no layer, write d or m"),
         ("3d+4x", "'4x' is no unit"),
         ("3d**4m", "is no stage"),
