@@ -43,11 +43,10 @@ def play_folded(points: Sequence[Point], keep: Keep) -> Folded:
             for played in _play_parts(points[first : first + PRICED_AT_ONCE], engine, keep)
         ]
     )
-    taken_s = pipeline_seconds(
-        columns,
-        np.stack([point.slowest_message_s for point in points], axis=1),
-        np.stack([optimizer.seconds() for optimizer in optimizers], axis=1),
-    )
+    end_s = np.stack([optimizer.seconds() for optimizer in optimizers], axis=1)
+    check_finite(end_s, lambda rank: f"optimizer seconds of pipeline rank {rank}")
+    message_s = np.stack([point.slowest_message_s for point in points], axis=1)
+    taken_s = pipeline_seconds(columns, message_s, end_s)
     played = engine.play_replicas(columns.lowered.pipeline.graph, taken_s)
     return Folded(FoldedPipeline(columns, played.end_s, taken_s), optimizers)
 
@@ -55,7 +54,6 @@ def play_folded(points: Sequence[Point], keep: Keep) -> Folded:
 def _optimizers(points: Sequence[Point]) -> tuple[OptimizerSeconds, ...]:
     lowered, whole_chips = points[0].lowered, [point.whole_chip for point in points]
     kernels_s = end_kernels_s(lowered.program.end, lowered.end_ops, whole_chips)
-    check_finite(kernels_s.T, lambda rank: f"optimizer seconds of pipeline rank {rank}")
     return tuple(
         point.end.around(of_point) for point, of_point in zip(points, kernels_s, strict=True)
     )
