@@ -191,6 +191,16 @@ class Network:
         """A link between switches is down."""
         return bool((self.fabric_bytes_per_s[2 * self.topology.endpoints :] == 0).any())
 
+    @cached_property
+    def cut_planes(self) -> Mask:
+        """(planes,) A link between switches of the plane is down."""
+        topology = self.topology
+        between = np.flatnonzero(topology.tier > 0)
+        dead = between[self.fabric_bytes_per_s[between] == 0]
+        cut = np.zeros(topology.clos.planes, np.bool_)
+        cut[topology.switch_plane[topology.tail[dead] - topology.endpoints]] = True
+        return cut
+
     # --- links ------------------------------------------------------------------------------
 
     def nvlink_route(self, source: npt.ArrayLike, target: npt.ArrayLike) -> Ints:

@@ -57,7 +57,9 @@ def reachable(network: Network, source: Ints, target: Ints) -> Mask:
     alive: Mask = np.asarray(topology.connected(source, target) & ends, dtype=np.bool_)
     if not network.is_cut:
         return alive
-    rows = np.flatnonzero(alive)
+    rows = np.flatnonzero(alive & network.cut_planes[topology.plane_of[source]])
+    if not rows.size:
+        return alive
     row, living = _living(network, source[rows], target[rows])
     alive[rows] = np.asarray(living.any(axis=1))[row]
     return alive
@@ -91,9 +93,10 @@ def _living_choice(
     network: Network, source: Ints, target: Ints, choice: Ints, drawn: npt.NDArray[np.uint64]
 ) -> Ints:
     """Return choices without a dead link: other ones than `choice` where that has one."""
-    route = network.topology.routes(source, target, choice)
+    rows = np.flatnonzero(network.cut_planes[network.topology.plane_of[source]])
+    route = network.topology.routes(source[rows], target[rows], choice[rows])
     dead = ((network.fabric_bytes_per_s[route] == 0) & (route >= 0)).any(axis=1)
-    rows = np.flatnonzero(dead)
+    rows = rows[dead]
     if not rows.size:
         return choice
     choice = choice.copy()
