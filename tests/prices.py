@@ -7,6 +7,7 @@ from simulator.network.exchange_pricer import ExchangePricer, ExchangeRates
 from simulator.network.group_ports import GroupPorts
 from simulator.network.port_rates import PortRates
 from simulator.price.kernels import KernelPricer
+from simulator.price.optimizer import end_comms, end_kernels_s
 from workloads.ops import Gemm, MemoryOp
 from workloads.routing import RoutingStatistics
 
@@ -35,3 +36,9 @@ def exchange_rates(
 RATES = exchange_rates()
 ROUTING = RoutingStatistics(nodes=2, gpus=8, nodes_per_token=2.0, gpus_per_token=4.0)
 PRICER = ExchangePricer(RATES, (GroupPorts.of(ROUTING),))
+
+
+def optimizer_seconds(steps, update_ops, whole_chip, machine):
+    """Seconds of the end of a step on one machine, its kernels on all SMs."""
+    (kernels_s,) = end_kernels_s(steps, update_ops, [whole_chip])
+    return end_comms(steps, machine).around(kernels_s)

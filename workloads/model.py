@@ -163,11 +163,6 @@ class ModelSpec(Spec):
         return self.attention.projection_parameters(self.hidden)
 
     @property
-    def dense_ffn_parameters(self) -> int:
-        """Weights of one dense FFN; 0 where there is none."""
-        return self.ffn("dense").parameters(self.hidden) if self.dense_layers else 0
-
-    @property
     def expert_parameters(self) -> int:
         """Gate, up and down of one expert; 0 for a dense model."""
         return self.moe.expert_parameters(self.hidden) if self.moe else 0
@@ -181,10 +176,6 @@ class ModelSpec(Spec):
     def norm_parameters(self) -> int:
         """Vectors of one layer: two RMSNorms, and those inside attention."""
         return 2 * self.hidden + self.attention.vector_parameters()
-
-    def layer_experts(self, *, activated: bool = False) -> int:
-        """Experts of one MoE layer, shared ones included: all, or those one token visits."""
-        return self.moe.experts(activated=activated) if self.moe else 0
 
     def layer_parameters(self, kind: LayerKind, *, activated: bool = False) -> int:
         """All weights of one layer of `kind`, or those that one token meets."""

@@ -1,7 +1,7 @@
 """What a communication takes, in parts that a slow link, or another user of it, lengthens."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -45,6 +45,6 @@ class CommTimes:
         """All of them."""
         return np.asarray(self.latency_s + self.moving_s)
 
-    def slowed(self, slow: Slow) -> "CommTimes":
+    def slowed(self, slow: Slow) -> Self:
         """Return the same with slow links."""
         return replace(self, nic_s=self.nic_s * slow.nic, nvlink_s=self.nvlink_s * slow.nvlink)

@@ -4,13 +4,14 @@ Kernels have the whole chip by then.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
+from simulator.network.comm_times import CommTimes, Slow
 from simulator.network.machine import Machine
 from simulator.network.price import comm_s
 from simulator.price.kernels import KernelPricer, price_kernels
@@ -22,37 +23,15 @@ NORM = Comm("gradient norm", "all_reduce", (), 4.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RingSeconds:
-    """Reduce-scatters or all-gathers that every rank runs one after another.
+class RingSeconds(CommTimes):
+    """(rings, pp) seconds of reduce-scatters or all-gathers that every rank runs one after another,
+    by pipeline rank.
 
     Attributes:
         names: of the rings, for people.
-        latency_s: (rings, pp) seconds before bytes move, by pipeline rank.
-        nic_s, nvlink_s: (rings, pp) seconds that bytes need of a GPU's NIC, and of its NVLink, each
-            by itself.
-        in_turn_s: (rings, pp) by which the seconds in which bytes move exceed the longer of these,
-            as in `simulator.network.comm_times.CommTimes`.
     """
 
-    names: tuple[str, ...]
-    latency_s: Floats
-    nic_s: Floats
-    nvlink_s: Floats
-    in_turn_s: Floats | float = 0.0
-
-    @property
-    def moving_s(self) -> Floats:
-        """(rings, pp) seconds in which bytes move."""
-        return np.asarray(np.maximum(self.nic_s, self.nvlink_s) + self.in_turn_s)
-
-    @property
-    def seconds(self) -> Floats:
-        """(rings, pp) all of them."""
-        return np.asarray(self.moving_s + self.latency_s)
-
-    def slowed(self, nic: Floats | float, nvlink: Floats | float = 1.0) -> "RingSeconds":
-        """Return the rings with NICs and NVLink that take (pp,) times as long."""
-        return replace(self, nic_s=self.nic_s * nic, nvlink_s=self.nvlink_s * nvlink)
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +70,8 @@ class OptimizerSeconds:
 
     def slowed(self, nic: Floats | float, nvlink: Floats | float = 1.0) -> "OptimizerSeconds":
         """Return the end of a step with NICs and NVLink that take (pp,) times as long."""
-        before, after = (rings.slowed(nic, nvlink) for rings in (self.reduce, self.gather))
+        slow = Slow(nic, nvlink)
+        before, after = (rings.slowed(slow) for rings in (self.reduce, self.gather))
         return OptimizerSeconds(before, self.kernels_s, after)
 
 
@@ -143,17 +123,6 @@ def end_kernels_s(
     return np.asarray(np.add.reduceat(op_s, first, axis=1))
 
 
-def optimizer_seconds(
-    steps: tuple[OptimizerStep, ...],
-    update_ops: tuple[Op, ...],
-    whole_chip: KernelPricer,
-    machine: Machine,
-) -> OptimizerSeconds:
-    """Return the seconds of the end of a step on one machine; arguments as of the two above."""
-    (kernels_s,) = end_kernels_s(steps, update_ops, [whole_chip])
-    return end_comms(steps, machine).around(kernels_s)
-
-
 def _rings(by_rank: tuple[tuple[GradientSync, ...], ...], machine: Machine) -> RingSeconds:
     """Return the seconds of rings, of which all ranks run equally many: of the slowest group.
 
@@ -168,7 +137,9 @@ def _rings(by_rank: tuple[tuple[GradientSync, ...], ...], machine: Machine) -> R
             for part, column in zip(parts, columns, strict=True):
                 every = np.broadcast_to(column, times.seconds.shape)
                 part[number, sync.ranks] = every[rank, slowest]
-    return RingSeconds(tuple(sync.name for sync in by_rank[0]), *parts)
+    latency_s, nic_s, nvlink_s, in_turn_s = parts
+    names = tuple(sync.name for sync in by_rank[0])
+    return RingSeconds(latency_s, nic_s, nvlink_s, in_turn_s, names)
 
 
 class _Syncs(NamedTuple):

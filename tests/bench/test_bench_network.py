@@ -22,7 +22,7 @@ from simulator.network.run import run_collective, run_groups
 from simulator.network.timing import PLAYED
 from simulator.price.kernels import KernelPricer
 from simulator.price.messages import message_times
-from simulator.price.optimizer import optimizer_seconds
+from tests.prices import optimizer_seconds
 
 pytestmark = pytest.mark.bench
 

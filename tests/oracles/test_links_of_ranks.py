@@ -8,7 +8,7 @@ from simulator.driver.step import play
 from simulator.network.machine import Machine
 from simulator.network.price import comm_s
 from simulator.price.kernels import KernelPricer
-from simulator.price.optimizer import optimizer_seconds
+from tests.prices import optimizer_seconds
 
 CUT = {
     "model.layers": 4,

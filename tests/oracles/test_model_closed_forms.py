@@ -68,7 +68,7 @@ def test_v3_parameter_counts_are_those_of_its_weights_file():
 def test_v3_pieces_are_those_of_the_digest():
     """MLA 187.105 M a layer, dense FFN 396.36 M, an expert 44.040 M, the head 129280 x 7168."""
     assert V3.attention_parameters == 187_105_280
-    assert V3.dense_ffn_parameters == 396_361_728
+    assert V3.ffn("dense").parameters(V3.hidden) == 396_361_728
     assert V3.expert_parameters == 44_040_192
     assert V3.head_parameters == 129280 * 7168
 

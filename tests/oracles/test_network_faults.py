@@ -8,6 +8,7 @@ from simulator.driver.point import paths_of
 from simulator.driver.program import program_of
 from simulator.driver.run import run
 from simulator.driver.step import play
+from simulator.network.comm_times import Slow
 from simulator.price.fabric_slowdowns import fabric_slowdowns
 from simulator.price.optimizer import RingSeconds
 from tests.on_network import message_slowdowns, ring_slowdowns
@@ -127,8 +128,8 @@ def test_exchanges_inside_a_node_do_not_feel_nics(faulty):
 
 def test_a_ring_bound_by_nvlink_feels_a_slow_nic_late():
     """Of 3 s NICs need 2: half as fast they need 4; a little slower, NVLink still binds."""
-    rings = RingSeconds(("a",), np.full((1, 2), 0.5), np.full((1, 2), 2.0), np.full((1, 2), 3.0))
-    slowed = rings.slowed(np.array([1.25, 2.0]))
+    rings = RingSeconds(*(np.full((1, 2), part_s) for part_s in (0.5, 2.0, 3.0)), names=("a",))
+    slowed = rings.slowed(Slow(np.array([1.25, 2.0])))
     assert slowed.seconds.tolist() == [[3.5, 4.5]]
     assert slowed.moving_s.tolist() == [[3.0, 4.0]]
     assert slowed.nic_s.tolist() == [[2.5, 4.0]]

@@ -21,7 +21,8 @@ from simulator.lower.shared_nics import (
 from simulator.network.machine import Machine
 from simulator.price.kernels import KernelPricer
 from simulator.price.messages import message_times
-from simulator.price.optimizer import OptimizerSeconds, RingSeconds, optimizer_seconds
+from simulator.price.optimizer import OptimizerSeconds, RingSeconds
+from tests.prices import optimizer_seconds
 from workloads.schedules import SCHEDULES
 
 ROOM = ("cluster.node.chip.hbm_capacity_bytes", "2 TB")
@@ -96,8 +97,8 @@ def flat_optimizer(run, ring_s, nic_s, kernels_s=0.0):
     pp = run.experiment.plan.pp
     rings = [np.full((2, pp), value / 2) for value in (0.0, nic_s, ring_s)]
     names = ("reduce a", "reduce b")
-    nothing = RingSeconds(("gather a", "gather b"), *(np.zeros((2, pp)) for _ in range(3)))
-    return OptimizerSeconds(RingSeconds(names, *rings), np.full(pp, kernels_s), nothing)
+    nothing = RingSeconds(*np.zeros((3, 2, pp)), names=("gather a", "gather b"))
+    return OptimizerSeconds(RingSeconds(*rings, names=names), np.full(pp, kernels_s), nothing)
 
 
 # Nothing to meet

@@ -20,8 +20,9 @@ from simulator.network.run import run_groups
 from simulator.network.timing import PLAYED
 from simulator.price.kernels import KernelPricer
 from simulator.price.messages import message_times
-from simulator.price.optimizer import NORM, optimizer_seconds
+from simulator.price.optimizer import NORM
 from tests.clusters import cluster
+from tests.prices import optimizer_seconds
 from workloads.ops import Comm
 from workloads.routing_matrix import expected_matrix
 

@@ -42,9 +42,9 @@ def flops(layer, phase):
 
 def weights_met(kind):
     """Weights of the products one token passes in a layer, the router's apart."""
-    attention, experts = V3.attention_parameters, V3.layer_experts(activated=True)
+    attention, experts = V3.attention_parameters, V3.moe.top_k + V3.moe.shared_experts
     return {
-        "dense": attention + V3.dense_ffn_parameters,
+        "dense": attention + V3.ffn("dense").parameters(V3.hidden),
         "moe": attention + experts * V3.expert_parameters,
         "mtp": attention + experts * V3.expert_parameters + V3.mtp_projection_parameters,
         "head": V3.head_parameters,

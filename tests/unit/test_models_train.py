@@ -152,7 +152,7 @@ def test_a_prediction_module_is_of_the_kind_of_the_last_layer():
     assert layers["mtp"].parameters.routed == 0
     assert not layers["mtp"].routed
     flops = model.mtp_flops_per_token(4096, causal=True)
-    module = model.attention_parameters + model.dense_ffn_parameters
+    module = model.attention_parameters + model.ffn("dense").parameters(model.hidden)
     module += model.mtp_projection_parameters + model.head_parameters
     core = model.attention.core_flops_per_token(4096, causal=True)
     assert flops == 3 * (2 * module + core)
