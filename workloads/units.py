@@ -10,6 +10,7 @@ model's order of layers is written alike, stages running on: `24*d+m` is 24 pair
 """
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import groupby
 from typing import Literal
@@ -21,17 +22,9 @@ Unit = Literal["dense", "moe", "mtp", "head"]
 Stage = tuple[Unit, ...]
 Layout = tuple[Stage, ...]
 
-_UNITS: dict[str, Unit] = {
-    "d": "dense",
-    "dense": "dense",
-    "m": "moe",
-    "moe": "moe",
-    "mtp": "mtp",
-    "head": "head",
-    "heads": "head",
-}
+_LAYERS: dict[str, LayerKind] = {"d": "dense", "dense": "dense", "m": "moe", "moe": "moe"}
+_UNITS: dict[str, Unit] = {**_LAYERS, "mtp": "mtp", "head": "head", "heads": "head"}
 _SHORT: dict[Unit, str] = {"dense": "d", "moe": "m", "mtp": "mtp", "head": "head"}
-_LAYERS: dict[Unit, LayerKind] = {"dense": "dense", "moe": "moe"}
 _STAGES = re.compile(r"\s*(?:([1-9]\d{0,2})\s*\*)?([^*]+)\Z")
 _TERM = re.compile(r"\s*([1-9]\d{0,2})?\s*([a-z]+)\s*\Z")
 
@@ -48,20 +41,7 @@ def parse_layout(text: str, what: str = "layout") -> Layout:
     Raises:
         SpecError: the text does not follow the grammar.
     """
-    layout: list[Stage] = []
-    count = 0
-    for part in text.split(","):
-        match = _STAGES.match(part)
-        if not match:
-            raise SpecError(f"{what} {text!r}: {part.strip()!r} is no stage, write e.g. '14*4m'")
-        units: list[Unit] = []
-        for term in match[2].split("+"):
-            units += _units_of(term, f"{what} {text!r}")
-        count += len(units) * int(match[1] or 1)
-        if count > UNITS_MAX:
-            raise SpecError(f"{what}: must have at most {UNITS_MAX:,} units, got more")
-        layout += [tuple(units)] * int(match[1] or 1)
-    return tuple(layout)
+    return _parse(text, what, _UNITS)
 
 
 @lru_cache(maxsize=256)
@@ -71,20 +51,34 @@ def parse_layers(text: str) -> tuple[LayerKind, ...]:
     Raises:
         SpecError: the text does not follow the grammar, or names what is no layer.
     """
-    units = [unit for stage in parse_layout(text, "layer_order") for unit in stage]
-    others = [unit for unit in units if unit not in _LAYERS]
-    if others:
-        raise SpecError(f"layer_order {text!r}: {others[0]} is no layer, write d or m")
-    return tuple(_LAYERS[unit] for unit in units)
+    stages = _parse(text, "layer_order", _LAYERS)
+    return tuple(_LAYERS[unit] for stage in stages for unit in stage)
 
 
-def _units_of(term: str, where: str) -> list[Unit]:
+def _parse(text: str, what: str, named: Mapping[str, Unit]) -> Layout:
+    layout: list[Stage] = []
+    count = 0
+    for part in text.split(","):
+        match = _STAGES.match(part)
+        if not match:
+            raise SpecError(f"{what} {text!r}: {part.strip()!r} is no stage, write e.g. '14*4m'")
+        units: list[Unit] = []
+        for term in match[2].split("+"):
+            units += _units_of(term, f"{what} {text!r}", named)
+        count += len(units) * int(match[1] or 1)
+        if count > UNITS_MAX:
+            raise SpecError(f"{what}: must have at most {UNITS_MAX:,} units, got more")
+        layout += [tuple(units)] * int(match[1] or 1)
+    return tuple(layout)
+
+
+def _units_of(term: str, where: str, named: Mapping[str, Unit]) -> list[Unit]:
     match = _TERM.match(term)
-    if not match or match[2] not in _UNITS:
+    if not match or match[2] not in named:
         raise SpecError(
-            f"{where}: {term.strip()!r} is no unit, write [count] and one of {', '.join(_UNITS)}"
+            f"{where}: {term.strip()!r} is no unit, write [count] and one of {', '.join(named)}"
         )
-    return [_UNITS[match[2]]] * int(match[1] or 1)
+    return [named[match[2]]] * int(match[1] or 1)
 
 
 def layout_text(layout: Layout) -> str:

@@ -170,15 +170,14 @@ def test_a_layout_must_follow_the_order_of_the_model():
     ("order", "message"),
     [
         ("4d+3m", "must have dense_layers = 3 dense and 4 MoE layers, got 4 and 3"),
-        ("3d+3m+mtp", "mtp is no layer, write d or m"),
+        ("3d+3m+mtp", r"'mtp' is no unit, write \[count\] and one of d, dense, m, moe$"),
         ("3d+4x", "'4x' is no unit"),
         ("3d**4m", "is no stage"),
     ],
 )
 def test_an_order_that_is_not_the_models_is_refused(order, message):
-    with pytest.raises(SpecError, match=r"layer_order.*") as refused:
+    with pytest.raises(SpecError, match=rf"layer_order.*{message}"):
         small("deepseek-v3", ("model.layer_order", order), ("model.dense_layers", 3))
-    assert message in str(refused.value)
 
 
 # FFNs of another kind
