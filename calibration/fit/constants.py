@@ -1,10 +1,10 @@
-"""Fit constants of a cost model to timed kernels: robust, bounded, pulled weakly to a start.
+"""Fit constants of a cost model to timed kernels: robust, bounded, pulled weakly to a prior.
 
 minimise  sum soft_l1(log(predicted / measured)) + the squares of the pull
 """
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -26,37 +26,111 @@ GEMM_RANGES = {
 }
 """Least and largest of the constants of `GemmParameters` that timings of single products set."""
 
+AT_BOUND = 0.01
+"""Of the range of a constant: so near its end, the end set it and not the rows."""
+
+STIRRED, UNMOVED = 0.1, 0.005
+"""Where a constant changes by the one and no price by more than the other, no row tells it."""
+
 _PRIOR_WEIGHT, _ERROR_SCALE = 0.1, 0.1
+_INSIDE = 1e-3
+"""Share of its range by which a constant is moved off a bound, where a logistic map has no end."""
+
+LogError = Callable[[Constants], Floats]
+Bounds = Mapping[str, tuple[float, float]]
+
+
+class _Range(NamedTuple):
+    """The free constants as unbounded numbers: `low + (high - low) / (1 + exp(-position))`."""
+
+    names: tuple[str, ...]
+    low: Floats
+    high: Floats
+
+    def position(self, constants: Spec) -> Floats:
+        values = np.array([getattr(constants, name) for name in self.names], np.float64)
+        share = np.clip((values - self.low) / (self.high - self.low), _INSIDE, 1 - _INSIDE)
+        return np.asarray(np.log(share / (1 - share)))
+
+    def build(self, start: Constants, position: Floats) -> Constants:
+        values = self.low + (self.high - self.low) / (1 + np.exp(-position))
+        return start.model_copy(update=dict(zip(self.names, map(float, values), strict=True)))
 
 
 def fit_constants(
-    start: Constants,
-    free: Mapping[str, tuple[float, float]],
-    log_error: Callable[[Constants], Floats],
+    start: Constants, free: Bounds, log_error: LogError[Constants], prior: Constants | None = None
 ) -> Constants:
     """Return `start` with its free constants fitted.
 
     Args:
-        start: all constants; the free ones must lie inside their bounds.
+        start: all constants; those that are free and at a bound start a little inside.
         free: lowest and highest value by name.
         log_error: (rows,) of log(predicted / measured).
+        prior: constants that the free ones are pulled to, `start` by default.
     """
-    low, high = (np.array(side) for side in zip(*free.values(), strict=True))
-    first = np.array([getattr(start, name) for name in free])
-    origin = np.log((first - low) / (high - first))
+    return _fit(start, free, log_error, prior or start)[0]
 
-    def build(position: Floats) -> Constants:
-        values = low + (high - low) / (1 + np.exp(-position))
-        return start.model_copy(update=dict(zip(free, map(float, values), strict=True)))
+
+def fit_from_starts(
+    starts: Sequence[Constants],
+    free: Bounds,
+    log_error: LogError[Constants],
+    prior: Constants | None = None,
+) -> Constants:
+    """Return the best of the fits from several starts.
+
+    Args:
+        prior: constants that all fits are pulled to; without it each to the first of the starts.
+    """
+    pull = prior or starts[0]
+    fits = [_fit(start, free, log_error, pull) for start in starts]
+    return min(fits, key=lambda fit: fit[1])[0]
+
+
+def _fit(
+    start: Constants, free: Bounds, log_error: LogError[Constants], prior: Constants
+) -> tuple[Constants, float]:
+    """Return fitted constants and what is left of the loss."""
+    low, high = (np.array(side) for side in zip(*free.values(), strict=True))
+    scale = _Range(tuple(free), low, high)
+    origin = scale.position(prior)
 
     def residual(position: Floats) -> Floats:
-        prior = _PRIOR_WEIGHT * (position - origin)
-        return np.concatenate([log_error(build(position)), prior])
+        pull = _PRIOR_WEIGHT * (position - origin)
+        return np.concatenate([log_error(scale.build(start, position)), pull])
 
     # The minimum over candidate tiles is not smooth: coarse steps first, then finer ones.
-    position = origin
+    position, cost = scale.position(start), np.inf
     for step in (3e-2, 5e-3):
-        position = least_squares(
+        found = least_squares(
             residual, position, loss="soft_l1", f_scale=_ERROR_SCALE, diff_step=[step], max_nfev=25
-        ).x
-    return build(position)
+        )
+        position, cost = found.x, float(found.cost)
+    return scale.build(start, position), cost
+
+
+def at_bound(fitted: Spec, free: Bounds) -> tuple[str, ...]:
+    """Return the constants that ended at the end of their range."""
+    return tuple(
+        name
+        for name, (low, high) in free.items()
+        if not AT_BOUND < (getattr(fitted, name) - low) / (high - low) < 1 - AT_BOUND
+    )
+
+
+def not_identified(
+    fitted: Constants, free: Bounds, log_error: LogError[Constants]
+) -> tuple[str, ...]:
+    """Return the constants with which no price moves, be it only one way."""
+    errors = log_error(fitted)
+
+    def moved(name: str) -> float:
+        low, high = free[name]
+        most = 0.0
+        for factor in (1 - STIRRED, 1 + STIRRED):
+            value = min(high, max(low, factor * getattr(fitted, name)))
+            stirred = fitted.model_copy(update={name: value})
+            most = max(most, float(np.abs(log_error(stirred) - errors).max()))
+        return most
+
+    return tuple(name for name in free if moved(name) <= UNMOVED)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.fit.constants import fit_constants
+from calibration.fit.constants import at_bound, fit_constants, not_identified
 from calibration.judge.cost_models import FORMATS, NO_MODEL, CostModel, cost_model
 from calibration.judge.folder import OURS, Day
 from calibration.judge.rates import seconds
@@ -24,11 +24,6 @@ from hwmodels.errors import CalibrationError
 
 FOLDS = 5
 SHAPES_PER_CONSTANT = 2
-AT_BOUND = 0.01
-"""Of the range of a constant: so near its end, the end set it and not the rows."""
-
-STIRRED, UNMOVED = 0.1, 0.005
-"""Where a constant changes by the one and no price by more than the other, no row tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +111,9 @@ def _fit(kernel: str, rows: Sequence[Measurement], chip: ChipSpec) -> CostFit:
         rows=len(brief),
         shapes=shapes,
         constants=constants,
-        at_bound=tuple(name for name in constants if _is_at_bound(model, name, constants[name])),
-        not_identified=tuple(
-            name for name in constants if not _is_identified(model, chip, fitted, name, brief)
+        at_bound=at_bound(fitted, model.free),
+        not_identified=not_identified(
+            fitted, model.free, lambda constants: model.log_error(chip, constants, brief)
         ),
         sustained_fraction=_sustained(kernel, rows, chip),
         error_median=float(np.median(np.abs(model.log_error(chip, fitted, brief)))),
@@ -150,25 +145,6 @@ def _held_out(model: CostModel, chip: ChipSpec, rows: Sequence[Measurement]) -> 
         fitted = _constants(model, chip, seen)
         errors[unseen] = model.log_error(chip, fitted, [rows[i] for i in unseen])
     return errors
-
-
-def _is_at_bound(model: CostModel, name: str, value: float) -> bool:
-    low, high = model.free[name]
-    return not AT_BOUND < (value - low) / (high - low) < 1 - AT_BOUND
-
-
-def _is_identified(
-    model: CostModel, chip: ChipSpec, fitted: Parameters, name: str, rows: Sequence[Measurement]
-) -> bool:
-    """Return whether any price moves with a constant, be it only one way."""
-    errors = model.log_error(chip, fitted, rows)
-    low, high = model.free[name]
-    moved = []
-    for factor in (1 - STIRRED, 1 + STIRRED):
-        value = min(high, max(low, factor * getattr(fitted, name)))
-        stirred = fitted.model_copy(update={name: value})
-        moved.append(np.abs(model.log_error(chip, stirred, rows) - errors).max())
-    return bool(max(moved) > UNMOVED)
 
 
 def _sustained(kernel: str, rows: Sequence[Measurement], chip: ChipSpec) -> float | None:

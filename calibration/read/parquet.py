@@ -1,13 +1,15 @@
 """Columns of a parquet table of measurements."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hwmodels.errors import CalibrationError, MachineError, found_at
+
+T = TypeVar("T")
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
@@ -17,6 +19,28 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, npt.NDArray[An
         MachineError: reading parquet needs pyarrow.
         CalibrationError: the file is no such table, or lacks a column.
     """
+    names = list(columns)
+    table = _read(path, lambda parquet: parquet.read_table(path, columns=names).to_pydict())
+    if set(table) != set(columns):
+        missing = ", ".join(sorted(set(columns) - set(table)))
+        raise CalibrationError(
+            f"{path}: expected a parquet table with columns {', '.join(columns)}, lacks {missing}"
+        )
+    return {name: np.array(values) for name, values in table.items()}
+
+
+def column_names(path: Path) -> frozenset[str]:
+    """Return the names of the columns of a parquet table.
+
+    Raises:
+        MachineError: reading parquet needs pyarrow.
+        CalibrationError: the file is no such table.
+    """
+    return frozenset(_read(path, lambda parquet: parquet.read_schema(path).names))
+
+
+def _read(path: Path, read: Callable[[Any], T]) -> T:
+    """Return what `read` makes of the file, given pyarrow's parquet module."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - an extra, needed by this function alone
         import pyarrow.parquet as pq  # noqa: PLC0415
@@ -26,12 +50,8 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, npt.NDArray[An
     if not path.is_file():
         raise CalibrationError(f"{expected}, got {found_at(path)}")
     try:
-        table = pq.read_table(path, columns=list(columns)).to_pydict()
+        return read(pq)
     except PermissionError:
         raise CalibrationError(f"{expected}, got {found_at(path)}") from None
     except (OSError, KeyError, pa.ArrowException):
         raise CalibrationError(f"{expected}, got another file or a part of one") from None
-    if set(table) != set(columns):
-        missing = ", ".join(sorted(set(columns) - set(table)))
-        raise CalibrationError(f"{expected} with columns {', '.join(columns)}, lacks {missing}")
-    return {name: np.array(values) for name, values in table.items()}

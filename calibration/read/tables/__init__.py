@@ -1,0 +1,60 @@
+"""Tables of timed kernels: a module reads one layout, and is found by the columns it needs.
+
+A module of this package has
+
+    COLUMNS     names that make a table one of its own
+    rows(columns, source)     -> its kernels, one `KernelRows` for each setting and family
+
+A table that no module knows is refused, and so is a row without a time.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+
+from calibration.read.parquet import column_names, read_columns
+from calibration.rows import KernelRows
+from hwmodels.errors import CalibrationError, listed
+
+Columns = dict[str, npt.NDArray[Any]]
+
+
+class Layout(NamedTuple):
+    """How tables of one kind are laid out, and who reads them."""
+
+    name: str
+    columns: frozenset[str]
+    rows: Callable[[Columns, str], list[KernelRows]]
+
+
+@cache
+def layouts() -> tuple[Layout, ...]:
+    """Return every layout there is a module for, those that need most columns first."""
+    found = []
+    for module in pkgutil.iter_modules(__path__):
+        reader = importlib.import_module(f"{__name__}.{module.name}")
+        found.append(Layout(module.name, frozenset(reader.COLUMNS), reader.rows))
+    return tuple(sorted(found, key=lambda layout: (-len(layout.columns), layout.name)))
+
+
+def read_table(path: Path) -> list[KernelRows]:
+    """Return the kernels of a parquet table.
+
+    Raises:
+        MachineError: reading parquet needs pyarrow.
+        CalibrationError: it is no parquet table, of no layout known, or holds no kernel.
+    """
+    names = column_names(path)
+    layout = next((layout for layout in layouts() if layout.columns <= names), None)
+    if layout is None:
+        known = listed(layout.name for layout in layouts())
+        raise CalibrationError(f"{path}: no table of timed kernels that is known ({known})")
+    found = layout.rows(read_columns(path, sorted(names)), str(path))
+    if not found:
+        raise CalibrationError(f"{path}: holds no kernel that a cost model prices")
+    return found
