@@ -1,6 +1,20 @@
-"""What kernels achieve on one chip with one library, and which library moves bytes between them."""
+"""What kernels achieve on one chip with one library, and which library moves bytes between them.
 
+A profile prices a kernel as
+
+    seconds = cost(chip, constants, shape) * factor of the family * site factor * exp(residual)
+
+The cost functions and their constants are `hwmodels.costs`; the factor is 1 unless the family
+follows another by a stated ratio, and carries how far libraries and chips are known to differ; the
+site factor is what the model does not know of one shape, drawn only where draws are asked for; the
+residual is of the measured rows beside the profile, if it brings them.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import NormalDist
 from typing import Annotated, TypeVar
 
 from pydantic import Field, model_validator
@@ -13,9 +27,15 @@ from hwmodels.costs.memory_op import MemoryParameters
 from hwmodels.errors import OutOfRangeError, suggestion
 from hwmodels.library import LibrarySpec
 from hwmodels.spec import Catalogue, Spec
-from hwmodels.units import Seconds
+from hwmodels.units import Ratio, Seconds, Seed
 
 P = TypeVar("P")
+
+Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+"""Least and largest value measured."""
+
+Spread = Annotated[float, Field(ge=0, le=2)]
+"""Standard deviation of a logarithm."""
 
 
 class KernelProfile(Spec):
@@ -25,12 +45,18 @@ class KernelProfile(Spec):
         name: name of the profile.
         chip: preset name of the chip it was measured on.
         library, version: kernels it describes; another version is another profile.
+        clock: how the chip was clocked while they were timed.
         description: one sentence.
         launch_gap_s: idle time between two kernels of one stream.
-        gemm: by family: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`, `bf16_grouped`, `bf16_narrow`,
-            `bf16_narrow_wgrad`.
+        gemm: by family, as `workloads.ops.Gemm` names them: `bf16`, `fp8_block_grouped` ...
         attention: `attention_forward`, `attention_backward`.
-        memory: by family of memory-bound kernels (cast, transpose, permute ...).
+        memory_op: by family of memory-bound kernels (cast, transpose, permute ...).
+        factor: by family, seconds over what its constants give; 1 where it is not in the table.
+        site_spread: by family, how far single shapes are from the model: the standard deviation of
+            the logarithm of a factor that each shape has for itself.
+        site_seed: of those factors; without it they are 1.
+        transferred: by family, what its constants were taken from; measured families are not in it.
+        envelope: by family, the sizes measured: least and largest by keyword of the cost function.
         interference: by family, slowdown beside a communication kernel.
         communication: what its links achieve, a preset of kind `library`.
         errors: errors of the fit by name, as fractions: relative, time-weighted, held out.
@@ -40,23 +66,40 @@ class KernelProfile(Spec):
     chip: str
     library: str
     version: str
+    clock: str = ""
     description: str = ""
     launch_gap_s: Seconds
-    gemm: dict[str, GemmParameters]
-    attention: dict[str, AttentionParameters]
-    memory: dict[str, MemoryParameters]
+    gemm: dict[str, GemmParameters] = Field(default_factory=dict)
+    attention: dict[str, AttentionParameters] = Field(default_factory=dict)
+    memory_op: dict[str, MemoryParameters] = Field(default_factory=dict)
+    factor: dict[str, Ratio] = Field(default_factory=dict)
+    site_spread: dict[str, Spread] = Field(default_factory=dict)
+    site_seed: Seed | None = None
+    transferred: dict[str, str] = Field(default_factory=dict)
+    envelope: dict[str, dict[str, Range]] = Field(default_factory=dict)
     interference: dict[str, Slowdown]
     communication: LibrarySpec
     errors: dict[str, Annotated[float, Field(ge=-1, le=1e6)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _families_are_the_same_everywhere(self) -> "KernelProfile":
-        priced = {*self.gemm, *self.attention, *self.memory}
+        priced = set(self.families())
         for family in sorted(priced ^ set(self.interference)):
             known = priced & set(self.interference)
             table = "kernels" if family in self.interference else "interference"
             raise ValueError(f"{table}: no family {family!r}{suggestion(family, known)}")
+        for name in ("factor", "site_spread", "transferred", "envelope"):
+            for family in sorted(set(getattr(self, name)) - priced):
+                raise ValueError(f"{name}: no family {family!r}{suggestion(family, priced)}")
         return self
+
+    def tables(self) -> dict[str, Mapping[str, Parameters]]:
+        """Return the tables of kernel families by kind, a module of `hwmodels.costs` each."""
+        return {"gemm": self.gemm, "attention": self.attention, "memory_op": self.memory_op}
+
+    def families(self) -> dict[str, Parameters]:
+        """Return the parameters of every kernel family, whatever its kind."""
+        return {name: found for table in self.tables().values() for name, found in table.items()}
 
     def knows(self, family: str) -> bool:
         """Return whether it has parameters of a kernel family."""
@@ -68,8 +111,7 @@ class KernelProfile(Spec):
         Raises:
             OutOfRangeError: the profile does not know it.
         """
-        known: dict[str, Parameters] = {**self.gemm, **self.attention, **self.memory}
-        return self._known("kernels", known, family)
+        return self._known("kernels", self.families(), family)
 
     def interference_factor(self, family: str) -> float:
         """Return the slowdown of a family beside communication.
@@ -78,6 +120,17 @@ class KernelProfile(Spec):
             OutOfRangeError: the profile does not know it.
         """
         return self._known("interference", self.interference, family)
+
+    def chance_factor(self, spread: float, name: str) -> float:
+        """Return a factor with this spread of its logarithm, drawn by `site_seed`; 1 without it.
+
+        Args:
+            name: of what is not known: one name has one factor, whatever else is priced.
+        """
+        if self.site_seed is None or not spread:
+            return 1.0
+        digest = hashlib.blake2b(f"{self.site_seed} {name}".encode(), digest_size=6).digest()
+        return math.exp(spread * NormalDist().inv_cdf((int.from_bytes(digest) + 0.5) / 2**48))
 
     def _known(self, table: str, families: dict[str, P], family: str) -> P:
         if family not in families:

@@ -94,6 +94,9 @@ WATTS = Dimension("W", _prefixed("W"), "700 W", floor=1e-3, most=1e9)
 USD = Dimension("USD", _prefixed("USD") | _prefixed("$"), "2 USD", floor=1e-3, most=1e12)
 BYTES_PER_CLOCK = Dimension("B/clock", _prefixed("B/clock"), "128 B/clock", floor=1e-3, most=1e6)
 
+RATIO = Dimension("", {}, "1.1", floor=1e-3, most=1e3)
+"""Of two times: a plain number that is a magnitude all the same, and varies by factors."""
+
 _DIMENSIONS = (BYTES, BYTES_PER_S, SECONDS, FLOPS_PER_S, HERTZ, WATTS, USD, BYTES_PER_CLOCK)
 
 WRITTEN_MAX = 100
@@ -211,6 +214,8 @@ Usd = Annotated[float, BeforeValidator(_reader(USD)), Field(ge=0, le=USD.most), 
 BytesPerClock = Annotated[
     float, BeforeValidator(_reader(BYTES_PER_CLOCK)), _bounds(BYTES_PER_CLOCK), BYTES_PER_CLOCK
 ]
+
+Ratio = Annotated[float, _bounds(RATIO), RATIO]
 
 LEAST_SHARE = 1e-4
 """Of a rate: what achieves less achieves nothing."""

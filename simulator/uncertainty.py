@@ -15,7 +15,7 @@ z comes from a Latin hypercube: each of n equal slices of probability is drawn f
 order (McKay, Beckman and Conover, Technometrics 21, 1979). Every input has a random stream of its
 own, named by its path: experiments that share inputs share their draws (common random numbers), and
 another input leaves the draws of the rest alone. What a run draws by itself, such as expert loads,
-gets another seed in each draw.
+gets another seed in each draw, and so does what the profile does not know of single shapes.
 """
 
 import zlib
@@ -33,6 +33,7 @@ from simulator.experiment import Experiment
 NORMAL = NormalDist()
 Z90 = NORMAL.inv_cdf(0.9)
 CHANCE_SEED = "ranks.seed"
+SITE_SEED = "profile.site_seed"
 
 
 class SampledInput(Spec):
@@ -92,6 +93,9 @@ class Draws:
             SpecError: the sampled values break a rule between fields.
         """
         numbers = self.numbers(draw) | {CHANCE_SEED: self.seeds[draw]}
+        profile = self.experiment.profile
+        if profile is not None and profile.site_spread:
+            numbers[SITE_SEED] = self.seeds[draw]
         return self.experiment.with_numbers(numbers)
 
 

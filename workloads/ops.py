@@ -45,19 +45,26 @@ class Gemm:
 
     @property
     def family(self) -> str:
-        """Family in a kernel profile: `fp8`, `fp8_grouped`, `fp8_wgrad`, `bf16`, `bf16_grouped`;
-        narrow ones of BF16, as a router's, are `bf16_narrow` and `bf16_narrow_wgrad`.
+        """Family in a kernel profile, named after the format: `bf16`, `fp8` where a tensor shares
+        one scale, `fp8_block` where blocks have theirs; then `_grouped` for experts and `_wgrad`
+        for weight gradients. Of 16 bits a weight gradient is a product like others, and a narrow
+        one, as a router's, is `bf16_narrow` or `bf16_narrow_wgrad`.
         """
-        if self.format.family != "fp8":
-            if self.groups > 1:
-                return f"{self.format.family}_grouped"
-            if min(self.m, self.n, self.k) > NARROW:
-                return self.format.family
-            narrow = f"{self.format.family}_narrow"
-            return f"{narrow}_wgrad" if self.role == "wgrad" else narrow
-        if self.role == "wgrad":
-            return "fp8_wgrad"
-        return "fp8_grouped" if self.groups > 1 else "fp8"
+        name = self.format.family + ("_block" if self.format.scale_block else "")
+        is_wgrad = self.role == "wgrad"
+        if self.format.bits < 16 and is_wgrad:
+            return f"{name}_wgrad"
+        if self.groups > 1:
+            return f"{name}_grouped"
+        if self.format.bits < 16 or min(self.m, self.n, self.k) > NARROW:
+            return name
+        return f"{name}_narrow_wgrad" if is_wgrad else f"{name}_narrow"
+
+    @property
+    def site(self) -> str:
+        """Its weight (wgrad: the weight's gradient), by shape: what a table of kernels calls a
+        site, whatever the rows."""
+        return f"{self.m}x{self.n}" if self.role == "wgrad" else f"{self.n}x{self.k}"
 
     @property
     def flops(self) -> float:
@@ -113,6 +120,12 @@ class Attention:
         return "attention_backward" if self.backward else "attention_forward"
 
     @property
+    def site(self) -> str:
+        """Its heads and sequences, by shape."""
+        heads = f"{self.heads}/{self.kv_heads} heads of {self.d_qk}+{self.d_v}"
+        return f"{self.sequences}x{self.length}, {heads}"
+
+    @property
     def flops(self) -> float:
         """Multiply-adds count two; a causal pass counts half of the square."""
         depth = 3 * self.d_qk + 2 * self.d_v if self.backward else self.d_qk + self.d_v
@@ -148,6 +161,11 @@ class MemoryOp:
     launches: int = 1
     routed: bool = False
     stream: Stream = COMPUTE
+
+    @property
+    def site(self) -> str:
+        """Its bytes."""
+        return f"{self.launches}x{self.bytes:.0f}"
 
     @property
     def flops(self) -> float:

@@ -17,12 +17,16 @@ from hwmodels.arrays import Floats, Ints
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import Parameters
 from hwmodels.errors import CalibrationError
+from hwmodels.profile import KernelProfile
 
 ROWS_MAX = 1500
 """Rows a fit of constants takes: more change none of them by as much as another seed does."""
 
-SHAPES_PER_CONSTANT = 2
+SITES_PER_CONSTANT = 2
 """Sites needed for each free constant where no parent says what it should be."""
+
+ENOUGH_SITES = 10
+"""Sites for each free constant from which on a fit needs no parent."""
 
 
 class Errors(NamedTuple):
@@ -79,21 +83,18 @@ class FamilyFit:
         return Errors.of(self.held_out)
 
 
-def fit_family(
-    rows: KernelRows, chip: ChipSpec, parent: tuple[str, Parameters] | None = None
-) -> FamilyFit:
+def fit_family(rows: KernelRows, chip: ChipSpec, parent: KernelProfile | None = None) -> FamilyFit:
     """Fit the constants of one family.
 
     Args:
         chip: that the rows were measured on.
-        parent: name and constants of a profile to start from.
+        parent: where a fit starts, and what it is pulled to, that has few sites.
 
     Raises:
         CalibrationError: too few sites for the constants.
     """
     model = cost_model(rows, chip)
-    _check_sites(rows, model, parent)
-    prior = parent[1] if parent else None
+    prior = _prior(rows, model, parent)
     parameters = _constants(rows, chip, model, prior)
     held_out = np.zeros(len(rows))
     for seen, unseen in rows.folds():
@@ -102,7 +103,7 @@ def fit_family(
     return FamilyFit(
         rows=rows,
         parameters=parameters,
-        parent=parent[0] if parent else None,
+        parent=parent.name if parent and prior is not None else None,
         free=tuple(model.free),
         at_bound=at_bound(parameters, model.free),
         not_identified=not_identified(
@@ -113,20 +114,47 @@ def fit_family(
 
 
 def fitted_constants(
-    rows: KernelRows, chip: ChipSpec, parent: Parameters | None = None
+    rows: KernelRows, chip: ChipSpec, parent: KernelProfile | None = None
 ) -> Parameters:
-    """Return the constants fitted to rows, and nothing of what they are worth."""
-    return _constants(rows, chip, cost_model(rows, chip), parent)
+    """Return the constants fitted to rows, and nothing of what they are worth.
+
+    Raises:
+        CalibrationError: too few sites for the constants.
+    """
+    model = cost_model(rows, chip)
+    return _constants(rows, chip, model, _prior(rows, model, parent))
 
 
 def _constants(
     rows: KernelRows, chip: ChipSpec, model: CostModel, prior: Parameters | None
 ) -> Parameters:
     some = rows.take(spread_sample(rows, ROWS_MAX))
-    starts = (prior,) if prior is not None else model.starts
+    starts = model.starts if prior is None else (prior,)
     return fit_from_starts(
         starts, model.free, lambda constants: some.log_error(chip, constants), prior
     )
+
+
+def _prior(rows: KernelRows, model: CostModel, parent: KernelProfile | None) -> Parameters | None:
+    """Return a parent's constants in the structure of the library, where rows are few.
+
+    Raises:
+        CalibrationError: rows are few, and there is no parent that knows the family.
+    """
+    sites, start = len(np.unique(rows.site)), model.starts[0]
+    if sites >= ENOUGH_SITES * len(model.free):
+        return None
+    if parent is not None and parent.knows(rows.family):
+        found = parent.parameters(rows.family)
+        if type(found) is type(start):
+            return start.model_copy(update={name: getattr(found, name) for name in model.free})
+    needed = SITES_PER_CONSTANT * len(model.free)
+    if sites < needed:
+        raise CalibrationError(
+            f"{rows.family}, {rows.setting}: {sites} sites for {len(model.free)} constants, "
+            f"needs {needed}, or a parent that knows the family"
+        )
+    return None
 
 
 def spread_sample(rows: KernelRows, count: int) -> Ints:
@@ -136,13 +164,3 @@ def spread_sample(rows: KernelRows, count: int) -> Ints:
     shuffled = np.random.default_rng(0).permutation(len(rows))
     by_size = shuffled[np.argsort(rows.size[shuffled], kind="stable")]
     return np.sort(by_size[np.linspace(0, len(rows) - 1, count).round().astype(int)])
-
-
-def _check_sites(rows: KernelRows, model: CostModel, parent: tuple[str, Parameters] | None) -> None:
-    needed = 2 if parent else max(2, SHAPES_PER_CONSTANT * len(model.free))
-    found = len(np.unique(rows.site))
-    if found < needed:
-        raise CalibrationError(
-            f"{rows.family}, {rows.setting}: {found} sites for {len(model.free)} constants, "
-            f"needs {needed}{'' if parent else ', or a parent profile'}"
-        )

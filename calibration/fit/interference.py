@@ -26,11 +26,11 @@ IDENTIFIED_SPREAD = 0.2
 MAX_FACTOR = 3.0
 
 SIBLINGS = {
-    "attention_forward": ("fp8", "tensor-core kernel: the factor of the FP8 GEMMs"),
-    "attention_backward": ("fp8", "tensor-core kernel: the factor of the FP8 GEMMs"),
-    "bf16": ("fp8", "tensor-core kernel: the factor of the FP8 GEMMs"),
-    "bf16_narrow": ("fp8", "tensor-core kernel: the factor of the FP8 GEMMs"),
-    "bf16_narrow_wgrad": ("fp8_wgrad", "tensor-core kernel: the factor of the FP8 GEMMs"),
+    "attention_forward": ("fp8_block", "tensor-core kernel: the factor of the FP8 GEMMs"),
+    "attention_backward": ("fp8_block", "tensor-core kernel: the factor of the FP8 GEMMs"),
+    "bf16": ("fp8_block", "tensor-core kernel: the factor of the FP8 GEMMs"),
+    "bf16_narrow": ("fp8_block", "tensor-core kernel: the factor of the FP8 GEMMs"),
+    "bf16_narrow_wgrad": ("fp8_block_wgrad", "tensor-core kernel: the factor of the FP8 GEMMs"),
     "e5m6_cast": ("cast", "streaming kernel: the factor of the 1x128 casts"),
     "expert_map": ("small", "few small blocks: the factor of the small kernels"),
     "loss": ("elementwise", "streaming kernel: the factor of the elementwise ones"),
@@ -39,9 +39,9 @@ SIBLINGS = {
 LM head and have no kernel in the trace."""
 
 RANGES = {
-    "fp8": 1.055,
-    "fp8_grouped": 1.055,
-    "fp8_wgrad": 1.04,
+    "fp8_block": 1.055,
+    "fp8_block_grouped": 1.055,
+    "fp8_block_wgrad": 1.04,
     "small": 1.4,
     "low_rank": 1.4,
     "add_norm": 1.65,

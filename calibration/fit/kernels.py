@@ -32,7 +32,7 @@ from hwmodels.costs import AttentionParameters, GemmParameters, MemoryParameters
 from hwmodels.errors import CalibrationError
 from workloads.ops import MemoryOp
 
-FITTED_GEMMS = ("fp8", "fp8_grouped", "fp8_wgrad")
+FITTED_GEMMS = ("fp8_block", "fp8_block_grouped", "fp8_block_wgrad")
 ROUTER_GEMMS = ("bf16_narrow", "bf16_narrow_wgrad")
 """Three ops for three constants: fitted too, but nothing is left over to judge them by."""
 LAUNCH_FAMILIES = ("small", "expert_map")
@@ -103,12 +103,14 @@ def fit_rows(
         return [rows[i] for i in index], alone_s[index]
 
     found: dict[str, Parameters] = {}
-    found["fp8"] = _fit_gemm(chip, *part(["fp8"]))
-    found["fp8_wgrad"] = _fit_gemm(chip, *part(["fp8_wgrad"]))
-    found["fp8_grouped"] = _fit_gemm(chip, *part(["fp8_grouped"]), overhead_of=found["fp8"])
+    found["fp8_block"] = _fit_gemm(chip, *part(["fp8_block"]))
+    found["fp8_block_wgrad"] = _fit_gemm(chip, *part(["fp8_block_wgrad"]))
+    found["fp8_block_grouped"] = _fit_gemm(
+        chip, *part(["fp8_block_grouped"]), overhead_of=found["fp8_block"]
+    )
     narrow, wgrad = ROUTER_GEMMS
     found[narrow] = _fit_gemm(chip, *part([narrow]))
-    found[wgrad] = _fit_gemm(chip, *part([wgrad]), overhead_of=found["fp8_wgrad"])
+    found[wgrad] = _fit_gemm(chip, *part([wgrad]), overhead_of=found["fp8_block_wgrad"])
     for name in ("attention_forward", "attention_backward"):
         found[name] = _fit_attention(chip, *part([name]))
     streaming = sorted(

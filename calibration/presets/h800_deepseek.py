@@ -105,11 +105,11 @@ def _add_gemms(document: ProfileDocument, fit: FitResult) -> None:
         document.assumed[f"gemm.{family}.overlap_exponent"] = (
             "TMA pipelines hide memory time; no GEMM of the trace is near the memory bound"
         )
-    document.sources["gemm.fp8_grouped.tile_overhead_cycles"] = (
-        "that of family fp8: four grouped ops do not identify their own"
+    document.sources["gemm.fp8_block_grouped.tile_overhead_cycles"] = (
+        "that of family fp8_block: four grouped ops do not identify their own"
     )
     document.sources["gemm.bf16_narrow_wgrad.tile_overhead_cycles"] = (
-        "that of family fp8_wgrad, also added to in FP32: one op does not identify its own"
+        "that of family fp8_block_wgrad, also added to in FP32: one op does not identify its own"
     )
 
 
@@ -145,17 +145,17 @@ def _add_memory(document: ProfileDocument, fit: FitResult) -> None:
             }
     for family, sibling in NOT_IN_TRACE.items():
         table[family] = table[sibling] | {"traffic": 1.0}
-        document.assumed[f"memory.{family}"] = (
+        document.assumed[f"memory_op.{family}"] = (
             f"no kernel in the trace, which has no head: what family {sibling} achieves"
         )
-    document.assumed["memory.loss.traffic"] = (
+    document.assumed["memory_op.loss.traffic"] = (
         "16 bytes a logit, as if what is easily fused were: between the 6 of one kernel for all "
         "(Liger-Kernel @02e90db) and the 36 of PyTorch's one by one"
     )
-    document.tables["memory"] = table
-    document.sources["memory"] = TRACE
+    document.tables["memory_op"] = table
+    document.sources["memory_op"] = TRACE
     for family in LAUNCH_FAMILIES:
-        document.assumed[f"memory.{family}.hbm_efficiency"] = (
+        document.assumed[f"memory_op.{family}.hbm_efficiency"] = (
             "their ops count no bytes: the launch is all there is"
         )
 

@@ -19,6 +19,7 @@ from hwmodels.columns import stacked, structure
 from hwmodels.costs import BOUNDS, KernelTime, Parameters, kernel_time_s
 from hwmodels.identity import Same
 from hwmodels.profile import KernelProfile
+from hwmodels.transfer import adapted, is_same, transfer_spread
 from simulator.price.finite import check_finite
 from workloads.ops import Gemm, Op
 from workloads.shapes import column, cost_shape
@@ -73,19 +74,41 @@ class KernelPricer:
     sms: int
 
     @property
+    def is_transferred(self) -> bool:
+        """Whether the profile was measured on another chip."""
+        return self.profile is not None and not is_same(self.profile.chip, self.chip)
+
+    @property
     def basis(self) -> str:
         """What prices rest on, for people."""
         if self.profile is None:
             return f"roofline of {self.chip.name}"
-        if self.profile.chip != self.chip.name:
-            return f"profile {self.profile.name}, transferred to {self.chip.name} by datasheet"
+        if self.is_transferred:
+            way = f"from {self.profile.chip} to {self.chip.name}"
+            return f"profile {self.profile.name}, transferred {way}"
         return f"profile {self.profile.name}"
 
     def parameters(self, family: str) -> Parameters | None:
         """Return what prices a family; None for the roofline."""
         if self.profile is None or not self.profile.knows(family):
             return None
-        return self.profile.parameters(family)
+        found = self.profile.parameters(family)
+        return adapted(found, self.profile.chip, self.chip) if self.is_transferred else found
+
+    def corrections(self, family: str, ops: Sequence[Op]) -> Floats:
+        """Return (ops,) seconds over what the constants of a family give."""
+        profile = self.profile
+        if profile is None or not profile.knows(family):
+            return np.ones(len(ops))
+        factor = profile.factor.get(family, 1.0)
+        if profile.site_seed is None:
+            return np.full(len(ops), factor)
+        if self.is_transferred:
+            spread = transfer_spread(profile.chip, self.chip)
+            factor *= profile.chance_factor(spread, f"{family} on {self.chip.name}")
+        spread = profile.site_spread.get(family, 0.0)
+        sites = [profile.chance_factor(spread, f"{family} {op.site}") for op in ops]
+        return factor * np.array(sites)
 
     def interference_factor(self, family: str) -> float:
         """Return the slowdown of a family beside communication; none where nothing was measured."""
@@ -95,8 +118,11 @@ class KernelPricer:
 
     def basis_of(self, family: str) -> str:
         """What prices of a family rest on, for people."""
-        if self.profile is None or self.profile.knows(family):
+        if self.profile is None:
             return self.basis
+        if self.profile.knows(family):
+            source = self.profile.transferred.get(family)
+            return f"{self.basis}, transferred from {source}" if source else self.basis
         return (
             f"roofline of {self.chip.name}, as profile {self.profile.name} has no family {family}"
         )
@@ -127,10 +153,11 @@ def price_kernels(
         # What is not routed costs the same at every load.
         loads = load if group[0].routed else np.ones(1)
         balanced = int(np.abs(loads - 1).argmin())
+        corrections = np.array([pricer.corrections(family, group) for pricer in pricers])
         for alike in chips:
             for places, times in _family_times(alike, family, group, loads):
                 rows = np.ix_(np.array(places), np.array(members))
-                duration_s[rows] = times.time_s
+                duration_s[rows] = times.time_s * corrections[places][..., None]
                 bound[rows] = np.broadcast_to(times.bound_index, times.time_s.shape)[..., balanced]
         factor[:, members] = [[pricer.interference_factor(family)] for pricer in pricers]
     check_finite(

@@ -72,32 +72,32 @@ EXPERTS_FP8 = {
         memory("small", 0, 5),
         routed("permute", ROWS * H * (1 + 1)),
         memory("transpose", LOCAL * 2 * W * H * 2),
-        grouped("fp8_grouped", ROWS, 2 * W, H, 1),
+        grouped("fp8_block_grouped", ROWS, 2 * W, H, 1),
         routed("swiglu", ROWS * (2 * W * 2 + W)),  # what it gives is cast
         routed("cast", ROWS * 2 * W * 3),  # what goes in is kept in FP8
         memory("transpose", LOCAL * W * H * 2),
-        grouped("fp8_grouped", ROWS, H, W, 1),
+        grouped("fp8_block_grouped", ROWS, H, W, 1),
         routed("permute", (ROWS + ARRIVED) * H * 2),
     ],
     "B": [
         memory("add_norm", T * H * 8),  # computed again, for the router's gradient
         routed("permute", ROWS * H * (1 + 1)),
-        grouped("fp8_grouped", ROWS, W, H, 1),
+        grouped("fp8_block_grouped", ROWS, W, H, 1),
         routed("cast", ROWS * 2 * W * 3),
         routed("swiglu", ROWS * 6 * W * 2),
         routed("swiglu", ROWS * 2 * W * 2),
         routed("transpose", ROWS * W * 3),
         routed("cast", ROWS * 2 * W * 3),
-        grouped("fp8_grouped", ROWS, H, 2 * W, 1),
+        grouped("fp8_block_grouped", ROWS, H, 2 * W, 1),
         routed("transpose", ROWS * 2 * W * 3),
         routed("permute", (ROWS + ARRIVED) * H * 2),
         memory("small", 0, 5),
     ],
     "W": [
         routed("recast_transpose", ROWS * H * 2),
-        grouped_wgrad("fp8_wgrad", W, H, ROWS, 1),
+        grouped_wgrad("fp8_block_wgrad", W, H, ROWS, 1),
         routed("recast_transpose", ROWS * H * 2),
-        grouped_wgrad("fp8_wgrad", H, 2 * W, ROWS, 1),
+        grouped_wgrad("fp8_block_wgrad", H, 2 * W, ROWS, 1),
     ],
 }
 

@@ -60,7 +60,7 @@ def test_weight_gradients_at_the_rate_of_input_gradients_are_a_quarter_too_fast(
     family = Gemm.family
 
     def mistaken(self):
-        return family.fget(self).replace("fp8_wgrad", "fp8")
+        return family.fget(self).replace("fp8_block_wgrad", "fp8_block")
 
     monkeypatch.setattr(Gemm, "family", property(mistaken))
     wrong = simulate()

@@ -21,10 +21,10 @@ NUMBERS = {
     "cluster.node.chip.sms": (60, 160),
     "communication.sms": (4, 40),
     "communication.exposed_rate": (0.5, 1.0),
-    "profile.gemm.fp8.tensor_efficiency": (0.6, 1.0),
-    "profile.gemm.fp8_grouped.hbm_efficiency": (0.72, 0.9),
-    "profile.memory.cast.hbm_efficiency": (0.3, 0.9),
-    "profile.interference.fp8": (1.0, 1.5),
+    "profile.gemm.fp8_block.tensor_efficiency": (0.6, 1.0),
+    "profile.gemm.fp8_block_grouped.hbm_efficiency": (0.72, 0.9),
+    "profile.memory_op.cast.hbm_efficiency": (0.3, 0.9),
+    "profile.interference.fp8_block": (1.0, 1.5),
     "ranks.seed": (0, 3),
 }
 KINDS = {

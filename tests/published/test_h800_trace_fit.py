@@ -107,7 +107,7 @@ def test_attention_holds_on_layers_the_fit_did_not_see(scores: Scores) -> None:
 def test_the_shipped_profile_prices_the_compute_stream(data: TraceData) -> None:
     """Kernels of four layer pairs, communication beside them included: within 1 % of 124.3 ms."""
     profile = PROFILES.load("h800-deepseek")
-    families = {**profile.gemm, **profile.attention, **profile.memory}
+    families = profile.families()
     alone_s = Pricer(CHIP, 112, families).time_s(data.rows)
     factor = np.array([profile.interference_factor(row.op.family) for row in data.rows])
     beside = np.array([row.beside for row in data.rows])
@@ -119,12 +119,12 @@ def test_the_shipped_profile_prices_the_compute_stream(data: TraceData) -> None:
 def test_dropping_the_wave_quantisation_is_noticed(data: TraceData) -> None:
     """The trace is of one tile in whole waves: without them the error more than doubles."""
     fit = fit_rows(data, CHIP)
-    rows = [row for row in data.rows if row.op.family == "fp8"]
+    rows = [row for row in data.rows if row.op.family == "fp8_block"]
     alone_s = undisturbed_s(rows, fit.slowdowns)
 
     def error(**changes: Any) -> float:
-        parameters = fit.families["fp8"].model_copy(update=changes)
-        times = Pricer(CHIP, 112, {"fp8": parameters}).time_s(rows)
+        parameters = fit.families["fp8_block"].model_copy(update=changes)
+        times = Pricer(CHIP, 112, {"fp8_block": parameters}).time_s(rows)
         times = times * alone_s.sum() / times.sum()
         return float(np.abs(times - alone_s).sum() / alone_s.sum())
 
@@ -143,8 +143,8 @@ def test_router_products_take_what_the_trace_shows_on_layers_not_seen(data: Trac
 def test_interference_is_what_the_trace_shows(data: TraceData) -> None:
     """Streaming kernels lose several times what GEMMs lose, norms and small kernels most."""
     factors = fit_rows(data, CHIP).slowdowns
-    assert 1.0 < factors["fp8"] < 1.08
-    assert 1.0 < factors["fp8_wgrad"] < 1.08
+    assert 1.0 < factors["fp8_block"] < 1.08
+    assert 1.0 < factors["fp8_block_wgrad"] < 1.08
     assert 1.1 < factors["cast"] < 1.25
     assert 1.3 < factors["small"] < 1.5
     assert factors["add_norm"] > 1.3

@@ -19,7 +19,7 @@ def test_the_fit_and_the_simulator_agree_on_every_op_of_a_layer() -> None:
         TraceRow(op, phase, 0, load if op.routed else 1.0, 1.0, 0.0)
         for (phase, _), op in keys.items()
     ]
-    families = {**PROFILE.gemm, **PROFILE.attention, **PROFILE.memory}
+    families = PROFILE.families()
     fitted_s = Pricer(CHIP, 112, families).time_s(rows)
     ops = [row.op for row in rows]
     simulated = KernelPricer(CHIP, PROFILE, 112).price(ops, load)

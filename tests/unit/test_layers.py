@@ -342,9 +342,9 @@ def test_every_kernel_of_the_trace_has_our_flops_bytes_and_launches(measured_row
 
 def test_the_kind_of_each_op_is_the_class_of_its_row(measured_rows, priced_ops):
     families = {
-        "gemm_fp8": {"fp8"},
-        "grouped_gemm_fp8": {"fp8_grouped"},
-        "wgrad_fp8": {"fp8_wgrad"},
+        "gemm_fp8": {"fp8_block"},
+        "grouped_gemm_fp8": {"fp8_block_grouped"},
+        "wgrad_fp8": {"fp8_block_wgrad"},
         "gemm_bf16": {"bf16_narrow", "bf16_narrow_wgrad"},
         "attention_bf16": {"attention_forward", "attention_backward"},
     }

@@ -97,6 +97,13 @@ def test_compute_shares_add_up_and_glue_is_a_quarter_of_the_time(short_run):
     shares = short_run().fact(Kernels).compute_share
     assert sum(shares.values()) == pytest.approx(1, rel=1e-12)
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
-    tensor = ("fp8", "fp8_grouped", "fp8_wgrad", "bf16", "attention_forward", "attention_backward")
+    tensor = (
+        "fp8_block",
+        "fp8_block_grouped",
+        "fp8_block_wgrad",
+        "bf16",
+        "attention_forward",
+        "attention_backward",
+    )
     glue = 1 - sum(shares[family] for family in tensor)
     assert 0.2 < glue < 0.3

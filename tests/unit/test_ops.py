@@ -38,12 +38,12 @@ def test_a_weight_gradient_is_accumulated_in_fp32():
 @pytest.mark.parametrize(
     ("number_format", "role", "groups", "family"),
     [
-        (FP8, "fprop", 1, "fp8"),
-        (FP8, "dgrad", 1, "fp8"),
-        (FP8, "fprop", 4, "fp8_grouped"),
-        (FP8, "dgrad", 4, "fp8_grouped"),
-        (FP8, "wgrad", 1, "fp8_wgrad"),
-        (FP8, "wgrad", 4, "fp8_wgrad"),
+        (FP8, "fprop", 1, "fp8_block"),
+        (FP8, "dgrad", 1, "fp8_block"),
+        (FP8, "fprop", 4, "fp8_block_grouped"),
+        (FP8, "dgrad", 4, "fp8_block_grouped"),
+        (FP8, "wgrad", 1, "fp8_block_wgrad"),
+        (FP8, "wgrad", 4, "fp8_block_wgrad"),
         (BF16, "fprop", 1, "bf16"),
         (BF16, "wgrad", 1, "bf16"),
     ],
@@ -63,7 +63,7 @@ def test_a_bf16_product_with_one_narrow_side_is_a_family_of_its_own(narrow):
         assert Gemm("x", *sides, BF16).family == "bf16_narrow"
         assert Gemm("x", *sides, BF16, "dgrad").family == "bf16_narrow"
         assert Gemm("x", *sides, BF16, "wgrad").family == "bf16_narrow_wgrad"
-        assert Gemm("x", *sides, FP8).family == "fp8"
+        assert Gemm("x", *sides, FP8).family == "fp8_block"
     assert Gemm("x", 4096, 513, 4096, BF16).family == "bf16"
 
 

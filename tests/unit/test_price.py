@@ -101,11 +101,11 @@ def test_prices_are_those_of_the_cost_functions():
     gemm = {"tensor_family": "fp8", "element_bytes": 1.0, "sms": 112}
     expected = [
         gemm_time_s(
-            H800, PROFILE.parameters("fp8"), 4096, 7168, 16384, output_bytes=2, **gemm
+            H800, PROFILE.parameters("fp8_block"), 4096, 7168, 16384, output_bytes=2, **gemm
         ).time_s,
         gemm_time_s(
             H800,
-            PROFILE.parameters("fp8_grouped"),
+            PROFILE.parameters("fp8_block_grouped"),
             32768,
             4096,
             7168,
@@ -115,7 +115,7 @@ def test_prices_are_those_of_the_cost_functions():
         ).time_s,
         gemm_time_s(
             H800,
-            PROFILE.parameters("fp8_wgrad"),
+            PROFILE.parameters("fp8_block_wgrad"),
             4 * 7168,
             4096,
             8192,

@@ -7,7 +7,14 @@ from hwmodels.costs import gemm_time_s
 from hwmodels.errors import OutOfRangeError, UnknownPresetError
 from hwmodels.profile import PROFILES, KernelProfile
 
-GEMMS = {"fp8", "fp8_grouped", "fp8_wgrad", "bf16", "bf16_narrow", "bf16_narrow_wgrad"}
+GEMMS = {
+    "fp8_block",
+    "fp8_block_grouped",
+    "fp8_block_wgrad",
+    "bf16",
+    "bf16_narrow",
+    "bf16_narrow_wgrad",
+}
 ATTENTIONS = {"attention_forward", "attention_backward"}
 H800 = PROFILES.load("h800-deepseek")
 
@@ -15,7 +22,7 @@ H800 = PROFILES.load("h800-deepseek")
 def test_every_family_that_is_priced_has_its_interference() -> None:
     assert set(H800.gemm) == GEMMS
     assert set(H800.attention) == ATTENTIONS
-    assert set(H800.interference) == GEMMS | ATTENTIONS | set(H800.memory)
+    assert set(H800.interference) == GEMMS | ATTENTIONS | set(H800.memory_op)
 
 
 def test_it_was_measured_on_a_chip_we_know() -> None:

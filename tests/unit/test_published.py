@@ -352,7 +352,7 @@ def test_a_difference_is_taken_draw_by_draw(bench):
 def test_a_quantity_of_prices_is_read_off_every_draw_too(bench):
     write, row = bench
     more = (
-        "[profile.memory.cast.hbm_efficiency]\n"
+        "[profile.memory_op.cast.hbm_efficiency]\n"
         "value = 0.68\np10 = 0.6\np90 = 0.7\nassumed = 'for a test'\n"
     )
     found = row("trace_glue_s", {"experiment": write("base", 0)}, write("draws", 5, more))

@@ -46,7 +46,7 @@ def test_the_mean_slowdown_weighs_kernels_by_their_time():
     (dense_s, cast_s), factors = (
         costs.duration_s[:, 0],
         [
-            PROFILE.interference_factor("fp8"),
+            PROFILE.interference_factor("fp8_block"),
             PROFILE.interference_factor("cast"),
         ],
     )
@@ -107,7 +107,9 @@ def test_several_machines_are_priced_together_to_the_bits_of_each(pricer, v3_ste
     """Other SMs, another clock, a roofline, other constants of one family, other loads' range."""
     segments, *_ = collected(ends(v3_step))
     fast = FITTED.chip.model_copy(update={"peak_clock_hz": 1.9e9, "hbm_bytes_per_s": 4e12})
-    gemm = PROFILE.gemm | {"fp8": PROFILE.gemm["fp8"].model_copy(update={"tensor_efficiency": 0.7})}
+    gemm = PROFILE.gemm | {
+        "fp8_block": PROFILE.gemm["fp8_block"].model_copy(update={"tensor_efficiency": 0.7})
+    }
     changed = PROFILE.model_copy(update={"gemm": gemm, "launch_gap_s": 2e-6})
     kernels = [
         FITTED, replace(FITTED, sms=132), replace(FITTED, chip=fast), ROOFLINE,
