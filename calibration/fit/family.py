@@ -6,11 +6,11 @@ and what it is pulled to: with it, some thirty rows are enough.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from calibration.fit.constants import at_bound, fit_from_starts, not_identified
+from calibration.fit.errors import Errors
 from calibration.fit.families import CostModel, cost_model
 from calibration.rows import KernelRows
 from hwmodels.arrays import Floats, Ints
@@ -27,33 +27,6 @@ SITES_PER_CONSTANT = 2
 
 ENOUGH_SITES = 10
 """Sites for each free constant from which on a fit needs no parent."""
-
-
-class Errors(NamedTuple):
-    """Relative errors of prices, as fractions of the measured time.
-
-    Attributes:
-        median, p90: of |price / measured - 1|.
-        bias: median of price / measured - 1.
-        rows: how many.
-    """
-
-    median: float
-    p90: float
-    bias: float
-    rows: int
-
-    @classmethod
-    def of(cls, log_error: Floats) -> "Errors":
-        """Return the errors of log(price / measured)."""
-        error = np.expm1(log_error)
-        size = np.abs(error)
-        return cls(
-            float(np.median(size)),
-            float(np.percentile(size, 90)),
-            float(np.median(error)),
-            len(error),
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,8 @@ def _add(document: ProfileDocument, member: Member, parent: KernelProfile) -> No
         ("interference", slowdown),
     ):
         if value:
-            document.tables.setdefault(table, {})[family] = value
+            known = document.tables.get(table, {})
+            document.tables[table] = {**known, family: value}
 
 
 def _interference(member: Member, parent: KernelProfile) -> tuple[float, str]:

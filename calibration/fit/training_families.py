@@ -35,16 +35,17 @@ FOLLOWERS = (
     Follower(
         "gemm", "fp8_block_grouped", ("fp8_block",),
         Sourced(
-            0.955, f"{TRACE.format(leader='fp8_block')}; 0.94 to 0.98 by op. P10 and P90: H800 rows of "
-            "InferSim (alibaba/InferSim @f2293dab) are 6 to 11 % from prices by constants of dense "
-            "products", 0.9, 1.06,
+            0.955, f"{TRACE.format(leader='fp8_block')}; 0.94 to 0.98 by op. P10 and P90: H800 "
+            "rows of InferSim (alibaba/InferSim @f2293dab) are 6 to 11 % from prices by constants "
+            "of dense products", 0.9, 1.06,
         ),
         "one tile loop over the rows of all experts",
     ),
     Follower(
         "gemm", "fp8_block_wgrad", ("fp8_block",),
         Sourced(
-            1.436, f"{TRACE.format(leader='fp8_block')}; P10 and P90 over its nine ops", 1.402, 1.493
+            1.436, f"{TRACE.format(leader='fp8_block')}; P10 and P90 over its nine ops",
+            1.402, 1.493,
         ),
         "the same product; its sums are added to in FP32",
     ),

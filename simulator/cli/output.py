@@ -24,12 +24,14 @@ json_option = click.option(
 )
 
 
-def console() -> "Console":
+def console(*, stderr: bool = False) -> "Console":
     """Return a console as wide as the terminal, or of a fixed width where there is none."""
     from rich.console import Console
 
-    terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
+    terminal = Console(stderr=stderr)
+    if terminal.is_terminal:
+        return terminal
+    return Console(width=WIDTH_WITHOUT_TERMINAL, stderr=stderr)
 
 
 def track_draws(draws: Sequence[int]) -> Iterable[int]:
@@ -60,6 +62,22 @@ def cannot_write(path: Path, error: OSError, option: str = "--out") -> MoesimErr
     message = f"{option} {path}: {(error.strerror or str(error)).lower()}"
     wrong = FileExistsError | NotADirectoryError | IsADirectoryError | FileNotFoundError
     return InputError(message) if isinstance(error, wrong) else MachineError(message)
+
+
+def write_text(text: str, out: Path | None) -> None:
+    """Write to a file, or to stdout without one.
+
+    Raises:
+        InputError: a folder is in its place, or the one it goes into is not there.
+        MachineError: it cannot be written.
+    """
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(out, error) from None
 
 
 def draw_to(file: Path, cluster: "ClusterSpec", load: "LinkLoad | None" = None) -> None:

@@ -72,7 +72,7 @@ def test_every_price_says_what_it_rests_on():
     assert {FITTED.basis_of(op.family) for op in OPS} == {"profile h800-deepseek"}
     assert {ROOFLINE.basis_of(op.family) for op in OPS} == {"roofline of h800"}
     transferred = {KernelPricer(H20, PROFILE, 60).basis_of(op.family) for op in OPS}
-    assert transferred == {"profile h800-deepseek, transferred to h20 by datasheet"}
+    assert transferred == {"profile h800-deepseek, transferred from h800 to h20"}
 
 
 def test_a_family_that_the_profile_lacks_is_priced_by_the_roofline_and_says_so():

@@ -328,9 +328,7 @@ def test_without_a_profile_a_result_says_roofline():
 
 def test_on_another_chip_a_result_says_that_prices_were_transferred(short_run):
     told = short_run(("cluster.node.chip", "h100")).provenance
-    assert set(told.time_share_by_basis) == {
-        "profile h800-deepseek, transferred to h100 by datasheet"
-    }
+    assert set(told.time_share_by_basis) == {"profile h800-deepseek, transferred from h800 to h100"}
 
 
 def test_every_source_of_the_experiment_is_kept(short_run):

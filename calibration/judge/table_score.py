@@ -1,0 +1,124 @@
+"""How well a profile prices rows of tables: by family and range of size, against a roofline."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from calibration.fit.errors import Errors
+from calibration.rows import KernelRows, Setting
+from hwmodels.chip import CHIPS
+from hwmodels.costs.roofline import roofline_s
+from hwmodels.errors import CalibrationError, listed
+from hwmodels.profile import PROFILES, KernelProfile
+from hwmodels.transfer import adapted, is_same
+
+SIZES = (0.0, 64.0, 512.0, 4096.0, None)
+"""Ends of the ranges that errors are told apart by: rows of a product, tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Errors of one family in one setting, in one range of sizes.
+
+    Attributes:
+        sizes: above the first, up to the second; to the largest where that is None.
+        constants: of prices by constants alone.
+        with_residual: of those that the measured rows of the profile correct; None where it has
+            none of the family.
+        roofline: of the larger of FLOPs over peak and bytes over bandwidth.
+    """
+
+    setting: Setting
+    family: str
+    sizes: tuple[float, float | None]
+    constants: Errors
+    with_residual: Errors | None
+    roofline: Errors
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Errors of all rows that could be priced, and why others could not."""
+
+    scores: tuple[Score, ...]
+    skipped: tuple[str, ...]
+
+
+def judge_tables(
+    rows: Iterable[KernelRows], chip: str | None, library: str | None, profile: str | None
+) -> Scores:
+    """Return how well a profile prices rows.
+
+    Args:
+        chip, library: whose rows count; None for all.
+        profile: preset or .toml file; None for the one shipped for each setting.
+
+    Raises:
+        CalibrationError: no row counts, or none is priced by the profile.
+        UnknownPresetError: there is no such profile.
+    """
+    found: list[Score] = []
+    skipped: list[str] = []
+    for each in rows:
+        setting = each.setting
+        if chip not in (None, setting.chip) or library not in (None, setting.library):
+            continue
+        judge = PROFILES.load(profile) if profile else profile_for(setting)
+        if judge.knows(each.family):
+            found += scores(each, judge)
+        else:
+            skipped.append(
+                f"{setting}: {each.family}: {len(each)} rows, profile {judge.name} has none"
+            )
+    if not found:
+        why = (
+            skipped[0]
+            if skipped
+            else f"no rows of {library or 'any library'} on {chip or 'any chip'}"
+        )
+        raise CalibrationError(f"score: {why}")
+    return Scores(tuple(found), tuple(skipped))
+
+
+def profile_for(setting: Setting) -> KernelProfile:
+    """Return the shipped profile of a chip and library.
+
+    Raises:
+        CalibrationError: there is none.
+    """
+    name = f"{setting.chip}-{setting.library}"
+    if name not in PROFILES.names():
+        raise CalibrationError(
+            f"--profile: none is shipped for {setting}; name one ({listed(PROFILES.names())}) or "
+            "a .toml file"
+        )
+    return PROFILES.load(name)
+
+
+def scores(rows: KernelRows, profile: KernelProfile) -> Iterator[Score]:
+    """Yield the errors of one family: of all its rows first, then by range of sizes.
+
+    Rows measured on another chip than the profile's are priced by what is transferred to it.
+
+    Raises:
+        OutOfRangeError: the profile does not know the family.
+        SpecError: the chip has no such tensor rate.
+    """
+    chip = CHIPS.load(rows.setting.chip)
+    parameters = profile.parameters(rows.family)
+    if not is_same(profile.chip, chip):
+        parameters = adapted(parameters, profile.chip, chip)
+    factor = profile.factor.get(rows.family, 1.0)
+    constants = rows.log_error(chip, parameters) + np.log(factor)
+    residual = profile.log_residual(rows.family, rows.shape)
+    ideal = np.log(roofline_s(chip, rows.kind, rows.shape) / rows.time_s)
+    for low, high in ((0.0, None), *pairwise(SIZES)):
+        some = (rows.size > low) & (rows.size <= (high or np.inf))
+        if some.any():
+            yield Score(
+                rows.setting, rows.family, (low, high), Errors.of(constants[some]),
+                None if residual is None else Errors.of((constants + residual)[some]),
+                Errors.of(ideal[some]),
+            )  # fmt: skip

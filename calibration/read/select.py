@@ -1,0 +1,62 @@
+"""Of the rows of several tables, those of one chip and library: what one profile is of."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from calibration.read.tables import read_table
+from calibration.rows import KernelRows
+from hwmodels.errors import CalibrationError, listed
+
+
+def read_tables(paths: Iterable[Path]) -> list[KernelRows]:
+    """Return the kernels of several tables.
+
+    Raises:
+        MachineError, CalibrationError: see `read_table`.
+    """
+    return [rows for path in paths for rows in read_table(path)]
+
+
+def of_one_setting(
+    rows: Sequence[KernelRows], chip: str | None, library: str | None, version: str | None
+) -> list[KernelRows]:
+    """Return one entry a family, all on one chip and of one library, the largest family first.
+
+    A library's tables may be of several versions; without a version, a family is of the one with
+    most rows.
+
+    Args:
+        chip, library, version: that count; None for whichever there is, which must be one chip and
+            one library.
+
+    Raises:
+        CalibrationError: nothing is left, or of several settings.
+    """
+    found = [
+        each
+        for each in rows
+        if chip in (None, each.setting.chip)
+        and library in (None, each.setting.library)
+        and version in (None, each.setting.version)
+    ]
+    for option, names in (
+        ("--chip", {each.setting.chip for each in found or rows}),
+        ("--library", {each.setting.library for each in found or rows}),
+    ):
+        if len(names) > 1 or not found:
+            have = listed(sorted(names))
+            got = "none of what was asked for" if not found else "more than one"
+            raise CalibrationError(f"{option}: the tables have {have}; got {got}")
+    families: dict[str, KernelRows] = {}
+    for each in sorted(found, key=len, reverse=True):
+        families.setdefault(each.family, each)
+    return list(families.values())
+
+
+def version_of(rows: Iterable[KernelRows]) -> str:
+    """Return the version of most rows."""
+    counts = Counter[str]()
+    for each in rows:
+        counts[each.setting.version] += len(each)
+    return counts.most_common(1)[0][0]

@@ -1,0 +1,153 @@
+"""The commands calibrate fit and calibrate score: profiles from tables of timed kernels."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from simulator.cli.output import console, echo_json, json_option, write_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from calibration.fit.errors import Errors
+    from calibration.fit.family import FamilyFit
+    from calibration.judge.table_score import Score
+
+tables_argument = click.argument(
+    "tables", metavar="TABLE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+ERRORS = ("median", "P90", "bias")
+
+chip_option = click.option("--chip", help="Chip whose rows count, where tables have several.")
+library_option = click.option(
+    "--library", help="Library whose rows count, where tables have several."
+)
+
+
+@click.command()
+@tables_argument
+@chip_option
+@library_option
+@click.option("--version", help="Version of the library; without it, that of most rows.")
+@click.option(
+    "--parent",
+    default="h800-deepseek",
+    show_default=True,
+    help="Profile (preset or .toml file) that starts the fit of families with few rows and "
+    "supplies those that the tables do not time.",
+)
+@click.option("--rows", "carry", is_flag=True, help="Put the rows beside the profile, as CSV.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Profile to write (.toml); stdout without it.",
+)
+def fit(
+    tables: tuple[Path, ...],
+    chip: str | None,
+    library: str | None,
+    version: str | None,
+    parent: str,
+    carry: bool,
+    out: Path | None,
+) -> None:
+    """Fit a kernel profile to TABLEs of timed kernels (parquet) of one chip and library.
+
+    Prints each family's errors on sites left out, and which constants the rows do not tell.
+    """
+    from calibration.fit.table_profile import fit_table_profile
+    from calibration.read.select import of_one_setting, read_tables
+    from hwmodels.chip import CHIPS
+    from hwmodels.profile import PROFILES
+
+    if carry and out is None:
+        raise click.UsageError("--rows: needs --out, a file to put the rows beside")
+    rows = of_one_setting(read_tables(tables), chip, library, version)
+    found = fit_table_profile(rows, CHIPS.load(rows[0].setting.chip), PROFILES.load(parent))
+    console(stderr=out is None).print(_fit_table(found.fits))
+    write_text(found.document.text(), out)
+
+
+@click.command()
+@tables_argument
+@chip_option
+@library_option
+@click.option(
+    "--profile",
+    "profile_name",
+    help="Profile (preset or .toml file) to judge; without it, the one shipped for the chip and "
+    "library of the rows.",
+)
+@json_option
+def score(
+    tables: tuple[Path, ...],
+    chip: str | None,
+    library: str | None,
+    profile_name: str | None,
+    as_json: bool,
+) -> None:
+    """Judge how a profile prices the rows of TABLEs (parquet), by family and range of size.
+
+    Errors are median, 90th percentile and signed median of price / measured - 1: by constants
+    alone, with the rows that the profile carries, and by the datasheet's roofline.
+    """
+    from dataclasses import asdict
+
+    from calibration.judge.table_score import judge_tables
+    from calibration.read.select import read_tables
+
+    found = judge_tables(read_tables(tables), chip, library, profile_name)
+    if as_json:
+        echo_json({"scores": [asdict(each) for each in found.scores], "skipped": found.skipped})
+        return
+    console().print(_score_table(found.scores))
+    for line in found.skipped:
+        click.echo(line, err=True)
+
+
+def _fit_table(fits: "Iterable[FamilyFit]") -> "Table":
+    from rich.markup import escape
+
+    from simulator.tell.terminal import table
+
+    grid = table(
+        "fit, on sites left out", "family", "rows", *ERRORS, "pulled to", "not told by rows"
+    )
+    for each in fits:
+        untold = dict.fromkeys((*each.at_bound, *each.not_identified))
+        grid.add_row(
+            escape(each.rows.family),
+            str(len(each.rows)),
+            *_percent(each.errors),
+            escape(each.parent or ""),
+            ", ".join(untold),
+        )
+    return grid
+
+
+def _score_table(scores: "Iterable[Score]") -> "Table":
+    from rich.markup import escape
+
+    from simulator.tell.terminal import table
+
+    grid = table(
+        "errors of prices", "family", "sizes", "rows", *ERRORS,
+        *(f"with rows: {name}" for name in ERRORS), *(f"roofline: {name}" for name in ERRORS[:2]),
+    )  # fmt: skip
+    for each in scores:
+        low, high = each.sizes
+        grid.add_row(
+            escape(f"{each.setting}: {each.family}"),
+            "all" if high is None and low == 0 else f"{low:.0f} to {high or '':.0f}",
+            str(each.constants.rows),
+            *_percent(each.constants),
+            *(_percent(each.with_residual) if each.with_residual else ("", "", "")),
+            *_percent(each.roofline)[:2],
+        )
+    return grid
+
+
+def _percent(errors: "Errors") -> tuple[str, str, str]:
+    return f"{errors.median:.1%}", f"{errors.p90:.1%}", f"{errors.bias:+.1%}"
