@@ -128,7 +128,7 @@ def _add_attention(document: ProfileDocument, fit: FitResult) -> None:
     for family in ("attention_forward", "attention_backward"):
         found = fit.families[family]
         assert isinstance(found, AttentionParameters), "the fit of an attention family is one"
-        document.tables[f"attention.{family}"] = found.model_dump()
+        document.tables[f"attention.{family}"] = found.model_dump(exclude_none=True)
         document.sources[f"attention.{family}.tensor_efficiency"] = TRACE
         document.assumed[f"attention.{family}"] = (
             "one shape identifies one constant; overheads are in tensor_efficiency"

@@ -1,7 +1,8 @@
 """What work costs on a chip: pure, vectorised functions (shapes, ChipSpec, parameters) -> seconds.
 
     gemm          tiles over SMs in waves, a memory term, a sustained-rate cap
-    attention     128x128 blocks of the softmax square or triangle over SMs
+    attention     blocks of the softmax square or triangle over SMs
+    decode_attention  blocks of a cache that few queries see, over SMs
     memory_op     bytes over an achieved bandwidth, plus a fixed time per launch
     interference  how much slower each of them runs beside a communication kernel
     exchange      dispatch and combine of experts: channels of SMs, NIC and NVLink bytes
@@ -12,6 +13,10 @@ Nothing here knows where a shape came from or which measurement set a parameter:
 """
 
 from hwmodels.costs.attention import AttentionParameters, attention_time_s
+from hwmodels.costs.decode_attention import (
+    DecodeAttentionParameters,
+    decode_attention_time_s,
+)
 from hwmodels.costs.gemm import GemmParameters, gemm_time_s
 from hwmodels.costs.interference import slowdown, work_share
 from hwmodels.costs.kernel import Parameters, kernel_time_s
@@ -23,6 +28,8 @@ __all__ = [
     "gemm_time_s",
     "AttentionParameters",
     "attention_time_s",
+    "DecodeAttentionParameters",
+    "decode_attention_time_s",
     "MemoryParameters",
     "memory_op_time_s",
     "Parameters",

@@ -7,15 +7,20 @@ import numpy.typing as npt
 
 from hwmodels.chip import ChipSpec
 from hwmodels.costs.attention import AttentionParameters, attention_time_s
+from hwmodels.costs.decode_attention import (
+    DecodeAttentionParameters,
+    decode_attention_time_s,
+)
 from hwmodels.costs.gemm import GemmParameters, gemm_time_s
 from hwmodels.costs.kernel_time import KernelTime
 from hwmodels.costs.memory_op import MemoryParameters, memory_op_time_s
 
-Parameters = GemmParameters | AttentionParameters | MemoryParameters
+Parameters = GemmParameters | AttentionParameters | DecodeAttentionParameters | MemoryParameters
 
 _FUNCTIONS: dict[type, Callable[..., KernelTime]] = {
     GemmParameters: gemm_time_s,
     AttentionParameters: attention_time_s,
+    DecodeAttentionParameters: decode_attention_time_s,
     MemoryParameters: memory_op_time_s,
 }
 

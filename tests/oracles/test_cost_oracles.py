@@ -13,7 +13,7 @@ from hwmodels.costs import (
     memory_op_time_s,
     slowdown,
 )
-from hwmodels.costs.attention import attention_blocks
+from hwmodels.costs.attention_blocks import attention_blocks
 
 ROUND_CHIP = ChipSpec(
     name="round",
@@ -143,9 +143,9 @@ def test_the_sustained_cap_is_a_rate_per_sm() -> None:
 
 def test_a_causal_head_of_4096_tokens_has_528_blocks() -> None:
     """32 rows of blocks, 1 + 2 + ... + 32."""
-    assert attention_blocks(4096, causal=True) == sum(range(1, 33)) == 528
-    assert attention_blocks(4096, causal=False) == 32 * 32
-    assert attention_blocks(129, causal=True) == 3
+    assert attention_blocks(4096, causal=True).total == sum(range(1, 33)) == 528
+    assert attention_blocks(4096, causal=False).total == 32 * 32
+    assert attention_blocks(129, causal=True).total == 3
 
 
 def test_attention_is_its_blocks_spread_over_the_sms() -> None:
