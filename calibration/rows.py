@@ -4,11 +4,12 @@ Rows of one set are one family of kernels in one setting, so that one cost funct
 constants prices them all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.chip import ChipSpec
@@ -89,7 +90,7 @@ class KernelRows:
         return [(self.take(fold != n), self.take(fold == n)) for n in np.unique(fold)]
 
 
-def sites(*columns: Sequence[Any]) -> Ints:
+def sites(*columns: npt.ArrayLike) -> Ints:
     """Return one number for each distinct tuple of values, (rows,), in their sorted order."""
     numbers = [np.unique(np.asarray(column), return_inverse=True)[1] for column in columns]
     return np.asarray(np.unique(np.stack(numbers, axis=1), axis=0, return_inverse=True)[1]).ravel()
