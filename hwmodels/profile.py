@@ -12,20 +12,27 @@ residual is of the measured rows beside the profile, if it brings them.
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from statistics import NormalDist
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
+from hwmodels.arrays import Floats
+from hwmodels.chip import CHIPS, ChipSpec
 from hwmodels.costs.attention import AttentionParameters
+from hwmodels.costs.decode_attention import DecodeAttentionParameters
 from hwmodels.costs.exchange import Slowdown
+from hwmodels.costs.fused_moe import FusedMoeParameters
 from hwmodels.costs.gemm import GemmParameters
-from hwmodels.costs.kernel import Parameters
+from hwmodels.costs.kernel import Parameters, kernel_features
 from hwmodels.costs.memory_op import MemoryParameters
+from hwmodels.document import Document
 from hwmodels.errors import OutOfRangeError, suggestion
 from hwmodels.library import LibrarySpec
+from hwmodels.measured_rows import MeasuredFamily, read_rows, residual_of
 from hwmodels.spec import Catalogue, Spec
 from hwmodels.units import Ratio, Seconds, Seed
 
@@ -49,7 +56,10 @@ class KernelProfile(Spec):
         description: one sentence.
         launch_gap_s: idle time between two kernels of one stream.
         gemm: by family, as `workloads.ops.Gemm` names them: `bf16`, `fp8_block_grouped` ...
-        attention: `attention_forward`, `attention_backward`.
+        attention: of training and prefill: `attention_forward`, `attention_backward`, `mla_prefill`,
+            `gqa_context` ...
+        decode_attention: `mla_decode`, `gqa_decode` ...
+        fused_moe: experts of a rank as one module: `moe_bf16` ...
         memory_op: by family of memory-bound kernels (cast, transpose, permute ...).
         factor: by family, seconds over what its constants give; 1 where it is not in the table.
         site_spread: by family, how far single shapes are from the model: the standard deviation of
@@ -59,6 +69,8 @@ class KernelProfile(Spec):
         envelope: by family, the sizes measured: least and largest by keyword of the cost function.
         interference: by family, slowdown beside a communication kernel.
         communication: what its links achieve, a preset of kind `library`.
+        measured: CSV file of measured rows that correct its prices; the one beside a profile's own
+            file is found by itself.
         errors: errors of the fit by name, as fractions: relative, time-weighted, held out.
     """
 
@@ -71,6 +83,8 @@ class KernelProfile(Spec):
     launch_gap_s: Seconds
     gemm: dict[str, GemmParameters] = Field(default_factory=dict)
     attention: dict[str, AttentionParameters] = Field(default_factory=dict)
+    decode_attention: dict[str, DecodeAttentionParameters] = Field(default_factory=dict)
+    fused_moe: dict[str, FusedMoeParameters] = Field(default_factory=dict)
     memory_op: dict[str, MemoryParameters] = Field(default_factory=dict)
     factor: dict[str, Ratio] = Field(default_factory=dict)
     site_spread: dict[str, Spread] = Field(default_factory=dict)
@@ -79,6 +93,7 @@ class KernelProfile(Spec):
     envelope: dict[str, dict[str, Range]] = Field(default_factory=dict)
     interference: dict[str, Slowdown]
     communication: LibrarySpec
+    measured: str | None = None
     errors: dict[str, Annotated[float, Field(ge=-1, le=1e6)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -95,7 +110,8 @@ class KernelProfile(Spec):
 
     def tables(self) -> dict[str, Mapping[str, Parameters]]:
         """Return the tables of kernel families by kind, a module of `hwmodels.costs` each."""
-        return {"gemm": self.gemm, "attention": self.attention, "memory_op": self.memory_op}
+        names = ("gemm", "attention", "decode_attention", "fused_moe", "memory_op")
+        return {name: getattr(self, name) for name in names}
 
     def families(self) -> dict[str, Parameters]:
         """Return the parameters of every kernel family, whatever its kind."""
@@ -132,6 +148,20 @@ class KernelProfile(Spec):
         digest = hashlib.blake2b(f"{self.site_seed} {name}".encode(), digest_size=6).digest()
         return math.exp(spread * NormalDist().inv_cdf((int.from_bytes(digest) + 0.5) / 2**48))
 
+    def residual_factor(self, family: str, shape: Mapping[str, Any]) -> Floats | None:
+        """Return (rows,) what the rows beside it add to prices of a family; None of no rows.
+
+        Args:
+            shape: keywords of the family's cost function, (rows,) columns or what is alike in all.
+
+        Raises:
+            SpecError: the rows cannot be read.
+        """
+        if self.measured is None:
+            return None
+        found = _residuals(self.measured).get(family)
+        return None if found is None else found(shape)
+
     def _known(self, table: str, families: dict[str, P], family: str) -> P:
         if family not in families:
             near = suggestion(family, families)
@@ -139,4 +169,33 @@ class KernelProfile(Spec):
         return families[family]
 
 
-PROFILES = Catalogue("profile", Path(__file__).parent / "presets" / "profiles", KernelProfile)
+class _Profiles(Catalogue[KernelProfile]):
+    """Presets of profiles; one that is a file brings the rows that lie beside it."""
+
+    def document(self, name: str) -> Document:
+        document = super().document(name)
+        rows = Path(name).with_suffix(".csv")
+        if str(name).endswith(".toml") and rows.is_file():
+            document.values["measured"] = str(rows)
+        return document
+
+
+PROFILES = _Profiles("profile", Path(__file__).parent / "presets" / "profiles", KernelProfile)
+
+
+@lru_cache(maxsize=8)
+def _residuals(path: str) -> dict[str, Callable[[Mapping[str, Any]], Floats]]:
+    """Return what the rows of a file add, by family, to prices of the profile they lie beside."""
+    profile = PROFILES.load(str(Path(path).with_suffix(".toml")))
+    chip = CHIPS.load(profile.chip)
+    return {
+        family: _factor(chip, profile.parameters(family), rows)
+        for family, rows in read_rows(Path(path)).items()
+    }
+
+
+def _factor(
+    chip: ChipSpec, parameters: Parameters, rows: MeasuredFamily
+) -> Callable[[Mapping[str, Any]], Floats]:
+    residual = residual_of(chip, parameters, rows)
+    return lambda shape: residual.factor(kernel_features(chip, parameters, shape))

@@ -16,7 +16,9 @@ from calibration.rows import KernelRows
 from hwmodels.arrays import Floats, Ints
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import Parameters
+from hwmodels.costs.kernel import kernel_features
 from hwmodels.errors import CalibrationError
+from hwmodels.measured_rows import MeasuredFamily, residual_of
 from hwmodels.profile import KernelProfile
 
 ROWS_MAX = 1500
@@ -40,6 +42,7 @@ class FamilyFit:
         at_bound: those of them that ended at an end of their range.
         not_identified: those with which no price moves: their values say nothing.
         held_out: (rows,) log(price / measured), each by a fit without its site.
+        held_out_with_rows: the same of prices that the rows of the other sites correct.
     """
 
     rows: KernelRows
@@ -49,11 +52,17 @@ class FamilyFit:
     at_bound: tuple[str, ...]
     not_identified: tuple[str, ...]
     held_out: Floats
+    held_out_with_rows: Floats
 
     @property
     def errors(self) -> Errors:
-        """Errors on sites left out."""
+        """Errors on sites left out, by constants alone."""
         return Errors.of(self.held_out)
+
+    @property
+    def errors_with_rows(self) -> Errors:
+        """Errors on sites left out, corrected by the rows of the others."""
+        return Errors.of(self.held_out_with_rows)
 
 
 def fit_family(rows: KernelRows, chip: ChipSpec, parent: KernelProfile | None = None) -> FamilyFit:
@@ -69,10 +78,13 @@ def fit_family(rows: KernelRows, chip: ChipSpec, parent: KernelProfile | None = 
     model = cost_model(rows, chip)
     prior = _prior(rows, model, parent)
     parameters = _constants(rows, chip, model, prior)
-    held_out = np.zeros(len(rows))
+    held_out, with_rows = np.zeros(len(rows)), np.zeros(len(rows))
     for seen, unseen in rows.folds():
-        fitted = _constants(seen, chip, model, prior)
-        held_out[np.isin(rows.site, unseen.site)] = unseen.log_error(chip, fitted)
+        fitted, here = _constants(seen, chip, model, prior), np.isin(rows.site, unseen.site)
+        held_out[here] = unseen.log_error(chip, fitted)
+        residual = residual_of(chip, fitted, MeasuredFamily(seen.time_s, seen.shape))
+        factor = residual.factor(kernel_features(chip, fitted, unseen.shape))
+        with_rows[here] = held_out[here] + np.log(factor)
     return FamilyFit(
         rows=rows,
         parameters=parameters,
@@ -83,6 +95,7 @@ def fit_family(rows: KernelRows, chip: ChipSpec, parent: KernelProfile | None = 
             parameters, model.free, lambda constants: rows.log_error(chip, constants)
         ),
         held_out=held_out,
+        held_out_with_rows=with_rows,
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from calibration.fit.errors import Errors
 from calibration.rows import KernelRows, Setting
 from hwmodels.chip import CHIPS
-from hwmodels.costs.roofline import roofline_s
+from hwmodels.costs.kernel import kernel_work
+from hwmodels.costs.work import roofline_s
 from hwmodels.errors import CalibrationError, listed
 from hwmodels.profile import PROFILES, KernelProfile
 from hwmodels.transfer import adapted, is_same
@@ -112,13 +113,14 @@ def scores(rows: KernelRows, profile: KernelProfile) -> Iterator[Score]:
         parameters = adapted(parameters, profile.chip, chip)
     factor = profile.factor.get(rows.family, 1.0)
     constants = rows.log_error(chip, parameters) + np.log(factor)
-    residual = profile.log_residual(rows.family, rows.shape)
-    ideal = np.log(roofline_s(chip, rows.kind, rows.shape) / rows.time_s)
+    residual = profile.residual_factor(rows.family, rows.shape)
+    with_rows = None if residual is None else constants + np.log(residual)
+    ideal = np.log(roofline_s(chip, kernel_work(parameters, rows.shape)) / rows.time_s)
     for low, high in ((0.0, None), *pairwise(SIZES)):
         some = (rows.size > low) & (rows.size <= (high or np.inf))
         if some.any():
             yield Score(
                 rows.setting, rows.family, (low, high), Errors.of(constants[some]),
-                None if residual is None else Errors.of((constants + residual)[some]),
+                None if with_rows is None else Errors.of(with_rows[some]),
                 Errors.of(ideal[some]),
             )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from simulator.cli.output import console, echo_json, json_option, write_text
+from simulator.cli.output import cannot_write, console, echo_json, json_option, write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,6 +68,8 @@ def fit(
     found = fit_table_profile(rows, CHIPS.load(rows[0].setting.chip), PROFILES.load(parent))
     console(stderr=out is None).print(_fit_table(found.fits))
     write_text(found.document.text(), out)
+    if carry and out is not None:
+        _write_rows(found.fits, out.with_suffix(".csv"))
 
 
 @click.command()
@@ -107,6 +109,16 @@ def score(
         click.echo(line, err=True)
 
 
+def _write_rows(fits: "Iterable[FamilyFit]", path: Path) -> None:
+    from hwmodels.measured_rows import MeasuredFamily, write_rows
+
+    families = ((fit.rows.family, MeasuredFamily(fit.rows.time_s, fit.rows.shape)) for fit in fits)
+    try:
+        write_rows(path, families)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
 def _fit_table(fits: "Iterable[FamilyFit]") -> "Table":
     from rich.markup import escape
 
@@ -121,6 +133,7 @@ def _fit_table(fits: "Iterable[FamilyFit]") -> "Table":
             escape(each.rows.family),
             str(len(each.rows)),
             *_percent(each.errors),
+            *_percent(each.errors_with_rows),
             escape(each.parent or ""),
             ", ".join(untold),
         )

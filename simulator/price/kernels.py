@@ -95,20 +95,22 @@ class KernelPricer:
         found = self.profile.parameters(family)
         return adapted(found, self.profile.chip, self.chip) if self.is_transferred else found
 
-    def corrections(self, family: str, ops: Sequence[Op]) -> Floats:
-        """Return (ops,) seconds over what the constants of a family give."""
+    def corrections(self, family: str, ops: tuple[Op, ...], loads: Floats) -> Floats:
+        """Return (ops, loads) seconds over what the constants of a family give."""
         profile = self.profile
         if profile is None or not profile.knows(family):
-            return np.ones(len(ops))
-        factor = profile.factor.get(family, 1.0)
+            return np.ones((len(ops), 1))
+        factor = np.full((len(ops), 1), profile.factor.get(family, 1.0))
+        if profile.measured is not None:
+            factor = factor * _residual_factor(Same(profile), family, Same(ops), loads.tobytes())
         if profile.site_seed is None:
-            return np.full(len(ops), factor)
+            return factor
         if self.is_transferred:
             spread = transfer_spread(profile.chip, self.chip)
-            factor *= profile.chance_factor(spread, f"{family} on {self.chip.name}")
+            factor = factor * profile.chance_factor(spread, f"{family} on {self.chip.name}")
         spread = profile.site_spread.get(family, 0.0)
         sites = [profile.chance_factor(spread, f"{family} {op.site}") for op in ops]
-        return factor * np.array(sites)
+        return factor * np.array(sites)[:, None]
 
     def interference_factor(self, family: str) -> float:
         """Return the slowdown of a family beside communication; none where nothing was measured."""
@@ -153,11 +155,11 @@ def price_kernels(
         # What is not routed costs the same at every load.
         loads = load if group[0].routed else np.ones(1)
         balanced = int(np.abs(loads - 1).argmin())
-        corrections = np.array([pricer.corrections(family, group) for pricer in pricers])
+        corrections = np.array([pricer.corrections(family, group, loads) for pricer in pricers])
         for alike in chips:
             for places, times in _family_times(alike, family, group, loads):
                 rows = np.ix_(np.array(places), np.array(members))
-                duration_s[rows] = times.time_s * corrections[places][..., None]
+                duration_s[rows] = times.time_s * corrections[places]
                 bound[rows] = np.broadcast_to(times.bound_index, times.time_s.shape)[..., balanced]
         factor[:, members] = [[pricer.interference_factor(family)] for pricer in pricers]
     check_finite(
@@ -264,6 +266,18 @@ def _shapes(same: Same, loads: bytes) -> dict[str, Any]:
         name: values[None] if isinstance(values, np.ndarray) else values
         for name, values in cost_shape(ops, load).items()
     }
+
+
+@lru_cache(maxsize=256)
+def _residual_factor(profile: Same, family: str, ops: Same, loads: bytes) -> Floats:
+    """Return (ops, loads) what the measured rows of a profile add to prices of a family."""
+    size = (len(ops.value), len(loads) // np.dtype(np.float64).itemsize)
+    shape = {
+        name: np.broadcast_to(values[0], size).ravel() if isinstance(values, np.ndarray) else values
+        for name, values in _shapes(ops, loads).items()
+    }
+    factor = profile.value.residual_factor(family, shape)
+    return np.ones(size) if factor is None else factor.reshape(size)
 
 
 def _roofline(chip: ChipSpec, sms: Any, ops: Sequence[Op], load: Floats) -> KernelTime:

@@ -1,6 +1,6 @@
-"""The datasheet's roofline: the larger of FLOPs over peak and bytes over bandwidth.
+"""The least that kernels do: FLOPs of tensor cores and bytes of HBM, and the roofline over them.
 
-What a cost model has to beat. It knows no tile, no launch and no efficiency.
+A roofline is what a cost model has to beat. It knows no tile, no launch and no efficiency.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,8 @@ from hwmodels.chip import ChipSpec
 
 
 class Work(NamedTuple):
-    """What a kernel does at least: FLOPs on tensor cores of a family, and bytes of HBM."""
+    """(rows,) FLOPs on tensor cores of a format family, multiply-adds counted as two, and bytes
+    read and written once."""
 
     flops: Floats
     moved_bytes: Floats
@@ -20,7 +21,7 @@ class Work(NamedTuple):
 
 
 def roofline_s(chip: ChipSpec, work: Work) -> Floats:
-    """Return seconds of work at the datasheet's rates.
+    """Return the larger of FLOPs over peak and bytes over bandwidth, both of the datasheet.
 
     Raises:
         SpecError: the chip has no such tensor rate.
