@@ -4,15 +4,14 @@
     chips/h200.csv      family, seconds, shape as JSON: one line for each kernel timed
 
 The factor of a shape is learnt from log(measured / priced) (`hwmodels.residual`), priced by the
-constants of the profile as it was read, on the chip it was measured on. It is one of the shape alone,
-so that a what-if on that chip, another chip or a draw keeps it: what is priced then is the
+constants of the profile as it was read, on the chip it was measured on. It is one of the shape
+alone, so that a what-if on that chip, another chip or a draw keeps it: what is priced then is the
 measured base times the ratio of two prices.
 """
 
 import csv
 import json
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 

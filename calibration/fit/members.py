@@ -23,6 +23,9 @@ CHIPS_DIFFER = Sourced(
 )
 """What the kernels of a library take on a chip over what they took on the one that was timed."""
 
+AT_BOUND = "ended at an end of its range: that set it, and not the rows"
+UNTOLD = "no price of the rows moves with it: its value says nothing"
+
 MAD_TO_SIGMA = 1.4826
 """Standard deviation of a normal over its median distance from the median."""
 
@@ -62,9 +65,7 @@ def measured(fit: FamilyFit) -> Member:
         f"fitted by calibration.fit.family to {len(rows)} rows of {rows.source}{pull}; on sites "
         f"left out median |error| {errors.median:.1%}, P90 {errors.p90:.1%}"
     )
-    assumed = dict.fromkeys(
-        fit.at_bound, "ended at an end of its range: that set it, and not the rows"
-    ) | dict.fromkeys(fit.not_identified, "no price of the rows moves with it: it says nothing")
+    assumed = dict.fromkeys(fit.at_bound, AT_BOUND) | dict.fromkeys(fit.not_identified, UNTOLD)
     sources = {"": "structure of the library, or the default of the cost function"}
     sources |= {name: fitted for name in fit.free if name not in assumed}
     return Member(

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from calibration.fit.errors import Errors
 from calibration.rows import KernelRows, Setting
+from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS
 from hwmodels.costs.kernel import kernel_work
 from hwmodels.costs.work import roofline_s
@@ -26,7 +28,7 @@ class Score:
     Attributes:
         sizes: above the first, up to the second; to the largest where that is None.
         constants: of prices by constants alone.
-        with_residual: of those that the measured rows of the profile correct; None where it has
+        with_rows: of those that the measured rows of the profile correct; None where it has
             none of the family.
         roofline: of the larger of FLOPs over peak and bytes over bandwidth.
     """
@@ -35,7 +37,7 @@ class Score:
     family: str
     sizes: tuple[float, float | None]
     constants: Errors
-    with_residual: Errors | None
+    with_rows: Errors | None
     roofline: Errors
 
 
@@ -98,8 +100,16 @@ def profile_for(setting: Setting) -> KernelProfile:
     return PROFILES.load(name)
 
 
-def scores(rows: KernelRows, profile: KernelProfile) -> Iterator[Score]:
-    """Yield the errors of one family: of all its rows first, then by range of sizes.
+class Priced(NamedTuple):
+    """(rows,) seconds by constants, with the rows of the profile, and by the roofline."""
+
+    constants_s: Floats
+    with_rows_s: Floats | None
+    roofline_s: Floats
+
+
+def priced(rows: KernelRows, profile: KernelProfile) -> Priced:
+    """Return what rows of one family cost by a profile.
 
     Rows measured on another chip than the profile's are priced by what is transferred to it.
 
@@ -107,20 +117,29 @@ def scores(rows: KernelRows, profile: KernelProfile) -> Iterator[Score]:
         OutOfRangeError: the profile does not know the family.
         SpecError: the chip has no such tensor rate.
     """
-    chip = CHIPS.load(rows.setting.chip)
-    parameters = profile.parameters(rows.family)
+    chip, parameters = CHIPS.load(rows.setting.chip), profile.parameters(rows.family)
     if not is_same(profile.chip, chip):
         parameters = adapted(parameters, profile.chip, chip)
-    factor = profile.factor.get(rows.family, 1.0)
-    constants = rows.log_error(chip, parameters) + np.log(factor)
+    constants_s = rows.price_s(chip, parameters) * profile.factor.get(rows.family, 1.0)
     residual = profile.residual_factor(rows.family, rows.shape)
-    with_rows = None if residual is None else constants + np.log(residual)
-    ideal = np.log(roofline_s(chip, kernel_work(parameters, rows.shape)) / rows.time_s)
+    return Priced(
+        constants_s,
+        None if residual is None else constants_s * residual,
+        roofline_s(chip, kernel_work(parameters, rows.shape)),
+    )
+
+
+def scores(rows: KernelRows, profile: KernelProfile) -> Iterator[Score]:
+    """Yield the errors of one family: of all its rows first, then by range of size.
+
+    Raises:
+        OutOfRangeError, SpecError: see `priced`.
+    """
+    by = [None if s is None else np.log(s / rows.time_s) for s in priced(rows, profile)]
     for low, high in ((0.0, None), *pairwise(SIZES)):
         some = (rows.size > low) & (rows.size <= (high or np.inf))
         if some.any():
-            yield Score(
-                rows.setting, rows.family, (low, high), Errors.of(constants[some]),
-                None if with_rows is None else Errors.of(with_rows[some]),
-                Errors.of(ideal[some]),
-            )  # fmt: skip
+            constants, with_rows, ideal = (e if e is None else Errors.of(e[some]) for e in by)
+            assert constants is not None, "constants price every row"
+            assert ideal is not None, "and so does the datasheet"
+            yield Score(rows.setting, rows.family, (low, high), constants, with_rows, ideal)

@@ -156,7 +156,7 @@ def _score_table(scores: "Iterable[Score]") -> "Table":
             "all" if high is None and low == 0 else f"{low:.0f} to {high or '':.0f}",
             str(each.constants.rows),
             *_percent(each.constants),
-            *(_percent(each.with_residual) if each.with_residual else ("", "", "")),
+            *(_percent(each.with_rows) if each.with_rows else ("", "", "")),
             *_percent(each.roofline)[:2],
         )
     return grid

@@ -99,8 +99,8 @@ class KernelPricer:
         """Return (ops, loads) seconds over what the constants of a family give."""
         profile = self.profile
         if profile is None or not profile.knows(family):
-            return np.ones((len(ops), 1))
-        factor = np.full((len(ops), 1), profile.factor.get(family, 1.0))
+            return np.ones((len(ops), len(loads)))
+        factor = np.full((len(ops), len(loads)), profile.factor.get(family, 1.0))
         if profile.measured is not None:
             factor = factor * _residual_factor(Same(profile), family, Same(ops), loads.tobytes())
         if profile.site_seed is None:

@@ -4,17 +4,15 @@ from dataclasses import dataclass
 
 from hwmodels.arrays import Floats
 
-STATUS = ("fitted", "at an end of its range", "not told by the rows", "structure or default")
-"""What a constant may be: how far its value is to be believed."""
-
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """One constant of a family: its value, and which of `STATUS` it is."""
+    """One constant of a family, its value, where that is from, and whether the rows tell it."""
 
     name: str
     value: str
-    status: str
+    source: str
+    told: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,7 @@ class FamilyReport:
         title: library, chip and family.
         source: where the rows are from.
         size: what errors are shown over: rows of a product, tokens.
-        measured_s, priced_s, roofline_s: seconds.
+        measured_s, priced_s: seconds.
         flops, moved_bytes: of each kernel.
         peak_flops_per_s, bytes_per_s: of the chip, for the roofline.
         constants: of the cost function.
@@ -37,7 +35,6 @@ class FamilyReport:
     size: Floats
     measured_s: Floats
     priced_s: Floats
-    roofline_s: Floats
     flops: Floats
     moved_bytes: Floats
     peak_flops_per_s: float

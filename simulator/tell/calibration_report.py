@@ -5,13 +5,13 @@ The page is one HTML file with its pictures in it, so that it opens anywhere and
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from simulator.tell.calibration_family import STATUS, FamilyReport
+from simulator.tell.calibration_family import FamilyReport
 from simulator.tell.calibration_figure import draw_family
 
 _PAGE = """<!doctype html>
@@ -70,15 +70,19 @@ def _section(family: FamilyReport, png: bytes) -> Iterator[str]:
     yield f"<h2>{escape(family.title)}</h2>\n<p>{escape(family.source)}</p>"
     picture = base64.b64encode(png).decode()
     yield f'<img alt="{escape(family.title)}" src="data:image/png;base64,{picture}">'
-    rows = [(each.name, each.value, each.status) for each in family.constants]
-    yield _table(("constant", "value", "how it is known"), rows)
+    rows = [(each.name, each.value, each.source) for each in family.constants]
+    untold = {number for number, each in enumerate(family.constants) if not each.told}
+    yield _table(("constant", "value", "how it is known"), rows, untold)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], untold: Collection[int] = ()
+) -> str:
+    """Return rows as a table, those whose values say little set apart."""
     cells = "".join(f"<th>{escape(name)}</th>" for name in head)
     lines = [f"<tr>{cells}</tr>"]
-    for row in rows:
-        style = ' class="untold"' if row[-1] in STATUS[1:3] else ""
+    for number, row in enumerate(rows):
+        style = ' class="untold"' if number in untold else ""
         cells = "".join(f"<td>{escape(str(value))}</td>" for value in row)
         lines.append(f"<tr{style}>{cells}</tr>")
     return "<table>\n" + "\n".join(lines) + "\n</table>"
