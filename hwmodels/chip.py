@@ -48,6 +48,9 @@ class ChipSpec(Spec):
         hbm_bytes_per_s, l2_bytes: memory.
         shared_memory_bytes_per_clock: shared-memory bandwidth of one SM.
         mma_rows: rows of one tensor-core instruction (16 Ampere, 64 Hopper, 128 Blackwell).
+        operand_tile: rows and columns of C for which a tensor core reads its operands from shared
+            memory once.
+        operand_sms: SMs that share one copy of the operand of the columns.
         nvlink_bytes_per_s: scale-up bandwidth of one GPU, one direction.
     """
 
@@ -62,6 +65,8 @@ class ChipSpec(Spec):
     l2_bytes: Bytes
     shared_memory_bytes_per_clock: BytesPerClock = 128.0
     mma_rows: Literal[16, 64, 128]
+    operand_tile: tuple[Parts, Parts]
+    operand_sms: Parts
     nvlink_bytes_per_s: BytesPerSecond
     tdp_w: Watts
     fp8_unit: Fp8Unit | None = None

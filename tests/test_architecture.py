@@ -129,7 +129,7 @@ LIBRARIES = {
     "matplotlib": ["simulator.tell", ROOF],
     "rich": ["simulator.tell", "simulator.published", ROOF],
     "click": ["simulator.tell", ROOF],
-    "numba": ["simulator.engines", "simulator.network"],
+    "numba": ["hwmodels.costs", "simulator.engines", "simulator.network"],
 }
 
 FILE_LINES_MAX = 400
@@ -479,6 +479,8 @@ def test_a_long_function_and_a_silent_assertion_are_seen() -> None:
     [
         ("simulator", {"torch", "triton", "matplotlib", "pandas", "numba", "scipy"}),
         ("simulator.engines.array", {"numba", "scipy", "simpy", "pydantic"}),
+        ("hwmodels.costs", {"numba", "scipy"}),
+        ("hwmodels.residual", {"numba", "scipy", "pydantic"}),
         ("simulator.network.fair", {"numba", "scipy", "simpy", "pydantic"}),
         ("hwmodels.errors", {"numpy", "pydantic", "scipy"}),
         ("calibration", {"numpy", "pydantic", "scipy", "hwmodels", "workloads"}),

@@ -6,15 +6,20 @@ swap A and B) and b the other one. The k axis is walked in steps of 128 bytes of
 values, 64 BF16 values). In cycles:
 
     c_mma  = 2 a b step / (R eta)                    tensor core; R FLOPs of one SM in one clock
-    c_smem = (a / 64) (64 + b) 128 / smem            operand reads
+    c_smem = operand rows * 128 / smem               operand reads, see ChipSpec.operand_tile
     c_l2   = (a + b) 128 / l2b                       refill of the tile
-    c_iter = (c_mma^4 + c_smem^4 + c_l2^4 + it0^4)^(1/4) + prom a b / 128
+    c_oob  = oob (ceil(m / bm) bm - m)               rows of the last tile beyond the product
+    c_iter = (c_mma^4 + c_smem^4 + c_l2^4 + it0^4 [+ c_oob^4])^(1/4) + prom a b / 128
     c_tile = ceil(k / (s step)) c_iter + ot + output_bytes a b / l2b
     T      = groups ceil(m / groups / bm) ceil(n / bn) s;   w = T / SMs
     t_comp = (lam ceil(w) + (1 - lam) max(1, w)) c_tile / f
     t_mem  = max(bytes / (eh B), bytes / (min(T, SMs) bws f))
     t      = (t_comp^pn + t_mem^pn)^(1/pn) + [s > 1] (ts + 8 s m n / (l2b SMs f))
     time   = t0 + max(min over candidates t, FLOPs / (pc peak SMs / S)) + quantise
+
+Of ceil(m / bm) tiles one is ragged, so c_iter is the mean with c_oob in one of them. (TMA fills
+rows beyond the end of a tensor slowly: DeepGEMM's products take 46.8 us at m = 65 and 31.6 us at
+m = 128, n = 7168, k = 10240 on H200; its sources call it a bound of "TMA L2 OOB".)
 
 Bytes are both operands and the output once; when the smaller operand of a group does not fit
 phi L2, operands are read again in every wave (footprint of a square wave of tiles). On chips whose
@@ -39,6 +44,7 @@ Equations, bounds and defaults come from a study of the public AIConfigurator GE
 (BF16) and transfer to H100 by its datasheet.
 """
 
+import math
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -47,12 +53,11 @@ from pydantic import Field
 
 from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.chip import ChipSpec
+from hwmodels.costs.gemm_loops import STEP_BYTES, Machine, Product, Search, Tile, search_for
+from hwmodels.costs.gemm_tiles import SPLITS, Dispatch, Tiles, candidates
 from hwmodels.costs.kernel_time import KernelTime, smooth_maximum
 from hwmodels.spec import Spec
 from hwmodels.units import Seconds
-
-STEP_BYTES = 128.0
-"""Bytes of one row of A or B that one step along k consumes."""
 
 QUANTISE_RATE = 4.8e12 / (132 * 1.83e9)
 """Bytes per SM and clock that `quantise_bytes` is counted against: H200, where it was fitted."""
@@ -68,6 +73,7 @@ class GemmParameters(Spec):
         tile: rows and columns of C one SM computes at a time; None takes the fastest candidate of
             {64, 128, 256} x {8, 16, 32 .. 256} with at most 32,768 elements. Libraries with one
             tile per kernel (DeepGEMM) fix it.
+        dispatch: how the library narrows its tiles down (`gemm_tiles`).
         fine_tiles: whether the short side may also be any multiple of 16.
         split_k: whether the library may split k over SMs (s in 1, 2, 4 .. 64).
         swap_ab: whether the tensor core's rows may take either side of the tile.
@@ -87,12 +93,15 @@ class GemmParameters(Spec):
         wave_quantisation: lam, 1 when whole waves are paid, 0 when a tuner escapes them.
         promotion_cycles: prom, cycles per 128 accumulators per step for block scales applied on
             CUDA cores. 0: no block scales.
+        ragged_cycles: oob, cycles by which each row that a tile has beyond the product delays one
+            step. 0: such rows cost no more than others.
         quantise_bytes: qsm, quantise traffic per element of A, in bytes at `QUANTISE_RATE`.
     """
 
     tile: tuple[Annotated[int, Field(ge=8, le=256)], Annotated[int, Field(ge=8, le=256)]] | None = (
         None
     )
+    dispatch: Dispatch = "tuned"
     fine_tiles: bool = False
     split_k: bool = False
     swap_ab: bool = False
@@ -110,6 +119,7 @@ class GemmParameters(Spec):
     l2_usable: Annotated[float, Field(ge=0.2, le=1.5)] = 0.6
     wave_quantisation: Annotated[float, Field(ge=0, le=1)] = 1.0
     promotion_cycles: Annotated[float, Field(ge=0, le=4)] = 0.0
+    ragged_cycles: Annotated[float, Field(ge=0, le=40)] = 0.0
     quantise_bytes: Annotated[float, Field(ge=0, le=20)] = 0.0
 
 
@@ -130,17 +140,15 @@ class _Work(NamedTuple):
         return STEP_BYTES / self.element_bytes
 
 
-class _Tiles(NamedTuple):
-    """Candidate tiles along a first axis that `_Work` does not have.
-
-    `mma` is the side on the tensor core's rows, `other` the one on its columns.
+class _TileCycles(NamedTuple):
+    """Cycles of tiles, whatever the product: of one step along k without and with promotion of
+    block scales, outside the steps; and whether a step takes its least time.
     """
 
-    rows: Floats
-    cols: Floats
-    mma: Floats
-    other: Floats
-    splits: Floats
+    step: Floats
+    promotion: Floats
+    outside: Floats
+    is_floor: Mask
 
 
 def gemm_time_s(
@@ -191,87 +199,145 @@ def gemm_time_s(
 
 
 def _fastest(chip: ChipSpec, parameters: GemmParameters, work: _Work) -> tuple[Floats, Ints]:
-    """Return the time with the fastest candidate tile, and the place in `BOUNDS` of its bound."""
-    tiles = _candidates(chip, parameters, work.rows.ndim)
-    cycles, is_latency = _tile_cycles(chip, parameters, work, tiles)
-    count = work.groups * np.ceil(work.rows / work.groups / tiles.rows)
-    count = count * np.ceil(work.cols / tiles.cols) * tiles.splits
-    lam, waves = parameters.wave_quantisation, count / work.sms
-    waves = lam * np.ceil(waves) + (1 - lam) * np.maximum(1.0, waves)
-    compute_s = waves * cycles / chip.peak_clock_hz
-    memory_s = _memory_s(chip, parameters, work, tiles, count)
-    l2_rate = parameters.l2_bytes_per_clock * work.sms * chip.peak_clock_hz
-    fixup_s = parameters.split_fixup_s + 8 * tiles.splits * work.rows * work.cols / l2_rate
-    total_s = smooth_maximum(parameters.overlap_exponent, compute_s, memory_s)
-    total_s = total_s + np.where(tiles.splits > 1, fixup_s, 0.0)
-    index = np.where(memory_s > compute_s, 1, np.where(is_latency, 2, 0))
+    """Return the time with the fastest candidate, and the place in `BOUNDS` of its bound."""
+    tiles = candidates(
+        parameters.dispatch,
+        parameters.tile,
+        chip.mma_rows,
+        fine_tiles=parameters.fine_tiles,
+        swap_ab=parameters.swap_ab,
+    )
+    splits = np.array(SPLITS if parameters.split_k else SPLITS[:1])
+    count = tiles.rows.size * splits.size
+    search = search_for(count * work.rows.size) if count > 1 else None
+    if search is None:
+        index = np.arange(count).reshape(-1, *(1,) * work.rows.ndim)
+    else:
+        index = _searched(search, chip, parameters, work, tiles, splits)[None]
+    tile, split = np.divmod(index, splits.size)
+    some = Tiles(*(column[tile] for column in tiles))
+    total_s, bound = _tile_s(chip, parameters, work, some, splits[split])
     best = np.argmin(total_s, axis=0)[None]
-    chosen = np.take_along_axis(np.broadcast_to(index, total_s.shape), best, axis=0)[0]
+    chosen = np.take_along_axis(np.broadcast_to(bound, total_s.shape), best, axis=0)[0]
     return np.take_along_axis(total_s, best, axis=0)[0], chosen
 
 
-def _candidates(chip: ChipSpec, parameters: GemmParameters, ndim: int) -> _Tiles:
-    """Return every tile and split the library may choose, on an axis before `ndim` others."""
-    if parameters.tile is not None:
-        pairs = [parameters.tile]
-    else:
-        long_sides = [a for a in (64, 128, 256) if a >= chip.mma_rows]
-        short_sides = [8, 16, 32, 64, 128, 256]
-        if parameters.fine_tiles:
-            short_sides = [8, *range(16, 257, 16)]
-        pairs = [(a, b) for a in long_sides for b in short_sides if a * b <= 32768]
-    shapes = [(a, b, a, b) for a, b in pairs]
-    if parameters.swap_ab:
-        shapes += [(b, a, a, b) for a, b in pairs]
-    splits = (1, 2, 4, 8, 16, 32, 64) if parameters.split_k else (1,)
-    table = np.array([(*shape, s) for shape in shapes for s in splits], np.float64)
-    return _Tiles(*(column.reshape(-1, *(1,) * ndim) for column in table.T))
+def _tile_s(
+    chip: ChipSpec, parameters: GemmParameters, work: _Work, tiles: Tiles, splits: Floats
+) -> tuple[Floats, Ints]:
+    """Return the time of products with tiles and splits, and the place in `BOUNDS` of its bound."""
+    cycles = _tile_cycles(chip, parameters, work, tiles)
+    group_rows = work.rows / work.groups
+    blocks = np.ceil(group_rows / tiles.rows)
+    count = work.groups * blocks * np.ceil(work.cols / tiles.cols)
+    beyond = parameters.ragged_cycles * (blocks * tiles.rows - group_rows)
+    ragged = smooth_maximum(4.0, cycles.step, beyond)
+    step = cycles.step + (ragged - cycles.step) / blocks + cycles.promotion
+    inside = np.ceil(work.depth / (splits * work.step)) * step
+    lam, waves = parameters.wave_quantisation, count * splits / work.sms
+    waves = lam * np.ceil(waves) + (1 - lam) * np.maximum(1.0, waves)
+    compute_s = waves * (inside + cycles.outside) / chip.peak_clock_hz
+    memory_s = _memory_s(chip, parameters, work, tiles, count, splits)
+    l2_rate = parameters.l2_bytes_per_clock * work.sms * chip.peak_clock_hz
+    fixup_s = parameters.split_fixup_s + 8 * splits * work.rows * work.cols / l2_rate
+    total_s = smooth_maximum(parameters.overlap_exponent, compute_s, memory_s)
+    total_s = total_s + np.where(splits > 1, fixup_s, 0.0)
+    is_used = (tiles.above_m < group_rows) & (group_rows <= tiles.upto_m)
+    is_latency = cycles.is_floor | (cycles.outside > inside)
+    index = np.where(memory_s > compute_s, 1, np.where(is_latency, 2, 0))
+    return np.where(is_used, total_s, np.inf), index
 
 
 def _tile_cycles(
-    chip: ChipSpec, parameters: GemmParameters, work: _Work, tiles: _Tiles
-) -> tuple[Floats, Mask]:
-    """Return cycles of one tile, and whether fixed times, not arithmetic, are most of them."""
+    chip: ChipSpec, parameters: GemmParameters, work: _Work, tiles: Tiles
+) -> _TileCycles:
     a, b = tiles.mma, tiles.other
     rate = chip.flops_per_clock_per_sm(work.tensor_family) * parameters.tensor_efficiency
     c_mma = 2 * a * b * work.step / rate
-    c_smem = _shared_memory_cycles(chip, a, b)
+    c_smem = _operand_rows(chip, a, b) * STEP_BYTES / chip.shared_memory_bytes_per_clock
     c_l2 = (a + b) * STEP_BYTES / parameters.l2_bytes_per_clock
     floor = np.asarray(parameters.iteration_floor_cycles, np.float64)
-    iteration = smooth_maximum(4.0, c_mma, c_smem, c_l2, floor)
+    step = smooth_maximum(4.0, c_mma, c_smem, c_l2, floor)
     scales_itself = chip.fp8_unit is not None and chip.fp8_unit.block_scaling
-    if not scales_itself:
-        iteration = iteration + parameters.promotion_cycles * a * b / 128
-    steps = np.ceil(work.depth / (tiles.splits * work.step))
+    promotion = (0.0 if scales_itself else parameters.promotion_cycles) * a * b / 128
     written = work.output_bytes * a * b / parameters.l2_bytes_per_clock
-    outside = parameters.tile_overhead_cycles + written
     is_floor = floor > np.maximum(c_mma, np.maximum(c_smem, c_l2))
-    return steps * iteration + outside, is_floor | (outside > steps * iteration)
+    return _TileCycles(step, promotion, parameters.tile_overhead_cycles + written, is_floor)
 
 
-def _shared_memory_cycles(chip: ChipSpec, a: Floats, b: Floats) -> Floats:
-    """Operand reads of one step: Ampere reads both operands per warp tile, Hopper A per 64 rows;
-    on Blackwell two SMs share B and the accumulator lives in tensor memory, half the reads.
-    """
-    if chip.generation == "ampere":
-        read = (a / 64) * np.maximum(1.0, b / 64) * 128 * STEP_BYTES
-    else:
-        read = (a / 64) * (64 + b) * STEP_BYTES
-    halved = 0.5 if chip.generation == "blackwell" else 1.0
-    return np.asarray(halved * read / chip.shared_memory_bytes_per_clock)
+def _operand_rows(chip: ChipSpec, a: Floats, b: Floats) -> Floats:
+    """Return the rows of both operands that one step of a tile reads from shared memory."""
+    rows, cols = chip.operand_tile
+    width = np.minimum(b, cols)
+    return np.asarray((a / rows) * np.maximum(1.0, b / cols) * (rows + width / chip.operand_sms))
+
+
+def _searched(
+    search: Search,
+    chip: ChipSpec,
+    parameters: GemmParameters,
+    work: _Work,
+    tiles: Tiles,
+    splits: Floats,
+) -> Ints:
+    """Return the fastest candidate of every product, found by the compiled search."""
+    ndim = work.rows.ndim
+    shaped = Tiles(*(column.reshape(-1, *(1,) * ndim) for column in tiles))
+    of_tiles = [
+        np.reshape(column, (tiles.rows.size, -1)).T
+        for column in _tile_cycles(chip, parameters, work, shaped)[:3]
+    ]
+    of_machines = [
+        np.ravel(np.asarray(number, np.float64))
+        for number in (
+            parameters.ragged_cycles,
+            chip.peak_clock_hz,
+            parameters.wave_quantisation,
+            parameters.split_fixup_s,
+            parameters.l2_bytes_per_clock * chip.peak_clock_hz,
+            parameters.hbm_efficiency * chip.hbm_bytes_per_s,
+            parameters.sm_hbm_bytes_per_clock * chip.peak_clock_hz,
+            parameters.l2_usable * chip.l2_bytes,
+        )
+    ]
+    # Numbers that differ between machines are columns along the first axis of the products.
+    machines = max(len(column) for column in (*of_tiles, *of_machines))
+    lead = (machines, *(1,) * (ndim - 1)) if machines > 1 else ()
+    shape = np.broadcast_shapes(lead, work.rows.shape)
+    products = (np.broadcast_to(column, shape).reshape(machines, -1) for column in work[:5])
+    cycles = (np.tile(column, (machines // len(column), 1)) for column in of_tiles)
+    numbers = (np.tile(column, machines // len(column)) for column in of_machines)
+    chosen = np.zeros((machines, math.prod(shape) // machines), np.int64)
+    search(
+        Tile(
+            tiles.rows, tiles.cols, tiles.above_m, tiles.upto_m, *map(np.ascontiguousarray, cycles)
+        ),
+        splits,
+        Machine(*numbers),
+        Product(*map(np.ascontiguousarray, products)),
+        (work.element_bytes, work.output_bytes),
+        parameters.overlap_exponent,
+        chosen,
+    )
+    return chosen.reshape(shape)
 
 
 def _memory_s(
-    chip: ChipSpec, parameters: GemmParameters, work: _Work, tiles: _Tiles, count: Floats
+    chip: ChipSpec,
+    parameters: GemmParameters,
+    work: _Work,
+    tiles: Tiles,
+    count: Floats,
+    splits: Floats,
 ) -> Floats:
-    """Return the memory time of every candidate; `count` is its tiles."""
+    """Return the memory time of candidates; `count` is their tiles before they are split."""
     operand_a = work.rows * work.depth * work.element_bytes
     operand_b = work.groups * work.cols * work.depth * work.element_bytes
     smaller = np.minimum(operand_a, operand_b) / work.groups
-    wave = np.minimum(count, work.sms)
+    wave = np.minimum(count * splits, work.sms)
     # A square wave of `wave` tiles reads 2 sqrt(wave bm bn) rows and columns of its operands.
     sides = 2 * np.sqrt(wave * tiles.rows * tiles.cols)
-    again = count / tiles.splits / wave * sides * work.depth * work.element_bytes
+    again = count / wave * sides * work.depth * work.element_bytes
     once = operand_a + operand_b
     fits = smaller <= parameters.l2_usable * chip.l2_bytes
     moved = np.where(fits, once, np.maximum(once, again))

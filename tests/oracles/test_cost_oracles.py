@@ -26,6 +26,8 @@ ROUND_CHIP = ChipSpec(
     hbm_bytes_per_s=1e12,
     l2_bytes=1e12,
     mma_rows=64,
+    operand_tile=(64, 256),
+    operand_sms=1,
     nvlink_bytes_per_s=200e9,
     tdp_w=700,
 )
@@ -79,6 +81,22 @@ def test_a_fixed_tile_costs_whole_waves_of_steps_and_an_overhead(
     assert fp8_time_s(WAVES, m, n, k, sms=sms) == pytest.approx(
         by_hand_s(tiles, sms, steps), rel=1e-6
     )
+
+
+def test_rows_of_a_tile_beyond_the_product_delay_its_steps() -> None:
+    """m = 1281: of 11 rows of tiles one has 127 rows beyond, each 20 cycles to a step."""
+    slow = WAVES.model_copy(update={"ragged_cycles": 20.0})
+    ragged = (STEP_CYCLES**4 + (20.0 * 127) ** 4) ** 0.25
+    added_s = 11 * 8 * (ragged - STEP_CYCLES) / 11 / 1e9
+    assert fp8_time_s(slow, 1281, 1280, 1024) == pytest.approx(by_hand_s(110, 10, 8) + added_s)
+    assert fp8_time_s(slow, 1280, 1280, 1024) == fp8_time_s(WAVES, 1280, 1280, 1024)
+
+
+@pytest.mark.parametrize(("m", "side"), [(256, 64), (257, 128)])
+def test_a_library_that_goes_by_rows_takes_the_tile_of_its_rule(m: int, side: int) -> None:
+    ruled = WAVES.model_copy(update={"tile": None, "dispatch": "cutlass-rows"})
+    fixed = WAVES.model_copy(update={"tile": (side, side)})
+    assert fp8_time_s(ruled, m, 1280, 1024) == fp8_time_s(fixed, m, 1280, 1024)
 
 
 def test_launch_time_adds_to_the_tiles() -> None:

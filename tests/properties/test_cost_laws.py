@@ -24,6 +24,9 @@ FAMILIES = {
     "quantising": GemmParameters(
         contains_quantise=True, quantise_bytes=8.0, promotion_cycles=0.9, fine_tiles=True
     ),
+    "deepgemm": GemmParameters(dispatch="deepgemm", ragged_cycles=4.0, promotion_cycles=1.0),
+    "swapped": GemmParameters(dispatch="deepgemm-swapped", ragged_cycles=11.0),
+    "rows": GemmParameters(dispatch="cutlass-rows", wave_quantisation=0.9),
 }
 SLACK = 1 + 1e-9  # rounding of sums in another order
 SIZE = st.integers(1, 40_000)

@@ -102,19 +102,21 @@ def test_the_bound_says_what_holds_it(
     assert str(bf16(parameters, *shape).bound) == bound
 
 
-def test_generations_differ_in_operand_reads() -> None:
-    """Ampere reads 2 * 2 * 128 rows per step of a 128x128 tile, Hopper 2 * 192, Blackwell half."""
-    fed_by_smem = WAVES.model_copy(update={"tensor_efficiency": 1.09})
-    hungry = CHIP.model_copy(update={"shared_memory_bytes_per_clock": 16.0})
-    hopper, ampere, blackwell = (
-        float(
-            bf16(
-                fed_by_smem, 128, 128, 2**20, chip=hungry.model_copy(update={"generation": g})
-            ).time_s
-        )
-        for g in ("hopper", "ampere", "blackwell")
-    )
-    assert blackwell < hopper < ampere
+@pytest.mark.parametrize(
+    ("chip", "rows"),
+    [
+        ("a100", (128 / 64) * (128 / 64) * (64 + 64)),  # each of four warps reads both operands
+        ("h100", (128 / 64) * (64 + 128)),  # B once for 64 rows of A
+        ("b200", 128 + 128 / 2),  # and half of it where two SMs share it
+    ],
+)
+def test_chips_differ_in_the_operand_rows_that_a_step_reads(chip: str, rows: float) -> None:
+    """A chip so slow at it that nothing else of a 128x128 tile is seen."""
+    slow = CHIPS.load(chip).model_copy(update={"shared_memory_bytes_per_clock": 1.0})
+    step_s = (
+        bf16(WAVES, 128, 128, 2**20, chip=slow).time_s - bf16(WAVES, 128, 128, 64, chip=slow).time_s
+    ) / (2**14 - 1)
+    assert step_s * slow.peak_clock_hz == pytest.approx(rows * 128, rel=1e-3)
 
 
 def test_a_chip_without_the_format_is_refused() -> None:
