@@ -13,7 +13,14 @@ from hwmodels.costs.fused_moe import FusedMoeParameters
 from hwmodels.costs.gemm import GemmParameters
 from hwmodels.costs.kernel_time import KernelTime
 from hwmodels.costs.memory_op import MemoryParameters
-from hwmodels.costs.work import Work
+from hwmodels.costs.work import (
+    Work,
+    attention_work,
+    decode_attention_work,
+    fused_moe_work,
+    gemm_work,
+    memory_op_work,
+)
 
 Parameters = (
     GemmParameters
@@ -39,15 +46,15 @@ class Kind(NamedTuple):
 
 
 _KINDS: dict[type, Kind] = {
-    GemmParameters: Kind(gemm.gemm_time_s, gemm.features, gemm.work),
-    AttentionParameters: Kind(attention.attention_time_s, attention.features, attention.work),
+    GemmParameters: Kind(gemm.gemm_time_s, gemm.features, gemm_work),
+    AttentionParameters: Kind(attention.attention_time_s, attention.features, attention_work),
     DecodeAttentionParameters: Kind(
         decode_attention.decode_attention_time_s,
         decode_attention.features,
-        decode_attention.work,
+        decode_attention_work,
     ),
-    FusedMoeParameters: Kind(fused_moe.fused_moe_time_s, fused_moe.features, fused_moe.work),
-    MemoryParameters: Kind(memory_op.memory_op_time_s, memory_op.features, memory_op.work),
+    FusedMoeParameters: Kind(fused_moe.fused_moe_time_s, fused_moe.features, fused_moe_work),
+    MemoryParameters: Kind(memory_op.memory_op_time_s, memory_op.features, memory_op_work),
 }
 
 
