@@ -75,12 +75,12 @@ def _columns(path: Path, rows: list[tuple[float, dict[str, Any]]]) -> MeasuredFa
 
 
 def _column(path: Path, name: str, values: list[Any]) -> Any:
-    """Return numbers as an array; of words and flags the one that all rows share."""
+    """Return the value that all rows share, or else their numbers as an array."""
     first = values[0]
-    if isinstance(first, str | bool) or first is None:
-        if any(value != first for value in values):
-            raise SpecError(f"{path}: {name}: must be the same in all rows of a family")
+    if isinstance(first, str | bool | float | int) and all(value == first for value in values):
         return first
+    if isinstance(first, str | bool):
+        raise SpecError(f"{path}: {name}: must be the same in all rows of a family")
     try:
         return np.array(values, np.float64)
     except (TypeError, ValueError):

@@ -84,11 +84,12 @@ def _adapted(same: Same, measured_on: str, same_chip: Same) -> Parameters:
     chip: ChipSpec = same_chip.value
     origin = CHIPS.load(measured_on)
     old, new = GENERATIONS[origin.generation], GENERATIONS[chip.generation]
-    overhead = parameters.tile_overhead_cycles * new.tile_overhead_cycles / old.tile_overhead_cycles
-    hbm = parameters.hbm_efficiency * new.hbm_efficiency / old.hbm_efficiency
+    overhead_ratio = new.tile_overhead_cycles / old.tile_overhead_cycles
+    overhead = parameters.tile_overhead_cycles * overhead_ratio
+    hbm = parameters.hbm_efficiency * (new.hbm_efficiency / old.hbm_efficiency)
     sustained = parameters.sustained_fraction
     if sustained < 1:
-        sustained *= _power(chip) / _power(origin) * old.tensor_energy / new.tensor_energy
+        sustained *= (_power(chip) / _power(origin)) * (old.tensor_energy / new.tensor_energy)
     return parameters.model_copy(
         update={
             "tile_overhead_cycles": min(overhead, MOST_OVERHEAD_CYCLES),

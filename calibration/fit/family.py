@@ -24,11 +24,11 @@ from hwmodels.profile import KernelProfile
 ROWS_MAX = 1500
 """Rows a fit of constants takes: more change none of them by as much as another seed does."""
 
-SITES_PER_CONSTANT = 2
-"""Sites needed for each free constant where no parent says what it should be."""
+ROWS_PER_CONSTANT = 2
+"""Rows needed for each free constant where no parent says what it should be."""
 
-ENOUGH_SITES = 10
-"""Sites for each free constant from which on a fit needs no parent."""
+ENOUGH_ROWS = 20
+"""Rows for each free constant from which on a fit needs no parent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,10 @@ def fit_family(rows: KernelRows, chip: ChipSpec, parent: KernelProfile | None = 
 
     Args:
         chip: that the rows were measured on.
-        parent: where a fit starts, and what it is pulled to, that has few sites.
+        parent: where a fit starts, and what it is pulled to, that has few rows.
 
     Raises:
-        CalibrationError: too few sites for the constants.
+        CalibrationError: too few rows for the constants.
     """
     model = cost_model(rows, chip)
     prior = _prior(rows, model, parent)
@@ -105,7 +105,7 @@ def fitted_constants(
     """Return the constants fitted to rows, and nothing of what they are worth.
 
     Raises:
-        CalibrationError: too few sites for the constants.
+        CalibrationError: too few rows for the constants.
     """
     model = cost_model(rows, chip)
     return _constants(rows, chip, model, _prior(rows, model, parent))
@@ -127,17 +127,17 @@ def _prior(rows: KernelRows, model: CostModel, parent: KernelProfile | None) -> 
     Raises:
         CalibrationError: rows are few, and there is no parent that knows the family.
     """
-    sites, start = len(np.unique(rows.site)), model.starts[0]
-    if sites >= ENOUGH_SITES * len(model.free):
+    start = model.starts[0]
+    if len(rows) >= ENOUGH_ROWS * len(model.free):
         return None
     if parent is not None and parent.knows(rows.family):
         found = parent.parameters(rows.family)
         if type(found) is type(start):
             return start.model_copy(update={name: getattr(found, name) for name in model.free})
-    needed = SITES_PER_CONSTANT * len(model.free)
-    if sites < needed:
+    needed = ROWS_PER_CONSTANT * len(model.free)
+    if len(rows) < needed:
         raise CalibrationError(
-            f"{rows.family}, {rows.setting}: {sites} sites for {len(model.free)} constants, "
+            f"{rows.family}, {rows.setting}: {len(rows)} rows for {len(model.free)} constants, "
             f"needs {needed}, or a parent that knows the family"
         )
     return None

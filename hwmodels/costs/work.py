@@ -134,7 +134,9 @@ def _seen(new: Floats, before: Floats, window: Floats) -> Floats:
     included, and those of the prefix, and of these the last `window`.
     """
     rising = np.clip(window - before, 0, new)  # queries that see all there is
-    return np.asarray(rising * before + rising * (rising + 1) / 2 + (new - rising) * _finite(window))
+    return np.asarray(
+        rising * before + rising * (rising + 1) / 2 + (new - rising) * _finite(window)
+    )
 
 
 def _finite(window: Floats) -> Floats:

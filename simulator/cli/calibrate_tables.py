@@ -153,13 +153,19 @@ def _score_table(scores: "Iterable[Score]") -> "Table":
         low, high = each.sizes
         grid.add_row(
             escape(f"{each.setting}: {each.family}"),
-            "all" if high is None and low == 0 else f"{low:.0f} to {high or '':.0f}",
+            _sizes(*each.sizes),
             str(each.constants.rows),
             *_percent(each.constants),
             *(_percent(each.with_rows) if each.with_rows else ("", "", "")),
             *_percent(each.roofline)[:2],
         )
     return grid
+
+
+def _sizes(low: float, high: float | None) -> str:
+    if high is None:
+        return f"above {low:.0f}" if low else "all"
+    return f"{low + 1:.0f} to {high:.0f}"
 
 
 def _percent(errors: "Errors") -> tuple[str, str, str]:
