@@ -41,7 +41,7 @@ class ChipSpec(Spec):
         sms: streaming multiprocessors enabled.
         peak_clock_hz: the clock at which the datasheet peaks hold:
             `peak = sms * clock * FLOPs per clock per SM`.
-        tensor: dense peak FLOP/s by format family (`bf16`, `fp8`, `tf32`), sparsity off.
+        tensor: dense peak FLOP/s by format family (`bf16`, `fp8`, `fp4`, `tf32`), sparsity off.
         vector_flops_per_s: FP32 CUDA-core peak.
         hbm_capacity_bytes: as the driver reports it, more than the decimal GB of the label; driver
             and CUDA context keep some of it.

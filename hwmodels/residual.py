@@ -158,5 +158,5 @@ def _best_question(bins: Ints, place: Ints, left_over: Floats) -> tuple[int, int
         above, many = below[:, -1:] - below, few[:, -1:] - few
         gain = below**2 / (few + SILENT_ROWS) + above**2 / (many + SILENT_ROWS)
         gains[feature] = gain.sum(axis=0)[:EDGES]
-    feature, edge = np.unravel_index(gains.argmax(), gains.shape)
-    return int(feature), int(edge)
+    feature, edge = divmod(int(gains.argmax()), EDGES)
+    return feature, edge

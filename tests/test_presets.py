@@ -76,7 +76,7 @@ def test_no_number_rests_on_a_default_of_the_code(catalogue: Any, name: str) -> 
 
 
 # Dense tensor FLOPs of one SM in one clock, by family: a power of two that doubles from TF32 to
-# BF16 to FP8. H20 has a quarter of Hopper's.
+# BF16 to FP8 to FP4. H20 has a quarter of Hopper's.
 FLOPS_PER_CLOCK_BF16 = {"ampere": 2048, "hopper": 4096, "blackwell": 8192}
 
 
@@ -84,7 +84,7 @@ FLOPS_PER_CLOCK_BF16 = {"ampere": 2048, "hopper": 4096, "blackwell": 8192}
 def test_the_datasheet_peak_is_sms_times_clock_times_a_power_of_two(name: str) -> None:
     chip = CHIPS.load(name)
     bf16 = FLOPS_PER_CLOCK_BF16[chip.generation] // (4 if name == "h20" else 1)
-    expected = {"tf32": bf16 / 2, "bf16": bf16, "fp8": bf16 * 2}
+    expected = {"tf32": bf16 / 2, "bf16": bf16, "fp8": bf16 * 2, "fp4": bf16 * 4}
     for family in chip.tensor:
         # Datasheets round peaks to 3 digits and clocks to 3.
         assert chip.flops_per_clock_per_sm(family) == pytest.approx(expected[family], rel=1e-3)

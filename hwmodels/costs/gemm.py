@@ -198,6 +198,45 @@ def gemm_time_s(
     return KernelTime(np.asarray(time_s), index)
 
 
+def features(
+    chip: ChipSpec,
+    parameters: GemmParameters,
+    m: npt.ArrayLike,
+    n: npt.ArrayLike,
+    k: npt.ArrayLike,
+    groups: npt.ArrayLike = 1,
+    *,
+    tensor_family: str,
+    element_bytes: float,
+    output_bytes: float,
+    sms: npt.ArrayLike | None = None,
+) -> Floats:
+    """Return (rows, 9) where products lie for a `Residual`; arguments as of `gemm_time_s`.
+
+    In octaves: rows of a group, columns, depth, 128x128 tiles by SM, price, FLOPs and bytes by
+    price; and the rows that fill the last 128 and the last 64 up, as parts of them.
+    """
+    sizes = (m, n, k, groups, chip.sms if sms is None else sms)
+    rows, cols, depth, count, used = (
+        np.ravel(column)
+        for column in np.broadcast_arrays(*(np.asarray(size, np.float64) for size in sizes))
+    )
+    price_s = gemm_time_s(
+        chip, parameters, rows, cols, depth, count,
+        tensor_family=tensor_family, element_bytes=element_bytes, output_bytes=output_bytes,
+        sms=used,
+    ).time_s  # fmt: skip
+    group_rows = rows / count
+    tiles = count * np.ceil(group_rows / 128) * np.ceil(cols / 128)
+    moved = rows * depth + count * cols * depth + rows * cols
+    octaves = (
+        group_rows, cols, depth, tiles / used, price_s, rows * cols * depth / price_s,
+        moved / price_s,
+    )  # fmt: skip
+    padding = (np.ceil(group_rows / side) - group_rows / side for side in (128, 64))
+    return np.stack([*map(np.log2, octaves), *padding], axis=1)
+
+
 def _fastest(chip: ChipSpec, parameters: GemmParameters, work: _Work) -> tuple[Floats, Ints]:
     """Return the time with the fastest candidate, and the place in `BOUNDS` of its bound."""
     tiles = candidates(
