@@ -5,10 +5,16 @@ routes by construction, not by a router:
 
     balanced     token t takes the experts (t + i E / k) mod E, i = 0 .. k - 1; with fewer tokens
                  than E / k they are spread over the experts
+    uniform      every expert gets the same, rounded down; where that is none, the first of a rank
+                 get one
+    packed       the same, but laid out without room between experts: DeepGEMM computes a tile of
+                 128 rows with the weights of the expert of its first row
     power_law_a  every expert draws a weight from the density x^-a on [1, 0.8 tokens], or on
                  [0.01, 2] when there are no more pairs than experts; weights are scaled to
-                 tokens * k pairs and rounded; experts are laid out one after another, largest
-                 first, over k columns of tokens; the rank with most pairs is timed
+                 tokens * k pairs and rounded, to at most one pair of each token; what is over or
+                 missing goes rank after rank, one to its smallest or from its largest; the rank
+                 with most pairs is timed
+    ..._eplb     after that, a load balancer copies the largest and deals experts out to ranks
 
 A power-law time is the mean over five draws nobody recorded. Here a fixed seed draws more of them,
 so that what stands in their place is their expectation.
@@ -17,7 +23,7 @@ so that what stands in their place is their expectation.
 import heapq
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,18 +35,7 @@ ROUTINGS = 16
 """Draws that stand for the five of a power-law row."""
 
 _SEED = 0
-
-
-class RankLoad(NamedTuple):
-    """What the timed rank gets; means over routings.
-
-    Attributes:
-        load: (5,) by `hwmodels.costs.expert_load`.
-        tokens: that have at least one of its experts.
-    """
-
-    load: Floats
-    tokens: float
+_PACKED_ROWS = 128
 
 
 def expert_columns(
@@ -49,17 +44,17 @@ def expert_columns(
     """Return the columns of `fused_moe_time_s` of a table's rows.
 
     Args:
-        tokens: (rows,) that enter the module; -1 for those alone that the rank has experts for.
+        tokens: (rows,) that enter the module.
     """
     names = ("distribution", "num_tokens", "num_experts", "topk", "moe_ep_size")
     slots = columns.get("num_slots", columns["num_experts"])
     keys = zip(*(columns[name].tolist() for name in names), slots.tolist(), strict=True)
     loads = [rank_load(str(how), *map(int, sizes)) for how, *sizes in keys]
     return {
-        "load": np.array([found.load for found in loads]),
+        "load": np.array(loads),
         "hidden": columns["hidden_size"].astype(np.float64),
         "intermediate": columns["inter_size"] / columns["moe_tp_size"].astype(np.float64),
-        "tokens": np.where(tokens < 0, [found.tokens for found in loads], tokens),
+        "tokens": np.asarray(tokens, np.float64),
         "experts": slots / columns["moe_ep_size"].astype(np.float64),
     }
 
@@ -67,18 +62,22 @@ def expert_columns(
 @cache
 def rank_load(
     distribution: str, tokens: int, experts: int, topk: int, ranks: int, slots: int
-) -> RankLoad:
-    """Return the load of the timed rank of `ranks`.
+) -> Floats:
+    """Return (5,) the load of the timed rank of `ranks`, by `hwmodels.costs.expert_load`.
 
     Args:
-        distribution: `balanced`, `uniform`, `power_law_ALPHA` or `power_law_ALPHA_eplb`.
+        distribution: `balanced`, `uniform`, `packed`, `power_law_ALPHA` or `power_law_ALPHA_eplb`.
         tokens: entering all ranks together.
         experts, topk: of the layer; `experts` is a multiple of `ranks`.
         slots: places for experts in all ranks together; more than `experts` where an expert
             load balancer keeps copies of the largest.
     """
-    if not distribution.startswith("power_law_"):
+    if distribution == "balanced":
         counts = [_balanced(tokens, experts, topk)]
+    elif distribution == "uniform":
+        counts = [_uniform(tokens, experts, topk, ranks)]
+    elif distribution == "packed":
+        counts = [_packed(tokens, experts, topk)]
     else:
         alpha, _, balancer = distribution.removeprefix("power_law_").partition("_")
         rng = np.random.default_rng(
@@ -90,9 +89,8 @@ def rank_load(
         ]
         if balancer:
             counts = [_rebalanced(count, ranks, slots) for count in counts]
-    timed = [_most_loaded(count, tokens, ranks) for count in counts]
-    load = expert_load(np.array([pairs for pairs, _ in timed])).mean(axis=0)
-    return RankLoad(load, float(np.mean([some for _, some in timed])))
+    timed = [_most_loaded(count, ranks) for count in counts]
+    return np.asarray(expert_load(timed).mean(axis=0))
 
 
 def _balanced(tokens: int, experts: int, topk: int) -> Floats:
@@ -101,6 +99,20 @@ def _balanced(tokens: int, experts: int, topk: int) -> Floats:
     first = np.arange(tokens) * (1.0 if tokens >= stride else stride / tokens)
     chosen = (first[:, None] + np.arange(topk) * stride).astype(np.int64) % experts
     return np.bincount(chosen.ravel(), minlength=experts).astype(np.float64)
+
+
+def _uniform(tokens: int, experts: int, topk: int, ranks: int) -> Floats:
+    """(experts,) tokens of each expert; of too few, one of the first of each rank."""
+    each = tokens * topk // experts
+    local = np.arange(experts) % (experts // ranks)
+    return np.where(local < tokens * topk // ranks, max(1.0, each), 0.0)
+
+
+def _packed(tokens: int, experts: int, topk: int) -> Floats:
+    """(experts,) tokens that each expert is charged with, whole tiles of them."""
+    each = tokens * topk // experts
+    first = np.arange(experts) * each // _PACKED_ROWS * _PACKED_ROWS
+    return np.diff(first, append=experts * each).astype(np.float64)
 
 
 def _power_law(
@@ -167,20 +179,7 @@ def _rebalanced(count: Floats, ranks: int, slots: int) -> Floats:
     return np.array(placed).ravel()
 
 
-def _most_loaded(count: Floats, tokens: int, ranks: int) -> tuple[Floats, float]:
-    """Return (local experts,) tokens of the rank with most pairs, and how many tokens it sees.
-
-    An expert has a token at most once: what a draw has beyond that, the router gives to others.
-    """
+def _most_loaded(count: Floats, ranks: int) -> Floats:
+    """(local experts,) tokens of each expert of the rank with most pairs."""
     of_rank = count.reshape(ranks, -1)
-    timed = int(np.argmax(of_rank.sum(axis=1)))
-    order = np.argsort(-count, kind="stable")
-    is_local = order // of_rank.shape[1] == timed
-    length = np.minimum(count[order], tokens)[is_local].round().astype(np.int64)
-    start = (np.cumsum(count[order]) - count[order])[is_local].round().astype(np.int64) % tokens
-    steps = np.zeros(2 * tokens + 1)
-    np.add.at(steps, start, 1.0)
-    np.add.at(steps, start + length, -1.0)
-    covered = np.cumsum(steps[:-1])
-    some = np.count_nonzero(covered[:tokens] + covered[tokens:])
-    return np.minimum(of_rank[timed], tokens), float(some)
+    return np.asarray(of_rank[np.argmax(of_rank.sum(axis=1))])

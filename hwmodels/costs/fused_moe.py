@@ -72,7 +72,7 @@ class FusedMoeParameters(Spec):
         grid_cycles: grid, cycles of a block that is launched for every expert and 128 columns.
     """
 
-    launch_s: Annotated[Seconds, Field(le=200e-6)] = 19e-6
+    launch_s: Annotated[Seconds, Field(le=500e-6)] = 19e-6
     tensor_efficiency: Annotated[float, Field(ge=0.2, le=1.09)] = 0.93
     hbm_efficiency: Annotated[float, Field(ge=0.4, le=0.97)] = 0.9
     l2_bytes_per_clock: Annotated[float, Field(ge=15, le=128)] = 62.0

@@ -7,7 +7,7 @@ from hwmodels.chip import ChipSpec
 from hwmodels.costs import FusedMoeParameters
 
 FREE: Bounds = {
-    "launch_s": (0.5e-6, 120e-6),
+    "launch_s": (0.5e-6, 400e-6),
     "tensor_efficiency": (0.2, 1.09),
     "hbm_efficiency": (0.5, 0.97),
     "l2_bytes_per_clock": (15.0, 128.0),
@@ -22,11 +22,16 @@ FREE: Bounds = {
     "token_bytes": (0.1, 60.0),
 }
 _GRID = (1.0, 5000.0)
+_FEW = ("launch_s", "hbm_efficiency", "tensor_efficiency", "sm_hbm_bytes_per_clock", "row_bytes")
+"""What ten sites tell."""
 
 
 def cost_model(rows: KernelRows, chip: ChipSpec) -> CostModel:
-    """Block-scaled kernels launch tiles for all experts of a rank, with tokens or without."""
+    """Block-scaled kernels launch blocks for all experts of a rank, with tokens or without."""
     start = FusedMoeParameters(sustained_fraction=0.75)
+    if rows.family.endswith(("_prefill", "_decode")):
+        deepgemm = start.model_copy(update={"row_bytes": 6.0, "token_bytes": 4.0})
+        return CostModel((deepgemm,), {name: FREE[name] for name in _FEW})
     if "fp8_block" not in rows.family:
         return CostModel((start,), FREE)
     gridded = start.model_copy(update={"grid_cycles": 800.0, "row_bytes": 30.0})

@@ -1,0 +1,46 @@
+"""Experts of one rank behind DeepEP, timed: the AIConfigurator table `moe_wideep_deepgemm`.
+
+SGLang on DeepGEMM. Prefill scatters the tokens of all ranks to the rows of its experts and gathers
+them again; its uniform loads are packed (`expert_counts`). Decode finds its rows laid out already,
+and moves none. Versions differ by a quarter, so each is a setting of its own.
+"""
+
+import numpy as np
+
+from calibration.read.expert_counts import expert_columns
+from calibration.read.groups import groups, seconds, setting
+from calibration.read.tables import Columns
+from calibration.rows import KernelRows, sites
+
+GROUP = ("system", "framework", "fw_version", "op_name")
+COLUMNS = frozenset(
+    (*GROUP, "kernel_source", "moe_dtype", "hidden_size", "inter_size", "topk", "num_experts",
+     "moe_tp_size", "moe_ep_size", "distribution", "num_tokens", "latency_ms")
+)  # fmt: skip
+
+FAMILIES = {"moe_context": "moe_fp8_block_prefill", "moe_generation": "moe_fp8_block_decode"}
+
+
+def rows(columns: Columns, source: str) -> list[KernelRows]:
+    """Return the modules of each version, prefill and decode apart."""
+    found = []
+    for (system, library, version, op), part in groups(columns, GROUP):
+        tokens = part["num_tokens"].astype(np.float64)
+        if op == "moe_context":
+            load = np.where(part["distribution"] == "uniform", "packed", part["distribution"])
+            shape = expert_columns(part | {"distribution": load}, tokens)
+        else:
+            shape = expert_columns(part, np.zeros_like(tokens))
+        found.append(
+            KernelRows(
+                setting=setting(system, library, version),
+                kind="fused_moe",
+                family=FAMILIES[op],
+                shape=shape | {"tensor_family": "fp8", "element_bytes": 1.0},
+                time_s=seconds(part, source),
+                site=sites(part["moe_ep_size"].tolist(), part["num_tokens"].tolist()),
+                size=tokens,
+                source=source,
+            )
+        )
+    return found
