@@ -2,31 +2,34 @@
 
 A kernel carries the annotation (`record_function` range) in which the host launched it, found
 through the launch call of the same correlation number: kernels run long after their range is over.
-Where ranges nest, the shortest counts. Copies and memsets on the device are kernels here too.
+Where ranges nest, the shortest counts. A kernel whose launch is not in the trace counts as launched
+when it started. Copies and memsets on the device are kernels here too. Where the profiler recorded
+shapes, a kernel also has the op of the host that launched it.
 
-A trace is somebody else's file: every field that is used is checked, and whatever is wrong with it
-raises one `CalibrationError` of one line.
+The trace is read event by event; what stays in memory is a few numbers for each kernel, launch and
+op, and every name once. Whatever is wrong with it raises one `CalibrationError` of one line.
 """
 
-import gzip
-import json
-import math
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hwmodels.errors import CalibrationError, found_at
-
-MAX_BYTES = 2**30
-"""Largest trace read, uncompressed; a gzip bomb stops here."""
-
-_DEVICE = {"kernel": "kernel", "gpu_memcpy": "memcpy", "gpu_memset": "memset"}
-_HOST = ("cuda_runtime", "cuda_driver")
+from calibration.read.trace_events import (
+    COLLECTIVE,
+    Collected,
+    DeviceEvent,
+    HostOp,
+    Launch,
+    Span,
+    ThreadOps,
+    collect,
+)
+from hwmodels.arrays import Floats, Ints
+from hwmodels.errors import CalibrationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ class TraceKernel:
         grid: blocks along x, y, z; empty for copies.
         annotation: innermost host range around the launch, or "".
         occurrence: which of the ranges of that name, from 0.
+        device: number of the GPU.
+        op: of the host that launched it, where its shapes were recorded.
+        collective: what PyTorch calls the collective that it is part of, such as `all_to_all`.
     """
 
     name: str
@@ -53,6 +59,9 @@ class TraceKernel:
     grid: tuple[int, ...]
     annotation: str
     occurrence: int
+    device: int = 0
+    op: HostOp | None = None
+    collective: str = ""
 
     @property
     def end_s(self) -> float:
@@ -60,25 +69,68 @@ class TraceKernel:
         return self.start_s + self.duration_s
 
 
-def read_trace(path: Path) -> tuple[TraceKernel, ...]:
-    """Return the kernels of a trace in launch order.
+@dataclass(frozen=True, slots=True)
+class TorchTrace:
+    """One trace of one process.
+
+    Attributes:
+        path: the file.
+        kernels: in launch order; none where the profiler did not look at a device.
+        unlaunched: how many of them the host launched before the trace began.
+        annotations: names of host ranges, and how many of each there are.
+        threads: ops of the host, by thread.
+        ops: recorded with shapes, and how often each was called.
+        device: name of the GPU, or "".
+        sms: of that GPU, or None.
+        ranks: processes of the run, or None.
+    """
+
+    path: Path
+    kernels: tuple[TraceKernel, ...]
+    unlaunched: int
+    annotations: Mapping[str, int]
+    threads: Mapping[str, ThreadOps]
+    ops: Mapping[HostOp, int]
+    device: str
+    sms: int | None
+    ranks: int | None
+
+
+def read_torch_trace(path: Path) -> TorchTrace:
+    """Return what a trace holds.
 
     Raises:
         CalibrationError: the file cannot be read, is cut off, or is no such trace.
     """
-    events = _events(path)
-    ranges = _ranges(path, events)
-    launches = _launches(path, events)
-    found = []
-    for number, event in enumerate(events):
-        kind = _DEVICE.get(str(event.get("cat"))) if event.get("ph") == "X" else None
-        if kind is not None:
-            found.append(_kernel(f"{path}: event {number}", event, kind, launches, ranges))
-    if not found:
+    found = collect(path)
+    gpu = _first(found.header.get("deviceProperties"))
+    run = found.header.get("distributedInfo")
+    ranks = run.get("world_size") if isinstance(run, dict) else None
+    name, sms = gpu.get("name"), gpu.get("numSms")
+    launches = found.launches
+    return TorchTrace(
+        path=path,
+        kernels=_kernels(found),
+        unlaunched=sum(event.correlation not in launches for event in found.device),
+        annotations=Counter(span.name for span in found.ranges),
+        threads=found.threads,
+        ops=Counter(found.ops.values()),
+        device=name if isinstance(name, str) else "",
+        sms=sms if isinstance(sms, int) and sms > 0 else None,
+        ranks=ranks if isinstance(ranks, int) and ranks > 0 else None,
+    )
+
+
+def read_trace(path: Path) -> tuple[TraceKernel, ...]:
+    """Return the kernels of a trace in launch order.
+
+    Raises:
+        CalibrationError: see `read_torch_trace`; or no kernel ran on a device.
+    """
+    kernels = read_torch_trace(path).kernels
+    if not kernels:
         raise CalibrationError(f"{path}: no GPU kernel in this trace")
-    origin = min(kernel.start_s for kernel in found)
-    found.sort(key=lambda kernel: (kernel.launched_s, kernel.start_s))
-    return tuple(_shifted(kernel, origin) for kernel in found)
+    return kernels
 
 
 def launch_gap_s(kernels: Iterable[TraceKernel], stream: int, longest_s: float = 10e-6) -> float:
@@ -106,131 +158,87 @@ def overlap_s(kernel: TraceKernel, others: Iterable[TraceKernel]) -> float:
     )
 
 
-def _events(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        with path.open("rb") as raw:
-            magic = raw.read(2)
-        opener = gzip.open if magic == b"\x1f\x8b" else open
-        with opener(path, "rb") as stream:
-            text = stream.read(MAX_BYTES + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise CalibrationError(f"{path}: expected a profiler trace, got a broken archive") from None
-    except OSError:
-        raise CalibrationError(f"{path}: expected a profiler trace, got {found_at(path)}") from None
-    if len(text) > MAX_BYTES:
-        raise CalibrationError(f"{path}: trace above {MAX_BYTES >> 20} MiB, too large to be one")
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CalibrationError(f"{path}: not JSON, or cut off: {error}") from None
-    events = document.get("traceEvents") if isinstance(document, dict) else document
-    if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
-        raise CalibrationError(f"{path}: no list of events under 'traceEvents'")
-    return events
+def _first(properties: Any) -> Mapping[str, Any]:
+    """Return the properties of the first device; a node's GPUs are alike."""
+    first = properties[0] if isinstance(properties, list) and properties else None
+    return first if isinstance(first, dict) else {}
 
 
-def _number(where: str, owner: Mapping[str, Any], key: str) -> float:
-    value = owner.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise CalibrationError(f"{where}: {key}: expected a number, got {value!r}")
-    return float(value)
+def _kernels(found: Collected) -> tuple[TraceKernel, ...]:
+    if not found.device:
+        return ()
+    launched = [_launch(event, found.launches) for event in found.device]
+    at_us = np.array([launch.at_us for launch in launched])
+    ranges, occurrences = _numbered(found.ranges)
+    around = _shortest_around(ranges, at_us)
+    collectives = _collectives(found)
+    origin = min(event.start_us for event in found.device)
+    kernels = []
+    for number, (event, launch) in enumerate(zip(found.device, launched, strict=True)):
+        inner = int(around[number])
+        external = event.external if event.external in found.ops else launch.external
+        kernels.append(
+            TraceKernel(
+                name=event.name,
+                kind=event.kind,
+                stream=event.stream,
+                start_s=(event.start_us - origin) * 1e-6,
+                duration_s=event.length_us * 1e-6,
+                launched_s=(launch.at_us - origin) * 1e-6,
+                grid=event.grid,
+                annotation=ranges[inner].name if inner >= 0 else "",
+                occurrence=occurrences[inner] if inner >= 0 else 0,
+                device=event.device,
+                op=None if external is None else found.ops.get(external),
+                collective=event.collective or collectives[number],
+            )
+        )
+    return tuple(sorted(kernels, key=lambda kernel: (kernel.launched_s, kernel.start_s)))
 
 
-def _text(where: str, owner: Mapping[str, Any], key: str) -> str:
-    value = owner.get(key)
-    if not isinstance(value, str):
-        raise CalibrationError(f"{where}: {key}: expected a name, got {value!r}")
-    return value
+def _launch(event: DeviceEvent, launches: Mapping[int, Launch]) -> Launch:
+    known = None if event.correlation is None else launches.get(event.correlation)
+    return known or Launch(event.start_us, None)
 
 
-def _arguments(where: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
-    arguments = event.get("args")
-    if not isinstance(arguments, dict):
-        raise CalibrationError(f"{where}: args: expected a table, got {arguments!r}")
-    return arguments
-
-
-@dataclass(frozen=True, slots=True)
-class _Range:
-    """One `record_function` range of the host, times in microseconds."""
-
-    name: str
-    occurrence: int
-    start: float
-    end: float
-
-
-def _ranges(path: Path, events: list[Mapping[str, Any]]) -> list[_Range]:
-    """Return annotated host ranges, shortest first, so that the first that fits is innermost."""
-    spans = []
-    for number, event in enumerate(events):
-        if event.get("ph") == "X" and event.get("cat") == "user_annotation":
-            where = f"{path}: event {number}"
-            start, length = _number(where, event, "ts"), _number(where, event, "dur")
-            spans.append((start, start + length, _text(where, event, "name")))
+def _numbered(spans: Iterable[Span]) -> tuple[list[Span], list[int]]:
+    """Return the ranges in the order in which they begin, and which of its name each is."""
+    ordered = sorted(spans)
     seen: Counter[str] = Counter()
-    found = []
-    for start, end, name in sorted(spans):
-        found.append(_Range(name, seen[name], start, end))
-        seen[name] += 1
-    return sorted(found, key=lambda span: (span.end - span.start, span.start))
+    occurrences = []
+    for span in ordered:
+        occurrences.append(seen[span.name])
+        seen[span.name] += 1
+    return ordered, occurrences
 
 
-def _launches(path: Path, events: list[Mapping[str, Any]]) -> dict[int, float]:
-    """Return the launch time of each correlation number, in microseconds."""
-    found: dict[int, float] = {}
-    for number, event in enumerate(events):
-        if event.get("ph") == "X" and event.get("cat") in _HOST:
-            where = f"{path}: event {number}"
-            correlation = _arguments(where, event).get("correlation")
-            if isinstance(correlation, int):
-                found[correlation] = _number(where, event, "ts")
+def _shortest_around(spans: Sequence[Span], times_us: Floats) -> Ints:
+    """(times,) number of the shortest span around each time, -1 where there is none.
+
+    Spans are painted over the times in their order, the longest first and the shortest last; of
+    equal ones the first is the last to be painted.
+    """
+    order = np.argsort(times_us, kind="stable")
+    ordered = times_us[order]
+    first = np.searchsorted(ordered, [span.start_us for span in spans], side="left")
+    last = np.searchsorted(ordered, [span.end_us for span in spans], side="right")
+    lengths = np.array([span.end_us - span.start_us for span in spans])
+    painted = np.full(len(ordered), -1)
+    for number in np.argsort(lengths, kind="stable")[::-1]:
+        painted[first[number] : last[number]] = number
+    found = np.empty_like(painted)
+    found[order] = painted
     return found
 
 
-def _kernel(
-    where: str,
-    event: Mapping[str, Any],
-    kind: str,
-    launches: Mapping[int, float],
-    ranges: list[_Range],
-) -> TraceKernel:
-    """Return one kernel with times in seconds, not yet shifted to the origin of the trace."""
-    arguments = _arguments(where, event)
-    start, length = _number(where, event, "ts"), _number(where, event, "dur")
-    if length < 0:
-        raise CalibrationError(f"{where}: dur: expected 0 or more microseconds, got {length:g}")
-    correlation = int(_number(where, arguments, "correlation"))
-    if correlation not in launches:
-        raise CalibrationError(f"{where}: no launch with correlation {correlation} in the trace")
-    grid = arguments.get("grid", [])
-    if not isinstance(grid, list) or not all(isinstance(n, int) and n > 0 for n in grid):
-        raise CalibrationError(f"{where}: grid: expected block counts, got {grid!r}")
-    launched = launches[correlation]
-    inner = next((span for span in ranges if span.start <= launched <= span.end), None)
-    return TraceKernel(
-        name=_text(where, event, "name"),
-        kind=kind,
-        stream=int(_number(where, arguments, "stream")),
-        start_s=start,
-        duration_s=length,
-        launched_s=launched,
-        grid=tuple(grid),
-        annotation=inner.name if inner else "",
-        occurrence=inner.occurrence if inner else 0,
-    )
-
-
-def _shifted(kernel: TraceKernel, origin: float) -> TraceKernel:
-    """Return the kernel with its microseconds as seconds from `origin`."""
-    return TraceKernel(
-        name=kernel.name,
-        kind=kernel.kind,
-        stream=kernel.stream,
-        start_s=(kernel.start_s - origin) * 1e-6,
-        duration_s=kernel.duration_s * 1e-6,
-        launched_s=(kernel.launched_s - origin) * 1e-6,
-        grid=kernel.grid,
-        annotation=kernel.annotation,
-        occurrence=kernel.occurrence,
-    )
+def _collectives(found: Collected) -> list[str]:
+    """Return the name of the collective whose range on the device each kernel runs in, or ""."""
+    names = [""] * len(found.device)
+    for stream in {span.stream for span in found.collectives}:
+        spans = [span for span in found.collectives if span.stream == stream]
+        members = [n for n, event in enumerate(found.device) if event.stream == stream]
+        starts = np.array([found.device[n].start_us for n in members])
+        for member, number in zip(members, _shortest_around(spans, starts), strict=True):
+            if number >= 0:
+                names[member] = spans[number].name.removeprefix(COLLECTIVE)
+    return names

@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
-from calibration.read import torch_trace as trace_module
 from calibration.read.dualpipe_trace import BLOCKS, label
-from calibration.read.torch_trace import TraceKernel, launch_gap_s, overlap_s, read_trace
+from calibration.read.torch_trace import (
+    TraceKernel,
+    launch_gap_s,
+    overlap_s,
+    read_torch_trace,
+    read_trace,
+)
+from calibration.read.trace_events import HostOp
 from hwmodels.errors import CalibrationError
 
 
@@ -82,7 +88,8 @@ def test_overlap_is_the_time_shared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("event", "message"),
     [
-        (kernel(9, 0, 1), "no launch with correlation 9"),
+        (kernel(9, 0, 1, ts=10**400), "ts: expected a number, got 1"),
+        (kernel(1, 0, 1, ts=-1e300), "ts: expected a number, got -1e+300"),
         (kernel(1, 0, -1), "dur: expected 0 or more microseconds, got -1"),
         (kernel(1, 0, 1, ts="soon"), "ts: expected a number, got 'soon'"),
         (kernel(1, 0, 1, ts=float("nan")), "ts: expected a number, got nan"),
@@ -110,13 +117,13 @@ def test_a_broken_kernel_is_refused_in_one_line(
     ("content", "message"),
     [
         (b"", "not JSON, or cut off"),
-        (json.dumps({"traceEvents": GOOD}).encode()[:-40], "not JSON, or cut off"),
+        (json.dumps({"traceEvents": GOOD}).encode()[:-40], "cut off: after 8 events"),
         (gzip.compress(json.dumps({"traceEvents": GOOD}).encode())[:-20], "a broken archive"),
         (b"\x1f\x8b not gzip at all", "a broken archive"),
         (b"\xff\xfe\x00 no text", "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (b'{"traceEvents": 3}', "no list of events"),
-        (b'{"traceEvents": [1, 2]}', "no list of events"),
+        (b'{"traceEvents": [1, 2]}', "no list of events under 'traceEvents': event 0 is 1"),
         (b'{"traceEvents": []}', "no GPU kernel"),
         (b"{}", "no list of events"),
     ],
@@ -136,12 +143,50 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_trace(tmp_path / "nowhere.json")
 
 
-def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_module, "MAX_BYTES", 1000)
-    path = tmp_path / "t.json.gz"
-    path.write_bytes(gzip.compress(b" " * 10_000))
-    with pytest.raises(CalibrationError, match="too large"):
-        read_trace(path)
+def test_a_kernel_whose_launch_is_not_there_starts_with_its_launch(tmp_path: Path) -> None:
+    trace = read_torch_trace(write(tmp_path / "t.json", [*GOOD, kernel(9, 45, 3)]))
+    _, early, *_ = trace.kernels
+    assert trace.unlaunched == 1
+    assert early.launched_s == early.start_s == 0
+    assert (early.annotation, early.occurrence) == ("attn(F)", 1)  # what is around its start
+
+
+def test_a_kernel_has_the_shapes_of_the_op_that_launched_it(tmp_path: Path) -> None:
+    sizes = {"Input Dims": [[8, 4], [4, 16], []], "Input type": ["float", "float", "Scalar"]}
+    op = {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "tid": 5, "ts": 14, "dur": 4}
+    events = [*GOOD, op | {"args": {"External id": 3, **sizes}}, op | {"args": {}}]
+    of_kernel = kernel(1, 200, 1)
+    of_kernel["args"] = of_kernel["args"] | {"External id": 3}
+    of_launch = launch(2, 45)
+    of_launch["args"] = of_launch["args"] | {"External id": 3}
+    trace = read_torch_trace(write(tmp_path / "t.json", [*events, of_kernel, of_launch]))
+    mm = HostOp("aten::mm", ((8, 4), (4, 16), ()), ("float", "float", "Scalar"), ())
+    assert [kernel.op for kernel in trace.kernels] == [None, mm, mm, None]
+    assert trace.ops == {mm: 1}
+    assert trace.threads["5"].ops == 2
+    assert trace.threads["5"].shaped == 1
+
+
+def test_a_collective_is_what_pytorch_calls_it(tmp_path: Path) -> None:
+    around = {"ph": "X", "cat": "gpu_user_annotation", "name": "nccl:all_to_all", "tid": 7}
+    told = kernel(1, 200, 1)
+    told["args"] = told["args"] | {"Collective name": "allreduce"}
+    events = [*GOOD, around | {"ts": 99, "dur": 30}, told]
+    names = [kernel.collective for kernel in read_trace(write(tmp_path / "t.json", events))]
+    assert names == ["all_to_all", "allreduce", "", ""]
+
+
+def test_what_the_file_says_of_the_machine_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    gpu = {"id": 0, "name": "NVIDIA H200", "numSms": 132}
+    run = {"backend": "nccl", "rank": 3, "world_size": 16}
+    document = {"traceEvents": GOOD, "deviceProperties": [gpu], "distributedInfo": run}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    trace = read_torch_trace(path)
+    assert (trace.device, trace.sms, trace.ranks) == ("NVIDIA H200", 132, 16)
+    assert trace.annotations == {"step": 1, "attn(F)": 2}
+    path.write_text(json.dumps(document | {"deviceProperties": [3], "distributedInfo": 4}))
+    assert read_torch_trace(path).sms is None
 
 
 def layer_kernels() -> list[TraceKernel]:
