@@ -15,7 +15,7 @@ Squares of the relative error are weighted by time, so that what takes long is p
 one trace cannot tell (L2 rate, latency floor, per-SM bandwidth) is left at its default.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,9 @@ from workloads.ops import MemoryOp
 FITTED_GEMMS = ("fp8_block", "fp8_block_grouped", "fp8_block_wgrad")
 ROUTER_GEMMS = ("bf16_narrow", "bf16_narrow_wgrad")
 """Three ops for three constants: fitted too, but nothing is left over to judge them by."""
+OVERHEAD_OF = {"fp8_block_grouped": "fp8_block", "bf16_narrow_wgrad": "fp8_block_wgrad"}
+"""Families of products that take the time per tile of another."""
+PRODUCTS = (*FITTED_GEMMS, *ROUTER_GEMMS)
 LAUNCH_FAMILIES = ("small", "expert_map")
 _WAVES = GemmParameters(tile=(128, 128), overlap_exponent=12.0, wave_quantisation=1.0)
 
@@ -78,49 +81,72 @@ def fit_trace(trace: Path, chip: ChipSpec, layers: Sequence[int] = LAYERS) -> Fi
     return fit_rows(read_trace_data(trace), chip, layers)
 
 
-def fit_rows(
-    data: TraceData,
-    chip: ChipSpec,
-    layers: Sequence[int] = LAYERS,
-    without: tuple[str, str] | None = None,
-) -> FitResult:
-    """Fit rows already read; `without` leaves out one op by (phase, name).
+def fit_rows(data: TraceData, chip: ChipSpec, layers: Sequence[int] = LAYERS) -> FitResult:
+    """Fit rows already read.
 
     Raises:
         CalibrationError: nothing is left to fit.
     """
-    rows = [row for row in data.rows if row.layer in layers and row.key != without]
+    rows = [row for row in data.rows if row.layer in layers]
     if not rows:
         raise CalibrationError(f"fit: the trace has no layers {sorted(layers)}")
     factors = interference_factors(rows)
-    alone_s = undisturbed_s(rows, {family: factor.value for family, factor in factors.items()})
-    families: dict[str, list[int]] = {}
-    for number, row in enumerate(rows):
-        families.setdefault(row.op.family, []).append(number)
-
-    def part(names: Sequence[str]) -> tuple[list[TraceRow], Floats]:
-        index = [i for name in names for i in families.get(name, [])]
-        return [rows[i] for i in index], alone_s[index]
-
+    alone = _Alone.of(rows, factors)
     found: dict[str, Parameters] = {}
-    found["fp8_block"] = _fit_gemm(chip, *part(["fp8_block"]))
-    found["fp8_block_wgrad"] = _fit_gemm(chip, *part(["fp8_block_wgrad"]))
-    found["fp8_block_grouped"] = _fit_gemm(
-        chip, *part(["fp8_block_grouped"]), overhead_of=found["fp8_block"]
-    )
-    narrow, wgrad = ROUTER_GEMMS
-    found[narrow] = _fit_gemm(chip, *part([narrow]))
-    found[wgrad] = _fit_gemm(chip, *part([wgrad]), overhead_of=found["fp8_block_wgrad"])
-    for name in ("attention_forward", "attention_backward"):
-        found[name] = _fit_attention(chip, *part([name]))
-    streaming = sorted(
-        name
-        for name, index in families.items()
-        if isinstance(rows[index[0]].op, MemoryOp) and name not in LAUNCH_FAMILIES
-    )
-    found |= _fit_memory(chip, *part(streaming))
-    found |= _fit_launches(*part(LAUNCH_FAMILIES))
+    for family in PRODUCTS:
+        found[family] = _fit_gemm(
+            chip, *alone.part([family]), found.get(OVERHEAD_OF.get(family, ""))
+        )
+    for family in ("attention_forward", "attention_backward"):
+        found[family] = _fit_attention(chip, *alone.part([family]))
+    found |= _fit_memory_ops(chip, alone)
     return FitResult(chip, tuple(layers), found, factors, data.launch_gap_s, dict(data.transfer_s))
+
+
+def families_without(
+    data: TraceData, whole: FitResult, key: tuple[str, str]
+) -> dict[str, Parameters]:
+    """Return parameters fitted without one op, by (phase, name), of its family and memory ops.
+
+    The time per tile that its family takes from another is that of `whole`, a fit of all rows, and
+    so are the slowdowns of other families: the op has no part in them.
+    """
+    family = next(row.op.family for row in data.rows if row.key == key)
+    rows = [row for row in data.rows if row.key != key]
+    own = [row for row in rows if row.op.family == family]
+    alone = _Alone.of(rows, whole.factors | interference_factors(own))
+    if family in PRODUCTS:
+        overhead = whole.families.get(OVERHEAD_OF.get(family, ""))
+        return {family: _fit_gemm(whole.chip, *alone.part([family]), overhead)}
+    return _fit_memory_ops(whole.chip, alone)
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """Rows, and what each takes with no communication beside it: (rows,) seconds."""
+
+    rows: Sequence[TraceRow]
+    time_s: Floats
+
+    @classmethod
+    def of(cls, rows: Sequence[TraceRow], factors: Mapping[str, Factor]) -> "_Alone":
+        slowdowns = {family: factor.value for family, factor in factors.items()}
+        return cls(rows, undisturbed_s(rows, slowdowns))
+
+    def part(self, families: Iterable[str]) -> tuple[list[TraceRow], Floats]:
+        wanted = {family: place for place, family in enumerate(families)}
+        index = [n for n, row in enumerate(self.rows) if row.op.family in wanted]
+        index.sort(key=lambda n: wanted[self.rows[n].op.family])
+        return [self.rows[n] for n in index], self.time_s[index]
+
+
+def _fit_memory_ops(chip: ChipSpec, alone: _Alone) -> dict[str, Parameters]:
+    memory = {row.op.family for row in alone.rows if isinstance(row.op, MemoryOp)}
+    streaming = sorted(memory - set(LAUNCH_FAMILIES))
+    return {
+        **_fit_memory(chip, *alone.part(streaming)),
+        **_fit_launches(*alone.part(LAUNCH_FAMILIES)),
+    }
 
 
 def _fitted(
@@ -151,7 +177,7 @@ def _fit_gemm(
     chip: ChipSpec,
     rows: Sequence[TraceRow],
     alone_s: Floats,
-    overhead_of: Parameters | None = None,
+    overhead_of: Parameters | None,
 ) -> GemmParameters:
     if isinstance(overhead_of, GemmParameters):
         base = _WAVES.model_copy(update={"tile_overhead_cycles": overhead_of.tile_overhead_cycles})

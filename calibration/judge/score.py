@@ -6,22 +6,29 @@ mean of |error| over rows; `glue` is the error of the sum of all memory-bound ke
 The router's three BF16 products are in neither: they have as many constants.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from calibration.fit.interference import undisturbed_s
-from calibration.fit.kernels import FITTED_GEMMS, ROUTER_GEMMS, FitResult, fit_rows
+from calibration.fit.kernels import (
+    FITTED_GEMMS,
+    ROUTER_GEMMS,
+    FitResult,
+    families_without,
+    fit_rows,
+)
+from calibration.fit.pricing import Pricer
+from calibration.read.dualpipe_trace import COMPUTE_SMS
 from calibration.read.trace_rows import LAYERS, TraceData, TraceRow
 from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
-from hwmodels.costs import Parameters
 from workloads.ops import Attention, MemoryOp
 
 HALVES = ((0, 1), (2, 3))
 LONE_LAUNCHES = "small"
-"""Family that prices a launch-only op whose own family has no other op left."""
+"""Family that prices an op whose own family has no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +123,10 @@ def _leave_one_op_out(data: TraceData, chip: ChipSpec, whole: FitResult) -> Scor
     judged = [row for row in rows if not isinstance(row.op, Attention)]
     for key in sorted({row.key for row in judged if row.op.family not in ROUTER_GEMMS}):
         index = [number for number, row in enumerate(rows) if row.key == key]
-        without = fit_rows(data, chip, LAYERS, without=key)
-        without = replace(without, families=_with_lone_launches(without.families, rows[index[0]]))
-        predicted_s[index] = without.predict_s([rows[number] for number in index])
+        family = rows[index[0]].op.family
+        families = families_without(data, whole, key)
+        if family not in families:  # it had no other op: the small kernels stand in for it
+            families[family] = families[LONE_LAUNCHES]
+        pricer = Pricer(chip, COMPUTE_SMS, families)
+        predicted_s[index] = pricer.time_s([rows[number] for number in index])
     return score_rows(rows, predicted_s, alone_s)
-
-
-def _with_lone_launches(families: Mapping[str, Parameters], row: TraceRow) -> dict[str, Parameters]:
-    """Let the small kernels stand in for a family whose only op was left out."""
-    return {row.op.family: families[LONE_LAUNCHES], **families}
