@@ -10,7 +10,7 @@ The trace is read event by event; what stays in memory is a few numbers for each
 op, and every name once. Whatever is wrong with it raises one `CalibrationError` of one line.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,11 +234,16 @@ def _shortest_around(spans: Sequence[Span], times_us: Floats) -> Ints:
 def _collectives(found: Collected) -> list[str]:
     """Return the name of the collective whose range on the device each kernel runs in, or ""."""
     names = [""] * len(found.device)
-    for stream in {span.stream for span in found.collectives}:
-        spans = [span for span in found.collectives if span.stream == stream]
-        members = [n for n, event in enumerate(found.device) if event.stream == stream]
-        starts = np.array([found.device[n].start_us for n in members])
-        for member, number in zip(members, _shortest_around(spans, starts), strict=True):
-            if number >= 0:
-                names[member] = spans[number].name.removeprefix(COLLECTIVE)
+    spans: dict[int, list[Span]] = defaultdict(list)
+    for span in found.collectives:
+        spans[span.stream].append(span)
+    members: dict[int, list[int]] = defaultdict(list)
+    for number, event in enumerate(found.device):
+        members[event.stream].append(number)
+    for stream in spans.keys() & members.keys():
+        starts = np.array([found.device[number].start_us for number in members[stream]])
+        around = _shortest_around(spans[stream], starts)
+        for number, place in zip(members[stream], around.tolist(), strict=True):
+            if place >= 0:
+                names[number] = spans[stream][place].name.removeprefix(COLLECTIVE)
     return names

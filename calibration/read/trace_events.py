@@ -46,12 +46,12 @@ class Launch(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A named range; `stream` is that of the device, None for ranges of the host."""
+    """A named range; `stream` is that of the device, -1 for ranges of the host."""
 
     start_us: float
     end_us: float
     name: str
-    stream: int | None = None
+    stream: int = -1
 
 
 class HostOp(NamedTuple):
