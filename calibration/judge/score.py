@@ -6,6 +6,7 @@ mean of |error| over rows; `glue` is the error of the sum of all memory-bound ke
 The router's three BF16 products are in neither: they have as many constants.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,9 +23,10 @@ from calibration.fit.kernels import (
 from calibration.fit.pricing import Pricer
 from calibration.read.dualpipe_trace import COMPUTE_SMS
 from calibration.read.trace_rows import LAYERS, TraceData, TraceRow
+from calibration.rows import sites
 from hwmodels.arrays import Floats
 from hwmodels.chip import ChipSpec
-from workloads.ops import Attention, MemoryOp
+from workloads.ops import Attention, Gemm, MemoryOp
 
 HALVES = ((0, 1), (2, 3))
 LONE_LAUNCHES = "small"
@@ -104,21 +106,44 @@ def score_trace(data: TraceData, chip: ChipSpec) -> Scores:
         fit = fit_rows(data, chip, seen)
         held_out.append(score_fit(fit, [row for row in data.rows if row.layer in unseen]))
     whole = fit_rows(data, chip, LAYERS)
+    alone_s = undisturbed_s(data.rows, whole.slowdowns)
     return Scores(
         score_fit(whole, data.rows),
         (held_out[0], held_out[1]),
-        _leave_one_op_out(data, chip, whole),
+        score_rows(data.rows, left_out_s(data, chip, whole), alone_s),
     )
 
 
-def _leave_one_op_out(data: TraceData, chip: ChipSpec, whole: FitResult) -> Score:
-    """Price every op with a fit that never saw it; the slowdowns are those of the whole trace.
+def op_spreads(data: TraceData, chip: ChipSpec) -> dict[str, float]:
+    """Return how far single ops are from prices that never saw them, by family: the standard
+    deviation of log(price / measured) over ops, weighted by time.
+
+    Families of a kind, products or memory-bound kernels, have one figure: single ones have too few
+    ops. It is of ops that are not alone in their family, and not of the router's products and
+    attention cores, for which nothing is left to judge by.
+    """
+    whole = fit_rows(data, chip, LAYERS)
+    priced_s, alone_s = left_out_s(data, chip, whole), undisturbed_s(data.rows, whole.slowdowns)
+    keys = {(row.op.family, row.key) for row in data.rows}
+    many = {family for family, ops in Counter(family for family, _ in keys).items() if ops > 1}
+    spreads: dict[str, float] = {}
+    for kind in (Gemm, MemoryOp):
+        of_kind = [n for n, row in enumerate(data.rows) if isinstance(row.op, kind)]
+        rows = [n for n in of_kind if data.rows[n].op.family in many - {*ROUTER_GEMMS}]
+        ops = sites([str(data.rows[n].key) for n in rows])
+        measured_s, predicted_s = np.bincount(ops, alone_s[rows]), np.bincount(ops, priced_s[rows])
+        spread = np.sqrt(np.average(np.log(predicted_s / measured_s) ** 2, weights=measured_s))
+        spreads |= dict.fromkeys((data.rows[n].op.family for n in of_kind), float(spread))
+    return spreads
+
+
+def left_out_s(data: TraceData, chip: ChipSpec, whole: FitResult) -> Floats:
+    """Return (rows,) prices by fits that never saw the op; slowdowns are those of the whole trace.
 
     Attention cores have one op a family, so they are priced by the whole fit and say nothing here;
     nor do the router's products.
     """
     rows = data.rows
-    alone_s = undisturbed_s(rows, whole.slowdowns)
     predicted_s = whole.predict_s(rows)
     judged = [row for row in rows if not isinstance(row.op, Attention)]
     for key in sorted({row.key for row in judged if row.op.family not in ROUTER_GEMMS}):
@@ -129,4 +154,4 @@ def _leave_one_op_out(data: TraceData, chip: ChipSpec, whole: FitResult) -> Scor
             families[family] = families[LONE_LAUNCHES]
         pricer = Pricer(chip, COMPUTE_SMS, families)
         predicted_s[index] = pricer.time_s([rows[number] for number in index])
-    return score_rows(rows, predicted_s, alone_s)
+    return predicted_s

@@ -9,13 +9,14 @@ Its communication is the library `deepep-h800` (`calibration.presets.deepep_h800
 `profile_text` writes the preset that ships; running it again on the same files gives the same text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from calibration.fit.gemm_table import FREE_CONSTANTS, GemmTableFit, fit_gemm_tables
 from calibration.fit.kernels import FITTED_GEMMS, LAUNCH_FAMILIES, ROUTER_GEMMS, FitResult, fit_rows
+from calibration.fit.members import CHIPS_DIFFER, MAD_TO_SIGMA
 from calibration.fit.profile_document import ProfileDocument, Sourced
-from calibration.judge.score import score_trace
+from calibration.judge.score import op_spreads, score_trace
 from calibration.read.trace_rows import read_trace_data
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import GemmParameters, MemoryParameters
@@ -80,6 +81,7 @@ def profile_text(trace: Path, gemm_tables: Sequence[Path], chip: ChipSpec) -> st
     _add_attention(document, fit)
     _add_memory(document, fit)
     _add_interference(document, fit)
+    _add_spreads(document, op_spreads(data, chip), table)
     document.sources["errors"] = (
         "calibration.judge.score, calibration.fit.gemm_table; fractions of time"
     )
@@ -157,6 +159,28 @@ def _add_memory(document: ProfileDocument, fit: FitResult) -> None:
     for family in LAUNCH_FAMILIES:
         document.assumed[f"memory_op.{family}.hbm_efficiency"] = (
             "their ops count no bytes: the launch is all there is"
+        )
+
+
+def _add_spreads(
+    document: ProfileDocument, spreads: Mapping[str, float], table: GemmTableFit
+) -> None:
+    """Add what the model does not know: of families by chip, of single shapes by ops left out."""
+    attention = dict.fromkeys(("attention_forward", "attention_backward"), spreads["fp8_block"])
+    head = {"bf16": MAD_TO_SIGMA * table.error_median}
+    router = dict.fromkeys(ROUTER_GEMMS, spreads["fp8_block"])
+    document.tables["factor"] = dict.fromkeys((*FITTED_GEMMS, *attention), CHIPS_DIFFER)
+    document.tables["site_spread"] = dict(sorted((spreads | attention | router | head).items()))
+    document.sources["site_spread"] = (
+        "calibration.judge.score.op_spreads: ops of the trace left out of the fit one by one, "
+        "weighted by time; products and memory-bound kernels have one figure each"
+    )
+    document.sources["site_spread.bf16"] = (
+        "1.48 times the median error on sites left out; see errors"
+    )
+    for family in (*attention, *router):
+        document.assumed[f"site_spread.{family}"] = (
+            "that of the FP8 products: ops too few to leave one out"
         )
 
 

@@ -29,7 +29,7 @@ many key-value heads as heads (TensorRT-LLM), absorbed MLA 576, 512 and one (SGL
 measured prefill kernels in that form only (tables of ai-dynamo/aiconfigurator @095f58a5).
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,8 @@ from hwmodels.chip import ChipSpec
 from hwmodels.costs.attention_blocks import Blocks, attention_blocks
 from hwmodels.costs.attention_cache import CONVERTED, combine_s, conversion_s, parts
 from hwmodels.costs.kernel_time import KernelTime, smooth_maximum
+from hwmodels.costs.octaves import octaves
+from hwmodels.costs.work import attention_work
 from hwmodels.spec import Spec
 from hwmodels.units import LEAST_SHARE, BytesPerClock, Seconds, Share
 
@@ -155,6 +157,16 @@ def attention_time_s(
     is_causal, is_backward = np.asarray(causal, bool), np.asarray(backward, bool)
     work = _work(parameters, is_causal, is_backward, kv_token_bytes, element_bytes, *columns)
     return _time(chip, parameters, work, tensor_family)
+
+
+def features(chip: ChipSpec, parameters: AttentionParameters, **shape: Any) -> Floats:
+    """Return (rows, 9) where attention cores lie; keywords as of `attention_time_s`."""
+    price_s = attention_time_s(chip, parameters, **shape).time_s
+    heads, kv_heads = (np.asarray(shape[name], np.float64) for name in ("heads", "kv_heads"))
+    prefix, length = np.asarray(shape.get("prefix", 0.0)), shape["length"]
+    seen = np.minimum(prefix + length, shape.get("window", np.inf))
+    sizes = (shape["sequences"], length, kv_heads, heads / kv_heads, 1.0 + prefix, seen)
+    return octaves(price_s, attention_work(**shape), *sizes)
 
 
 def _work(

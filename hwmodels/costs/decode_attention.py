@@ -20,7 +20,7 @@ keeps a chip with more SMs from being slower. Sequences of unlike lengths are no
 mean length of a batch prices them as if the library balanced them perfectly.
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ from hwmodels.arrays import Floats, Mask
 from hwmodels.chip import ChipSpec
 from hwmodels.costs.attention_cache import CONVERTED, combine_s, conversion_s, parts
 from hwmodels.costs.kernel_time import KernelTime, smooth_maximum
+from hwmodels.costs.octaves import octaves
+from hwmodels.costs.work import decode_attention_work
 from hwmodels.spec import Spec
 from hwmodels.units import LEAST_SHARE, BytesPerClock, Seconds, Share
 
@@ -147,6 +149,18 @@ def decode_attention_time_s(
     )
     index = np.where(2 * parameters.launch_s > time_s, 2, bound_by_memory)
     return KernelTime(*np.broadcast_arrays(time_s, index))
+
+
+def features(chip: ChipSpec, parameters: DecodeAttentionParameters, **shape: Any) -> Floats:
+    """Return (rows, 9) where decodes lie; keywords as of `decode_attention_time_s`."""
+    price_s = decode_attention_time_s(chip, parameters, **shape).time_s
+    heads, kv_heads = (np.asarray(shape[name], np.float64) for name in ("heads", "kv_heads"))
+    seen = np.minimum(shape["kv_length"], shape.get("window", np.inf))
+    sizes = (
+        shape["sequences"], shape["kv_length"], kv_heads, heads / kv_heads,
+        shape.get("queries", 1.0), seen,
+    )  # fmt: skip
+    return octaves(price_s, decode_attention_work(**shape), *sizes)
 
 
 def _work(

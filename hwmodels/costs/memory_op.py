@@ -68,3 +68,7 @@ def memory_op_time_s(
     traffic = 1.0 if parameters.traffic is None else parameters.traffic
     fixed, transfer = count * parameters.launch_s, traffic * size / rate
     return KernelTime(fixed + transfer, np.where(fixed > transfer, 2, 1))
+
+
+def features(chip, parameters, **shape):
+    raise NotImplementedError

@@ -1,7 +1,7 @@
 """The least that kernels do: FLOPs of tensor cores and bytes of HBM, and the roofline over them.
 
-A roofline is what a cost model has to beat. It knows no tile, no launch and no efficiency. Shapes are
-the keywords of the cost functions.
+A roofline is what a cost model has to beat. It knows no tile, no launch and no efficiency. Shapes
+are the keywords of the cost functions.
 """
 
 from typing import NamedTuple

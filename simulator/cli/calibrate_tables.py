@@ -1,6 +1,7 @@
 """The commands calibrate fit and calibrate score: profiles from tables of timed kernels."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,9 @@ def score(
     if as_json:
         echo_json({"scores": [asdict(each) for each in found.scores], "skipped": found.skipped})
         return
-    console().print(_score_table(found.scores))
+    terminal = console()
+    for grid in _score_tables(found.scores):
+        terminal.print(grid)
     for line in found.skipped:
         click.echo(line, err=True)
 
@@ -140,26 +143,27 @@ def _fit_table(fits: "Iterable[FamilyFit]") -> "Table":
     return grid
 
 
-def _score_table(scores: "Iterable[Score]") -> "Table":
+def _score_tables(scores: "Iterable[Score]") -> "Iterator[Table]":
+    """Yield a table for each chip and library."""
     from rich.markup import escape
 
     from simulator.tell.terminal import table
 
-    grid = table(
-        "errors of prices", "family", "sizes", "rows", *ERRORS,
-        *(f"with rows: {name}" for name in ERRORS), *(f"roofline: {name}" for name in ERRORS[:2]),
-    )  # fmt: skip
-    for each in scores:
-        low, high = each.sizes
-        grid.add_row(
-            escape(f"{each.setting}: {each.family}"),
-            _sizes(*each.sizes),
-            str(each.constants.rows),
-            *_percent(each.constants),
-            *(_percent(each.with_rows) if each.with_rows else ("", "", "")),
-            *_percent(each.roofline)[:2],
-        )
-    return grid
+    for setting, of_setting in groupby(scores, key=lambda score: score.setting):
+        grid = table(
+            f"errors of prices, {escape(str(setting))}", "family", "sizes", "rows", *ERRORS,
+            *(f"with rows: {name}" for name in ERRORS), *(f"roofline: {e}" for e in ERRORS),
+        )  # fmt: skip
+        for each in of_setting:
+            grid.add_row(
+                escape(each.family),
+                _sizes(*each.sizes),
+                str(each.constants.rows),
+                *_percent(each.constants),
+                *(_percent(each.with_rows) if each.with_rows else ("", "", "")),
+                *_percent(each.roofline),
+            )
+        yield grid
 
 
 def _sizes(low: float, high: float | None) -> str:

@@ -78,7 +78,7 @@ def test_a_profile_alone_has_no_rows():
             "shapes of the same sizes",
         ),
         (
-            "family,seconds,shape\ncast,1,\"{\"\"m\"\": \"\"a\"\"}\"\ncast,1,\"{\"\"m\"\": \"\"b\"\"}\"\n",
+            'family,seconds,shape\ncast,1,"{""m"": ""a""}"\ncast,1,"{""m"": ""b""}"\n',
             "m: must be the same in all rows",
         ),
         ("family,seconds,shape\ncast,1,\"{\"\"m\"\": {}}\"\n", "m: must be numbers"),

@@ -33,7 +33,7 @@ def test_a_family_of_two_versions_is_of_the_one_with_most_rows():
     ("tables", "asked", "message"),
     [
         ([CAST, ELSEWHERE], (None, None, None), "--chip: the tables have h100, h200; got more"),
-        ([CAST, OTHER], ("h100", None, None), "--library: the tables have sglang, trtllm; got more"),
+        ([CAST, OTHER], ("h100", None, None), "--library: the tables have sglang, trtllm; got"),
         ([CAST], ("b200", None, None), "--chip: the tables have h100; got none"),
         ([CAST], ("h100", "vllm", None), "--chip: the tables have h100; got none"),
     ],

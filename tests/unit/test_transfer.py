@@ -1,4 +1,4 @@
-"""Constants of one chip on another: what a generation and its power change, and how sure that is."""
+"""Constants of one chip on another: what a generation and its power change, and how surely."""
 
 import pytest
 
