@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from calibration.read.trace_rows import TraceRow, time_s
-from hwmodels.arrays import Floats
+from hwmodels.arrays import Floats, Ints
 
 IDENTIFIED_SPREAD = 0.2
 """Standard deviation of p within ops above which a family's factor is estimated."""
@@ -101,24 +101,53 @@ def _alone(beside: Floats, factor: Floats | float) -> Floats:
 
 def _estimate(family: str, rows: Sequence[TraceRow]) -> Factor:
     keys = {key: number for number, key in enumerate(sorted({row.key for row in rows}))}
-    op = np.array([keys[row.key] for row in rows])
-    weight = time_s(rows)
-    log_time = np.log(weight / np.array([row.load for row in rows]))
-    beside = np.array([row.beside for row in rows])
-
-    def centred(values: Floats) -> Floats:
-        mean = np.bincount(op, weight * values) / np.bincount(op, weight)
-        return np.asarray(values - mean[op])
-
-    def squares(factor: float) -> float:
-        rest = centred(log_time + np.log(_alone(beside, factor)))
-        return float((weight * rest**2).sum())
-
-    spread = float(np.sqrt((weight * centred(beside) ** 2).sum() / weight.sum()))
-    if spread < IDENTIFIED_SPREAD:
+    beside = Beside(
+        level=np.array([keys[row.key] for row in rows]),
+        time_s=time_s(rows),
+        load=np.array([row.load for row in rows]),
+        share=np.array([row.beside for row in rows]),
+    )
+    if beside.spread < IDENTIFIED_SPREAD:
         value = RANGES.get(family, STREAMING)
         why = "p hardly varies between layers: middle of the range a study of the trace gives"
-        return Factor(value, spread, why, identified=False)
-    best = minimize_scalar(squares, bounds=(1.0, MAX_FACTOR), method="bounded")
+        return Factor(value, beside.spread, why, identified=False)
     why = "regression of the trace's layers on their overlap, one level per op"
-    return Factor(float(best.x), spread, why, identified=True)
+    return Factor(beside.factor(), beside.spread, why, identified=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """Kernels of one family that run beside communication for different shares of their time.
+
+    Attributes:
+        level: (rows,) number of what each would take alone; rows of one number take the same.
+        time_s: (rows,) measured, more than 0.
+        load: (rows,) work relative to that of the level.
+        share: (rows,) p, of the time beside communication.
+    """
+
+    level: Ints
+    time_s: Floats
+    load: Floats
+    share: Floats
+
+    @property
+    def spread(self) -> float:
+        """Time-weighted standard deviation of p within levels."""
+        weight = self.time_s
+        return float(np.sqrt((weight * self._centred(self.share) ** 2).sum() / weight.sum()))
+
+    def factor(self) -> float:
+        """Return the factor with the least time-weighted squares of log time."""
+        log_time = np.log(self.time_s / self.load)
+
+        def squares(factor: float) -> float:
+            rest = self._centred(log_time + np.log(_alone(self.share, factor)))
+            return float((self.time_s * rest**2).sum())
+
+        return float(minimize_scalar(squares, bounds=(1.0, MAX_FACTOR), method="bounded").x)
+
+    def _centred(self, values: Floats) -> Floats:
+        total = np.bincount(self.level, self.time_s * values)
+        mean = total / np.maximum(np.bincount(self.level, self.time_s), np.finfo(float).tiny)
+        return np.asarray(values - mean[self.level])

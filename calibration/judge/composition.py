@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.judge.device_time import COMPUTE, DeviceTime
-from calibration.judge.intervals import Intervals
+from calibration.read.device_time import COMPUTE, DeviceTime
+from calibration.read.intervals import Intervals
 from calibration.read.kernel_classes import UNCLASSIFIED, KernelClass
 from calibration.read.torch_trace import TorchTrace
 from hwmodels.arrays import Floats, Ints

@@ -47,6 +47,7 @@ class TraceKernel:
         occurrence: which of the ranges of that name, from 0.
         device: number of the GPU.
         op: of the host that launched it, where its shapes were recorded.
+        call: number of the call of that op; its kernels have it in common.
         collective: what PyTorch calls the collective that it is part of, such as `all_to_all`.
     """
 
@@ -61,6 +62,7 @@ class TraceKernel:
     occurrence: int
     device: int = 0
     op: HostOp | None = None
+    call: int | None = None
     collective: str = ""
 
     @property
@@ -190,6 +192,7 @@ def _kernels(found: Collected) -> tuple[TraceKernel, ...]:
                 occurrence=occurrences[inner] if inner >= 0 else 0,
                 device=event.device,
                 op=None if external is None else found.ops.get(external),
+                call=external,
                 collective=event.collective or collectives[number],
             )
         )

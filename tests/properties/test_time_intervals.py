@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration.judge.intervals import Intervals
+from calibration.read.intervals import Intervals
 
 TICKS = 24
 PAIRS = st.lists(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from calibration.judge.intervals import Intervals
+from calibration.read.intervals import Intervals
 from calibration.read.kernel_classes import COMMUNICATION, KernelClass, classify
 from calibration.read.torch_trace import TorchTrace, TraceKernel
 from hwmodels.arrays import Floats, Mask
