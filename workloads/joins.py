@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from workloads.layers import Layer
-from workloads.ops import COMPUTE, Attention, Comm, Gemm, MemoryOp, Op
+from workloads.ops import COMPUTE, Attention, Comm, DecodeAttention, Gemm, MemoryOp, Op
 from workloads.recipes import Phase
 
 TOLERANCE = 0.02
@@ -99,7 +99,7 @@ def shape_of(op: Op) -> Shape:
     """Return the shape that an op is known by in its label and family."""
     if isinstance(op, Gemm):
         return op.m, op.n, op.k
-    if isinstance(op, Attention):
+    if isinstance(op, Attention | DecodeAttention):
         return op.sequences, op.length, op.heads
     return op.launches, op.bytes
 

@@ -17,6 +17,7 @@ Stream = Literal["compute", "comm", "copy", "send", "host"]
 COMPUTE: Stream = "compute"
 COMM: Stream = "comm"
 SEND: Stream = "send"
+HOST: Stream = "host"
 
 GemmRole = Literal["fprop", "dgrad", "wgrad"]
 NARROW = 512
@@ -147,6 +148,48 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class DecodeAttention:
+    """Attention of one new token a sequence over a paged cache of latents, in BF16: MLA with its
+    up-projections absorbed, so that all heads read one key, whose first channels are the value.
+
+    Attributes:
+        sequences: that decode; length: tokens in the cache of each, the new one included.
+        d_qk, d_v: channels of a latent that are keys, and of those that are values.
+    """
+
+    name: str
+    sequences: int
+    length: int
+    heads: int
+    d_qk: int
+    d_v: int
+    routed: bool = False
+    stream: ClassVar[Stream] = COMPUTE
+
+    @property
+    def family(self) -> str:
+        """`mla_decode`."""
+        return "mla_decode"
+
+    @property
+    def flops(self) -> float:
+        """Multiply-adds count two."""
+        return 2.0 * self.sequences * self.heads * self.length * (self.d_qk + self.d_v)
+
+    @property
+    def bytes(self) -> float:
+        """The cache read once, queries read and results written."""
+        rows = float(self.sequences * self.heads)
+        cache = float(self.sequences * self.length) * self.d_qk
+        return 2 * (cache + rows * (self.d_qk + self.d_v))
+
+    @property
+    def launches(self) -> int:
+        """One fused kernel."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryOp:
     """A kernel bound by memory or by its launch: casts, norms, copies, permutes, small kernels.
 
@@ -173,7 +216,7 @@ class MemoryOp:
         return 0.0
 
 
-Op = Gemm | Attention | MemoryOp
+Op = Gemm | Attention | DecodeAttention | MemoryOp
 
 
 CommKind = Literal[
