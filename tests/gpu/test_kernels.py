@@ -22,6 +22,12 @@ def checks(op: str) -> tuple[dict[str, Any], ...]:
 CASES = [(op, shape) for op in names() for shape in checks(op)]
 
 
+REFUSALS = {"fp8_gemm": (AttributeError, RuntimeError, ValueError)}
+"""What a library's version of an op may raise beside NotImplementedError: products with block
+scales are new to torch, which has no name for them, or refuses them on this device or shape.
+"""
+
+
 def label(value: Any) -> str:
     return "-".join(str(v) for v in value.values()) if isinstance(value, dict) else str(value)
 
@@ -71,7 +77,8 @@ def test_providers_compute_the_same(op: str, shape: dict[str, Any], provider: st
     adapted = getattr(module, "ADAPT", {}).get(provider, lambda same: same)(args)
     try:
         out = as_tuple(module.PROVIDERS[provider](**adapted))
-    except (NotImplementedError, RuntimeError, AttributeError, ValueError) as error:
+    except (NotImplementedError, *REFUSALS.get(op, ())) as error:
+        torch.cuda.synchronize()  # a device that failed has refused nothing: this raises
         pytest.skip(f"{provider} does not offer this: {str(error).splitlines()[0]}")
     wrong = [found for found in compare(op, out, want[: len(out)]) if not found.ok]
     assert not wrong, wrong
