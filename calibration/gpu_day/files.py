@@ -22,9 +22,15 @@ RIGHT, WRONG, FAILED = "right", "wrong", "failed"
 STACK, STACK_ROWS = "stack.csv", "times of a layer"
 """A whole layer, op by op and in total; and what its rows are, for messages."""
 
-STACK_COLUMNS = ("layer", "mode", "op", "kernel", "shape", "p20_s", "p50_s", "p80_s", "runs",
-                 "flops", "bytes", "sm_clock_hz", "power_w", "temperature_c", "device", "date",
-                 "without", "error")  # fmt: skip
+STACK_COLUMNS = ("layer", "mode", "op", "where", "kernel", "shape", "p20_s", "p50_s", "p80_s",
+                 "runs", "host_s", "flops", "bytes", "sm_clock_hz", "power_w", "temperature_c",
+                 "device", "date", "without", "error")  # fmt: skip
+
+EAGER, GRAPH, BLOCKING = "eager", "graph", "blocking"
+"""How a layer was played: launched op by op, as one CUDA graph, or waiting for every op."""
+
+TOTAL = "total"
+"""The op of a row that is the whole layer."""
 
 PROFILE = "profile.json.gz"
 """The profiler's trace of one training pass."""

@@ -29,12 +29,18 @@ HOLD_MAX_ROUNDS = 1 << 24  # ends an abandoned holder after some ten seconds of 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds of one run, and the state of the GPU meanwhile (None where it cannot be read)."""
+    """Seconds of one run, and the state of the GPU meanwhile (None where it cannot be read).
+
+    Attributes:
+        time_s, p20_s, p80_s: median and quantiles of `repeats` runs.
+        host_s: that the host took to queue one, without waiting for the device.
+    """
 
     time_s: float
     p20_s: float
     p80_s: float
     repeats: int
+    host_s: float | None = None
     sm_clock_hz: float | None = None
     power_w: float | None = None
     temperature_c: float | None = None
@@ -160,18 +166,19 @@ class Gpu:
         Args:
             after: runs before each timed run, on an L2 that was flushed: what it leaves there is
                 there.
-            launches: do not hide the host: where it launches slower than the device runs, that is
-                the time.
+            launches: do not hide the host: it begins when the device has nothing to do, and where
+                it launches slower than the device runs, that is the time.
         """
         host_s = self.warm_up(run)
         pause_s = 0.0 if launches else 1.5 * host_s + 20e-6
-        once_s = float(np.median(self._timed(run, REPEATS_MIN, pause_s, after)[0]))
+        first_s, _ = self._timed(run, REPEATS_MIN, pause_s, after, drained=launches)
+        once_s = float(np.median(first_s))
         if sustained:
             return self._sustained(run, once_s)
         count = max(REPEATS_MIN, min(repeats, int(TIME_MAX_S / once_s)))
-        times_s, state = self._timed(run, count, pause_s, after)
+        times_s, state = self._timed(run, count, pause_s, after, drained=launches)
         p20_s, median_s, p80_s = np.quantile(times_s, (0.2, 0.5, 0.8))
-        return Timing(float(median_s), float(p20_s), float(p80_s), count, **state)
+        return Timing(float(median_s), float(p20_s), float(p80_s), count, host_s, **state)
 
     def capture(self, run: Run) -> Run:
         """Return a function that plays as a CUDA graph what `run` launches.
@@ -238,9 +245,13 @@ class Gpu:
             control.synchronize()
 
     def _timed(
-        self, run: Run, count: int, pause_s: float, after: Run | None
+        self, run: Run, count: int, pause_s: float, after: Run | None, *, drained: bool
     ) -> tuple[list[float], dict[str, float | None]]:
-        """Queue `count` timed runs, each after a pause; read the sensors while they run."""
+        """Queue `count` timed runs, each after a pause; read the sensors while they run.
+
+        Args:
+            drained: begin each only when the device has done all before it.
+        """
         pause = int(self._cycles_per_s * pause_s)
         pairs = []
         for _ in range(count):
@@ -250,6 +261,8 @@ class Gpu:
                 after()
             if pause:
                 torch.cuda._sleep(pause)
+            if drained:
+                self.finish()
             start.record()
             run()
             end.record()

@@ -15,6 +15,9 @@ from calibration.stack.recorder import FP32, INT32, Recorder
 from kernels import mla_prefill, mla_prefill_backward, rope
 
 D_QK = D_NOPE + D_ROPE
+F, B, W = "attn(F)", "attn(B)", "attn(W)"
+"""The block and its passes, as the workload names them."""
+
 WHOLE = ("token.starts", "token.counts")
 """Names of where the tokens' one group starts, and how many there are."""
 
@@ -47,6 +50,11 @@ def give_angles(r: Recorder, positions: Tensor) -> None:
 
 def forward(r: Recorder, d: Dimensions) -> None:
     """Record `attention`, what joins the residual stream, from `x` and `residual`."""
+    with r.at(F):
+        _forward(r, d)
+
+
+def _forward(r: Recorder, d: Dimensions) -> None:
     r.norm("add+rmsnorm hidden", "x", "w.norm", "normed", residual="residual", total="stream")
     r.cast("cast 1x128 hidden", "normed", "normed8")
     r.linear("q_a_proj", "normed8", "w.q_a", "q_latent")
@@ -140,6 +148,13 @@ def backward(r: Recorder, d: Dimensions) -> None:
     """Record `d.x`, the gradient of `x` and `residual`, from `d.stream`, that of their sum after
     attention has joined it; and the gradients of the weights.
     """
+    with r.at(B):
+        _backward(r, d)
+    with r.at(W):
+        _weights(r, d)
+
+
+def _backward(r: Recorder, d: Dimensions) -> None:
     r.cast("cast dY 1x128 (o)", "d.stream", "d.attention8")
     r.linear("o dgrad", "d.attention8", "w.o.t", "d.o")
     r.transpose("per-channel recast+transpose attn out", "o8")
@@ -149,7 +164,6 @@ def backward(r: Recorder, d: Dimensions) -> None:
     rotate_queries(r, d, "rotary bwd q", "d.q", inverse=True)
     take_apart(r, d)
     _project_back(r)
-    _weights(r, d)
 
 
 def core_backward(r: Recorder, d: Dimensions) -> None:
@@ -222,13 +236,13 @@ def _project_back(r: Recorder) -> None:
         "rmsnorm bwd hidden", "stream", "normed", "w.norm", "d.normed", "d.x",
         residual="d.stream",
     )  # fmt: skip
+    for name in ("d.kv8", "d.q8", "kv_normed8", "q_normed8", "normed8", "d.kv_latent8",
+                 "d.q_latent8"):  # fmt: skip
+        r.transpose(f"per-channel recast+transpose {name}", name)
 
 
 def _weights(r: Recorder, d: Dimensions) -> None:
     """Record the weights' gradients; input first where the workload has it so."""
-    for name in ("d.kv8", "d.q8", "kv_normed8", "q_normed8", "normed8", "d.kv_latent8",
-                 "d.q_latent8"):  # fmt: skip
-        r.transpose(f"per-channel recast+transpose {name}", name)
     for op, left, right in (
         ("o", "o8", "d.attention8"),
         ("kv_b", "kv_normed8", "d.kv8"),

@@ -14,6 +14,7 @@ from torch import Tensor
 from calibration.stack import attention, experts
 from calibration.stack.attention import D_QK, heads
 from calibration.stack.dimensions import D_NOPE, D_ROPE, D_V, Dimensions
+from calibration.stack.names import DECODE
 from calibration.stack.recorder import FP32, INT32, Recorder
 from kernels import mla_decode, rope
 from kernels._device import ceil_div
@@ -31,6 +32,11 @@ def record(r: Recorder, d: Dimensions) -> None:
     if d.kv_rank != D_LATENT:
         raise ValueError(f"kv_rank: {d.kv_rank} given, decoding needs {D_LATENT}")
     _give(r, d)
+    with r.at(DECODE):  # nobody tells blocks apart here
+        _record(r, d)
+
+
+def _record(r: Recorder, d: Dimensions) -> None:
     r.norm("add+rmsnorm hidden", "x", "w.norm", "normed", residual="residual", total="stream")
     r.cast("cast 1x128 hidden", "normed", "normed8")
     r.linear("q_a_proj", "normed8", "w.q_a", "q_latent")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from calibration.stack import attention
 from calibration.stack.attention import WHOLE
 from calibration.stack.dimensions import Dimensions
 from calibration.stack.recorder import FP32, INT32, Recorder
@@ -17,6 +18,9 @@ from kernels import moe_map, moe_permute, moe_unpermute, router
 from kernels._device import BLOCK
 from kernels._numerics import generator
 from kernels.grouped_gemm import layout
+
+F, B, W = "mlp(F)", "mlp(B)", "mlp(W)"
+"""The block and its passes, as the workload names them; the router belongs to attention's."""
 
 MAP = ("rows", "starts", "counts")
 
@@ -59,13 +63,19 @@ def arrived_experts(d: Dimensions) -> torch.Tensor:
 
 def forward(r: Recorder, d: Dimensions) -> None:
     """Record `sent` and `out`, from `attention` and `stream`."""
-    route(r, d, norm=("attention", "stream", "stream_2"))
-    _gather(r, d)
+    with r.at(attention.F):
+        route(r, d, norm=("attention", "stream", "stream_2"))
+    with r.at(F):
+        _gather(r, d)
+        _routed(r, d)
+        shared(r)
+
+
+def _routed(r: Recorder, d: Dimensions) -> None:
     r.grouped("routed up+gate (grouped)", "rows8", "w.routed.up", "h", d.counts, masked=False)
     r.swiglu("swiglu + cast (routed)", "h", "act8")
     r.grouped("routed down (grouped)", "act8", "w.routed.down", "y", d.counts, masked=False)
     _add_up(r, d, "reduce_fused (unpermute, BF16)", "y", "sent")
-    shared(r)
 
 
 def route(r: Recorder, d: Dimensions, norm: tuple[str, str, str]) -> None:
@@ -76,7 +86,7 @@ def route(r: Recorder, d: Dimensions, norm: tuple[str, str, str]) -> None:
     tokens = r.buffers["normed_2"].shape[0]
     r.room("logits32", tokens, d.experts, dtype=FP32)
     r.step(
-        "cast logits to FP32", "torch.copy", {"m": tokens, "k": d.experts},
+        "cast logits to FP32", "torch.cast", {"m": tokens, "k": d.experts},
         lambda b, w: w[0].copy_(b[0]), ("logits",), ("logits32",),
     )  # fmt: skip
     r.room("chosen", tokens, d.top_k, dtype=INT32)
@@ -150,11 +160,23 @@ def backward(r: Recorder, d: Dimensions) -> None:
     `d.stream_2` arrives by the residual stream behind this layer, `d.home` for the tokens that
     were sent, `d.arrived8` for those that arrived.
     """
-    _routed_backward(r, d)
-    r.norm("rmsnorm recompute hidden (2)", "stream_2", "w.norm_2", "normed_2")
-    r.cast("cast hidden recompute (2)", "normed_2", "wire8")
-    _shared_backward(r, d)
-    _gate_backward(r, d)
+    with r.at(B):
+        _routed_backward(r, d)
+    with r.at(W):
+        _routed_weights(r, d)
+    with r.at(B):
+        r.norm("rmsnorm recompute hidden (2)", "stream_2", "w.norm_2", "normed_2")
+        r.cast("cast hidden recompute (2)", "normed_2", "wire8")
+        _shared_backward(r)
+    with r.at(W):
+        _shared_weights(r, d)
+    with r.at(attention.B):
+        _gate_backward(r, d)
+        _join_backward(r)
+
+
+def _join_backward(r: Recorder) -> None:
+    """Record what the gradient of the norm's result is put together from, and the norm's."""
     r.add("add dX (shared, gate)", "d.wire.shared", "d.wire.gate", "d.wire")
     r.add("add dX (home)", "d.wire", "d.home", "d.normed_2")
     r.norm_backward(
@@ -175,6 +197,9 @@ def _routed_backward(r: Recorder, d: Dimensions) -> None:
               masked=False)  # fmt: skip
     _add_up(r, d, "reduce_fused dX (unpermute, BF16)", "d.rows", "d.sent")
     r.transpose("per-channel recast+transpose d(swiglu in) (routed)", "d.h8")
+
+
+def _routed_weights(r: Recorder, d: Dimensions) -> None:
     r.transpose("per-channel recast+transpose dY (routed)", "d.y8")
     r.transpose("per-channel recast+transpose X (routed)", "rows8")
     places = ("starts", "counts")
@@ -182,7 +207,7 @@ def _routed_backward(r: Recorder, d: Dimensions) -> None:
         r.weight_gradient(f"routed {op} wgrad", left, right, f"d.w.routed.{op}", d.counts, places)
 
 
-def _shared_backward(r: Recorder, d: Dimensions) -> None:
+def _shared_backward(r: Recorder) -> None:
     r.cast("cast dY 1x128 (shared)", "d.out", "d.out8")
     r.linear("shared down dgrad", "d.out8", "w.shared.down.t", "d.act.shared")
     r.swiglu_backward(
@@ -194,6 +219,9 @@ def _shared_backward(r: Recorder, d: Dimensions) -> None:
     r.linear("shared up dgrad", "d.h8.shared", "w.shared.up.t", "d.wire.shared")
     for name in ("d.h8.shared", "d.out8", "wire8"):
         r.transpose(f"per-channel recast+transpose {name}", name)
+
+
+def _shared_weights(r: Recorder, d: Dimensions) -> None:
     for op, left, right in (("down", "act8.shared", "d.out8"), ("up", "wire8", "d.h8.shared")):
         gradient = f"d.w.shared.{op}"
         r.weight_gradient(f"shared {op} wgrad", left, right, gradient, (d.tokens,), WHOLE)
@@ -206,7 +234,7 @@ def _gate_backward(r: Recorder, d: Dimensions) -> None:
     for name, width in (("d.logits", d.experts), ("normed_2", d.hidden)):
         r.room(f"{name}.t", width, d.tokens)
         r.step(
-            f"transpose {name}", "torch.copy", {"m": d.tokens, "k": width},
+            f"transpose {name}", "torch.transpose", {"m": d.tokens, "k": width},
             lambda b, w: w[0].copy_(b[0].t()), (name,), (f"{name}.t",),
         )  # fmt: skip
     r.plain_linear("router gate wgrad", "d.logits.t", "normed_2.t", "d.w.gate")

@@ -6,10 +6,9 @@ import torch
 
 from calibration.stack import attention, decode, experts
 from calibration.stack.dimensions import Dimensions
+from calibration.stack.names import BACKWARD, DECODE, FORWARD
 from calibration.stack.recorder import Recorder
 from calibration.stack.tape import Tape
-
-FORWARD, BACKWARD, DECODE = "train_forward", "train_backward", "decode"
 
 
 def training(d: Dimensions, device: torch.device) -> Mapping[str, Tape]:

@@ -4,7 +4,8 @@ A quantised buffer `x8` has its scales beside it in `x8.scale`; `x8.t` and `x8.t
 `cast_transpose` makes of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class Recorder:
         self.buffers: dict[str, Tensor] = {} if before is None else dict(before.buffers)
         self._given: set[str] = set() if before is None else set(before.held)
         self._steps: list[Step] = []
+        self._where = ""
         self._seed = len(self.buffers)
 
     def tape(self) -> Tape:
@@ -120,6 +122,13 @@ class Recorder:
 
     # Steps.
 
+    @contextmanager
+    def at(self, where: str) -> Iterator[None]:
+        """Record steps of one block and pass meanwhile."""
+        before, self._where = self._where, where
+        yield
+        self._where = before
+
     def step(
         self,
         op: str,
@@ -130,7 +139,9 @@ class Recorder:
         writes: Sequence[str],
     ) -> None:
         """Record a step whose buffers are there."""
-        self._steps.append(Step(op, kernel, dict(shape), run, tuple(reads), tuple(writes)))
+        self._steps.append(
+            Step(op, self._where, kernel, dict(shape), run, tuple(reads), tuple(writes))
+        )
 
     def norm(
         self, op: str, x: str, weight: str, out: str, *, residual: str = "", total: str = ""

@@ -22,12 +22,14 @@ class Step:
 
     Attributes:
         op: its name, unique in its tape; the workload's where it is an op of the workload.
+        where: block and pass as the workload names them, `attn(F)`; `decode` where it decodes.
         kernel: a file of `kernels`, or `torch.NAME` where the library does it.
         shape: as the kernel's `inputs` and `work` take it.
         run: does it; reads, writes: the buffers it is given. What it changes stands in both.
     """
 
     op: str
+    where: str
     kernel: str
     shape: Mapping[str, Any]
     run: Run
@@ -78,12 +80,20 @@ class Tape:
         writes = [self.buffers[name] for name in step.writes]
         return lambda: step.run(reads, writes)
 
-    def bound_all(self, without: Collection[str] = ()) -> Callable[[], None]:
-        """Return a function that plays all steps but those of these names."""
+    def bound_all(
+        self, without: Collection[str] = (), then: Callable[[], object] | None = None
+    ) -> Callable[[], None]:
+        """Return a function that plays all steps but those of these names.
+
+        Args:
+            then: is done after each of them, such as waiting for the device.
+        """
         runs = [self.bound(step) for step in self.steps if step.op not in without]
 
         def play() -> None:
             for run in runs:
                 run()
+                if then is not None:
+                    then()
 
         return play

@@ -10,7 +10,8 @@ from calibration.measure.bench import ceilings
 from calibration.measure.machine import find_gpu, measure
 from calibration.measure.measurement import Point
 from calibration.stack.dimensions import DEEPSEEK_V3
-from calibration.stack.layer import BACKWARD, FORWARD, training
+from calibration.stack.layer import training
+from calibration.stack.names import BACKWARD, FORWARD
 
 GEMM = {"m": 4096, "n": 4096, "k": 7168}
 
@@ -87,6 +88,35 @@ def test_launches_count_where_they_are_asked_for(gpu) -> None:
             x.add_(1)
 
     assert gpu.time(run, 10, launches=True).time_s > gpu.time(run, 10).time_s
+
+
+def test_a_launch_is_timed_beside_the_kernel(gpu) -> None:
+    """Of a hundred sums of nothing the host's time is all there is; of a large one it is little."""
+    x, large = torch.zeros(1, device=gpu.device), torch.zeros(1 << 28, device=gpu.device)
+
+    def run() -> None:
+        for _ in range(100):
+            x.add_(1)
+
+    host = gpu.time(run, 10, launches=True)
+    assert host.host_s is not None
+    assert host.time_s == pytest.approx(host.host_s, rel=0.5)
+    device = gpu.time(lambda: large.add_(1), 10)
+    assert device.host_s is not None
+    assert device.host_s < device.time_s / 10
+
+
+def test_waiting_for_every_launch_takes_longer(gpu) -> None:
+    x = torch.zeros(1 << 20, device=gpu.device)
+
+    def run(then) -> None:
+        for _ in range(100):
+            x.add_(1)
+            then()
+
+    eager = gpu.time(lambda: run(lambda: None), 10, launches=True)
+    blocking = gpu.time(lambda: run(gpu.finish), 10, launches=True)
+    assert blocking.time_s > eager.time_s
 
 
 def test_what_ran_before_leaves_its_results_in_the_l2(gpu) -> None:

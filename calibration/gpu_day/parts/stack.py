@@ -1,9 +1,12 @@
-"""A layer as a sequence of kernels: op by op and in total, eager and as a CUDA graph.
+"""A layer as a sequence of kernels: op by op and in total, eager and as a CUDA graph; and a stack.
 
 Every other part times a kernel on operands of its own that have left the L2. Here each op works on
 what the ops before it made, and the one right before it has left its results in the L2. The total
 of eager launches is what a user has: where the host launches slower than the device runs, it
-waits. The total of a graph is without that. What a simulated layer is to be judged by.
+waits. The total of a graph is without that; that of a host which waits for the device after each
+op has both, one after the other. Each row has the time that the host took to launch it, too. In a
+stack, forward through a few layers and back, the host may run ahead into the next. What a simulated
+layer is to be judged by.
 
 Ops that fail, and kernels with wrong numbers, are left out of the total, which names them.
 """
@@ -17,21 +20,29 @@ from typing import Any
 import torch
 
 from calibration.gpu_day.day import Day
-from calibration.gpu_day.files import STACK, STACK_COLUMNS, STACK_ROWS
+from calibration.gpu_day.files import (
+    BLOCKING,
+    EAGER,
+    GRAPH,
+    STACK,
+    STACK_COLUMNS,
+    STACK_ROWS,
+    TOTAL,
+)
 from calibration.gpu_day.parts import ROW_HOST_S, Estimate
 from calibration.gpu_day.sizes import Sizes
 from calibration.measure.machine import check_alive, first_line, work_of
 from calibration.measure.measurement import Point, shape_text
 from calibration.measure.plan import device_time_s
 from calibration.stack.dimensions import Dimensions
-from calibration.stack.layer import BACKWARD, DECODE, FORWARD, decoding, training
+from calibration.stack.layer import decoding, training
+from calibration.stack.names import BACKWARD, DECODE, DEPTH, FORWARD, LAYERS, STACKS
 from calibration.stack.tape import Step, Tape
 from hwmodels.errors import MachineError
 
 NUMBER, SHARE, LEAST_S = 7, 0.08, 0.0
 
-EAGER, GRAPH, TOTAL = "eager", "graph", "total"
-LAYERS = (FORWARD, BACKWARD, DECODE)
+TOTALS = (EAGER, BLOCKING, GRAPH)
 REPEATS = 30
 
 Run = Callable[[], object]
@@ -57,10 +68,11 @@ def planned(trained: Dimensions, decoded: Dimensions) -> Mapping[str, tuple[Step
 
 
 def estimate(sizes: Sizes) -> Estimate:
-    """Return what ops and totals take, in both modes."""
+    """Return what ops and totals take, in every mode."""
     layers = planned(sizes.training_layer(), sizes.decoding_layer()).values()
     kernels = [Point(step.kernel, step.shape) for steps in layers for step in steps if step.ours]
-    rows = 2 * sum(len(steps) + 1 for steps in layers)
+    rows = sum(2 * len(steps) for steps in layers)
+    rows += len(TOTALS) * (len(LAYERS) + DEPTH * len(STACKS))  # a row of a stack is longer
     device_s, host_s = 2 * device_time_s(kernels), ROW_HOST_S / 2 * rows
     return Estimate(
         device_s + host_s,
@@ -70,15 +82,18 @@ def estimate(sizes: Sizes) -> Estimate:
 
 
 def run(day: Day) -> None:
-    """Measure ops and totals of all layers, then the ops once more as graphs."""
+    """Measure ops and totals of all layers, stacks of them, then the ops once more as graphs."""
     bench = Bench(day)
     for layer in LAYERS:
         if bench.lacks(layer):
             if not day.has_time():
                 return
             bench.time_ops(layer)
-            bench.time_total(layer, EAGER)
-            bench.time_total(layer, GRAPH)
+            for mode in TOTALS:
+                bench.time_total(layer, mode)
+    for stack in STACKS:
+        for mode in TOTALS:
+            bench.time_stack(stack, mode)
     for layer in LAYERS:
         bench.time_ops_as_graphs(layer)
 
@@ -99,7 +114,7 @@ class Bench:
         sizes = self._day.sizes
         steps = planned(sizes.training_layer(), sizes.decoding_layer())[layer]
         keys = [(layer, EAGER, step.op) for step in steps if not self._day.excludes(step.kernel)]
-        totals = [(layer, mode, TOTAL) for mode in (EAGER, GRAPH)]
+        totals = [(layer, mode, TOTAL) for mode in TOTALS]
         follows = layer == FORWARD and self.lacks(BACKWARD)
         return follows or any(key not in self._errors for key in (*keys, *totals))
 
@@ -125,9 +140,18 @@ class Bench:
         done = (layer, mode, TOTAL) in self._errors
         if layer not in self._played or done or not self._day.has_time():
             return
-        tape = self._tape(layer)
-        without = [step.op for step in tape.steps if self._leaves_out(layer, step)]
-        self._time(layer, mode, None, tape.bound_all(without), without=without)
+        self._time(layer, mode, None, self._whole(layer, mode), without=self._left_out(layer))
+
+    def time_stack(self, stack: str, mode: str) -> None:
+        """Time layers behind each other, as far as they are made of what was timed."""
+        if (stack, mode, TOTAL) in self._errors or not self._day.has_time():
+            return
+        for layer in STACKS[stack]:
+            if layer not in self._played:
+                self._play(layer)
+        runs = [self._whole(layer, mode) for layer in STACKS[stack] for _ in range(DEPTH)]
+        without = [f"{layer}: {op}" for layer in STACKS[stack] for op in self._left_out(layer)]
+        self._time(stack, mode, None, lambda: [run() for run in runs], without=without)
 
     def time_ops_as_graphs(self, layer: str) -> None:
         """Time the ops of a layer as graphs of one op each."""
@@ -152,6 +176,14 @@ class Bench:
             if not self._leaves_out(layer, step):
                 before = run
 
+    def _whole(self, layer: str, mode: str) -> Run:
+        """Return a function that plays a layer without what is left out."""
+        then = self._day.machine.finish if mode == BLOCKING else None
+        return self._tape(layer).bound_all(self._left_out(layer), then)
+
+    def _left_out(self, layer: str) -> list[str]:
+        return [step.op for step in self._tape(layer).steps if self._leaves_out(layer, step)]
+
     def _leaves_out(self, layer: str, step: Step) -> bool:
         """Return whether a step is wrong or failed, so that it is not played."""
         failed = bool(self._errors.get((layer, EAGER, step.op)))
@@ -172,8 +204,7 @@ class Bench:
         """Play a layer, untimed, and the one that it follows."""
         if layer == BACKWARD and FORWARD not in self._played:
             self._play(FORWARD)
-        tape = self._tape(layer)
-        tape.bound_all([step.op for step in tape.steps if self._leaves_out(layer, step)])()
+        self._whole(layer, EAGER)()
         self._played.add(layer)
 
     def _time(
@@ -197,10 +228,10 @@ class Bench:
         error = day.begin(f"{mode} {layer}: {op}", point)
         if not error:
             try:
-                played = run if mode == EAGER else day.machine.capture(run)
+                played = day.machine.capture(run) if mode == GRAPH else run
                 if step and mode == EAGER:
                     day.machine.warm_up(played)
-                launches = step is None and mode == EAGER
+                launches = step is None and mode != GRAPH
                 timing = day.machine.time(played, REPEATS, after=after, launches=launches)
             except MachineError:
                 raise
@@ -208,7 +239,8 @@ class Bench:
                 check_alive(day.machine, failure)
                 error = f"{type(failure).__name__}: {first_line(failure)}"
         self._errors[layer, mode, op] = error
-        name = {"layer": layer, "mode": mode, "op": op, "kernel": step.kernel if step else ""}
+        name = {"layer": layer, "mode": mode, "op": op, "where": step.where if step else "",
+                "kernel": step.kernel if step else ""}  # fmt: skip
         self._table.append({**dict(self._cells(step, point, timing)), **name,
                             "without": "; ".join(without or ()), "error": error})  # fmt: skip
 
@@ -216,13 +248,15 @@ class Bench:
         flops, bytes_ = work_of(point) if step and step.ours else (None, None)
         yield from (("shape", shape_text(point.shape)), ("flops", flops), ("bytes", bytes_))
         for cell, name in (("p20_s", "p20_s"), ("p50_s", "time_s"), ("p80_s", "p80_s"),
-                           ("sm_clock_hz", "sm_clock_hz"), ("power_w", "power_w"),
-                           ("temperature_c", "temperature_c")):  # fmt: skip
+                           ("host_s", "host_s"), ("sm_clock_hz", "sm_clock_hz"),
+                           ("power_w", "power_w"), ("temperature_c", "temperature_c")):  # fmt: skip
             yield cell, timing and getattr(timing, name)
         yield "runs", timing.repeats if timing else 0
         yield "device", self._day.machine.name
         yield "date", datetime.now(UTC).isoformat(timespec="seconds")
 
-    def _size(self, layer: str) -> dict[str, Any]:
-        sizes = self._day.sizes
-        return asdict(sizes.decoding_layer() if layer == DECODE else sizes.training_layer())
+    def _size(self, name: str) -> dict[str, Any]:
+        """Return the dimensions of a layer, and how many of them a stack has."""
+        sizes, layers = self._day.sizes, STACKS.get(name, (name,))
+        size = asdict(sizes.decoding_layer() if DECODE in layers else sizes.training_layer())
+        return size | ({"layers": DEPTH} if name in STACKS else {})

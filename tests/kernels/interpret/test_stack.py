@@ -10,7 +10,8 @@ from calibration.gpu_day.sizes import TINY_LAYER
 from calibration.measure.numerics import poison
 from calibration.stack.attention import heads
 from calibration.stack.dimensions import D_NOPE, Dimensions
-from calibration.stack.layer import BACKWARD, DECODE, FORWARD, decoding, training
+from calibration.stack.layer import decoding, training
+from calibration.stack.names import BACKWARD, DECODE, FORWARD
 from calibration.stack.tape import Tape
 from kernels import mla_decode, mla_prefill, rope, router
 from kernels._device import FP8
