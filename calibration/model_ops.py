@@ -51,11 +51,18 @@ def decode_ops(model: ModelSpec) -> list[Record]:
     Raises:
         InfeasibleError: the model is not MLA with experts.
     """
-    return [op for batch in DECODE_BATCHES for op in _decode_batch(model, batch)]
+    blocks = _latent_with_experts(model)
+    return [
+        op
+        for batch in DECODE_BATCHES
+        for op in decode_batch(*blocks, model.hidden, batch, DECODE_CONTEXT)
+    ]
 
 
-def _decode_batch(model: ModelSpec, batch: int) -> Iterator[Record]:
-    (mla, moe), hidden = _latent_with_experts(model), model.hidden
+def decode_batch(
+    mla: MLASpec, moe: MoESpec, hidden: int, batch: int, context: int
+) -> Iterator[Record]:
+    """Yield what `decode_ops` has of one batch of sequences with `context` tokens each."""
     queries = mla.heads * (mla.d_nope + mla.d_rope)
     shared = moe.shared_experts * moe.expert_width
     sites = ((mla.q_lora_rank, hidden), (mla.kv_lora_rank + mla.d_rope, hidden),
@@ -64,7 +71,7 @@ def _decode_batch(model: ModelSpec, batch: int) -> Iterator[Record]:
     for n, k in sites:
         yield {"kernel": "fp8_gemm", "shape": {"m": batch, "n": n, "k": k}}
     yield {"kernel": "bf16_gemm", "shape": {"m": batch, "n": moe.routed_experts, "k": hidden}}
-    attention = {"batch": batch, "heads": mla.heads, "length": DECODE_CONTEXT, "ragged": 0}
+    attention = {"batch": batch, "heads": mla.heads, "length": context, "ragged": 0}
     yield {"kernel": "mla_decode", "shape": attention}
     gpus = moe.routed_experts // EXPERTS_PER_GPU
     counts = (batch * gpus * moe.top_k // moe.routed_experts,) * EXPERTS_PER_GPU

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -58,9 +59,18 @@ class CostFit:
 
 
 def chip_of(day: Day, name: str | None) -> ChipSpec | None:
-    """Return the preset of the day's device: the one named, or the one its driver's name holds.
+    """Return the preset of the day's device, as `chip_called`."""
+    return chip_called(day.device, day.sms, name, day.path)
+
+
+def chip_called(device: str, sms: int | None, name: str | None, path: Path) -> ChipSpec | None:
+    """Return the preset of a device: the one named, or the one its driver's name holds.
 
     None where no preset is named so, or that one has another number of SMs.
+
+    Args:
+        sms: of the device, None where they are not known.
+        path: that says of the device.
 
     Raises:
         UnknownPresetError: no preset has the name given.
@@ -68,40 +78,70 @@ def chip_of(day: Day, name: str | None) -> ChipSpec | None:
     """
     if name is not None:
         chip = CHIPS.load(name)
-        if chip.sms != day.sms:
+        if sms not in (None, chip.sms):
             raise CalibrationError(
-                f"--chip {name}: has {chip.sms} SMs, and {day.device}, the device of {day.path}, "
-                f"has {day.sms}"
+                f"--chip {name}: has {chip.sms} SMs, and {device}, the device of {path}, has {sms}"
             )
         return chip
-    words = set(re.findall(r"[a-z0-9]+", day.device.lower()))
+    words = set(re.findall(r"[a-z0-9]+", device.lower()))
     found = [CHIPS.load(known) for known in CHIPS.names() if known in words]
-    return found[0] if len(found) == 1 and found[0].sms == day.sms else None
+    return found[0] if len(found) == 1 and sms in (None, found[0].sms) else None
 
 
 def cost_fits(day: Day, chip: ChipSpec) -> list[CostFit]:
     """Return a fit of every kernel of which there are rows, or why there is none."""
+    return [_fit(kernel, rows, chip) for kernel, rows in _rows(day).items()]
+
+
+def fitted_parameters(day: Day, chip: ChipSpec) -> dict[str, Parameters]:
+    """Return the constants of every kernel that can be fitted, and not what they are worth."""
+    found = {}
+    for kernel, rows in _rows(day).items():
+        brief = _brief(rows)
+        model, why_not = _model(kernel, brief, chip)
+        if model is not None and not why_not:
+            found[kernel] = _constants(model, chip, brief)
+    return found
+
+
+def _rows(day: Day) -> dict[str, list[Measurement]]:
+    """Return the rows that are fitted to, kernel by kernel."""
     rows: dict[str, list[Measurement]] = defaultdict(list)
     for row in day.rows:
         if row.provider == OURS and not row.config and row.mode != "beside":
             rows[row.kernel].append(row)
-    return [_fit(kernel, rows[kernel], chip) for kernel in sorted(rows)]
+    return dict(sorted(rows.items()))
+
+
+def _brief(rows: Sequence[Measurement]) -> list[Measurement]:
+    return [row for row in rows if not row.sustained]
+
+
+def _shapes(rows: Sequence[Measurement]) -> int:
+    return len({row.shape for row in rows})
+
+
+def _model(
+    kernel: str, rows: Sequence[Measurement], chip: ChipSpec
+) -> tuple[CostModel | None, str]:
+    """Return the cost model of a kernel, and why it cannot be fitted to these rows."""
+    if kernel in NO_MODEL:
+        return None, NO_MODEL[kernel]
+    model = cost_model(kernel, chip, few_sms=any(row.sms < chip.sms for row in rows))
+    if kernel in FORMATS and FORMATS[kernel].tensor_family not in chip.tensor:
+        return model, f"{chip.name} has no {FORMATS[kernel].tensor_family} tensor cores"
+    shapes, needed = _shapes(rows), max(FOLDS, SHAPES_PER_CONSTANT * len(model.free))
+    if shapes < needed:
+        return model, f"{shapes} shapes for {len(model.free)} constants, needs {needed}"
+    return model, ""
 
 
 def _fit(kernel: str, rows: Sequence[Measurement], chip: ChipSpec) -> CostFit:
-    brief = [row for row in rows if not row.sustained]
-    shapes = len({row.shape for row in brief})
-    if kernel in NO_MODEL:
-        return _none(kernel, "", len(brief), shapes, NO_MODEL[kernel])
-    few_sms = any(row.sms < chip.sms for row in brief)
-    model = cost_model(kernel, chip, few_sms=few_sms)
-    if kernel in FORMATS and FORMATS[kernel].tensor_family not in chip.tensor:
-        why = f"{chip.name} has no {FORMATS[kernel].tensor_family} tensor cores"
-        return _none(kernel, model.name, len(brief), shapes, why)
-    needed = max(FOLDS, SHAPES_PER_CONSTANT * len(model.free))
-    if shapes < needed:
-        why = f"{shapes} shapes for {len(model.free)} constants, needs {needed}"
-        return _none(kernel, model.name, len(brief), shapes, why)
+    brief = _brief(rows)
+    shapes = _shapes(brief)
+    model, why_not = _model(kernel, brief, chip)
+    if model is None or why_not:
+        return _none(kernel, model.name if model else "", len(brief), shapes, why_not)
     fitted = _constants(model, chip, brief)
     unseen = np.abs(_held_out(model, chip, brief))
     constants = {name: float(getattr(fitted, name)) for name in model.free}

@@ -95,6 +95,25 @@ class Day:
         ]
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Return what `day.json` of a folder holds.
+
+    Raises:
+        CalibrationError: it is no folder of a day, its record is damaged, or it is of a dry run,
+            whose times mean nothing.
+    """
+    if not path.is_dir():
+        what = "a file" if path.exists() else "nothing there"
+        raise CalibrationError(f"{path}: expected the folder of a day on a GPU, got {what}")
+    record = _record(path)
+    if record["device"]["capability"] is None:
+        raise CalibrationError(
+            f"{path}: a dry run ({record['device']['name']}): its times mean nothing; judge a day "
+            "without --dry-run"
+        )
+    return record
+
+
 def read_day(path: Path) -> Day:
     """Read the folder of a day.
 
@@ -102,20 +121,24 @@ def read_day(path: Path) -> Day:
         CalibrationError: it is no such folder, a file in it holds something else, nothing was
             measured, or it is of a dry run, whose times mean nothing.
     """
-    if not path.is_dir():
-        what = "a file" if path.exists() else "nothing there"
-        raise CalibrationError(f"{path}: expected the folder of a day on a GPU, got {what}")
-    record = _record(path)
+    day = read_kept(path)
+    if not day.rows and not any(each.rows for each in day.wrong):
+        file = path / ROWS
+        raise CalibrationError(f"{file}: has no time measured on {day.device}, nothing to judge")
+    return day
+
+
+def read_kept(path: Path) -> Day:
+    """Read what there is to judge by in the folder of a day, be it nothing.
+
+    Raises:
+        CalibrationError: as `read_day`, but for a day that measured nothing.
+    """
+    record = read_record(path)
     device = record["device"]["name"]
-    if record["device"]["capability"] is None:
-        raise CalibrationError(
-            f"{path}: a dry run ({device}): its times mean nothing; judge a day without --dry-run"
-        )
     every = _measurements(path)
     checks = _checks(path)
     here = [row for row in every if row.device == device]
-    if not any(row.time_s for row in here):
-        raise CalibrationError(f"{path / ROWS}: has no time measured on {device}, nothing to judge")
     wrong = _wrong((check for check in checks if check["device"] == device), here)
     kept = [row for row in here if not any(_is_of(row, each) for each in wrong)]
     other = Counter(row.device for row in every if row.device != device)

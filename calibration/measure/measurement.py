@@ -206,9 +206,9 @@ def measurement_of(row: Mapping[str, str], where: str) -> Measurement:
     where = f"{where}: {row['kernel']} {row['shape']}"
     values: dict[str, Any] = dict(row)
     for name in OPTIONAL_COLUMNS:
-        values[name] = _number(row[name], f"{where}: {name}") if row[name] else None
+        values[name] = number_of(row[name], f"{where}: {name}") if row[name] else None
     for name in REAL_COLUMNS:
-        values[name] = _number(row[name], f"{where}: {name}")
+        values[name] = number_of(row[name], f"{where}: {name}")
     for name in WHOLE_COLUMNS:
         values[name] = _whole(row[name], f"{where}: {name}")
     if row["mode"] not in MODES:
@@ -258,7 +258,12 @@ def sizes_of(row: Measurement, *names: str) -> tuple[float, ...]:
     return tuple(float(shape[name]) for name in names)
 
 
-def _number(text: str, where: str) -> float:
+def number_of(text: str, where: str) -> float:
+    """Return a cell as a number from 0.
+
+    Raises:
+        CalibrationError: it is none.
+    """
     try:
         value = float(text)
     except ValueError:
@@ -269,7 +274,7 @@ def _number(text: str, where: str) -> float:
 
 
 def _whole(text: str, where: str) -> int:
-    value = _number(text, where)
+    value = number_of(text, where)
     if value != int(value):
         raise CalibrationError(f"{where} must be a whole number, got {shown(text)}")
     return int(value)
