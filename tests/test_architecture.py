@@ -485,6 +485,7 @@ def test_a_long_function_and_a_silent_assertion_are_seen() -> None:
         ("hwmodels.errors", {"numpy", "pydantic", "scipy"}),
         ("calibration", {"numpy", "pydantic", "scipy", "hwmodels", "workloads"}),
         ("calibration.judge.winners", {"torch", "triton", "numpy", "pydantic", "scipy"}),
+        ("calibration.validate.rows", {"torch", "triton"}),
     ],
 )
 def test_importing_a_room_loads_nothing_heavy(module: str, heavy: set[str]) -> None:

@@ -14,6 +14,7 @@ from simulator.cli.calibrate import calibrate, kernels
 from simulator.cli.collective import collective
 from simulator.cli.presets import list_presets, show
 from simulator.cli.run import compare, plot, reproduce, run, schema
+from simulator.cli.validate import validate
 
 __all__ = ["main", "moesim"]
 
@@ -35,6 +36,7 @@ for _command in (
     schema,
     calibrate,
     kernels,
+    validate,
 ):
     moesim.add_command(_command)
 

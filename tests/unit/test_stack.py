@@ -15,20 +15,35 @@ import torch
 from calibration.gpu_day.budget import Budget
 from calibration.gpu_day.day import Day
 from calibration.gpu_day.dry import DryMachine
-from calibration.gpu_day.files import STACK, STACK_COLUMNS, STACK_ROWS
+from calibration.gpu_day.files import (
+    BLOCKING,
+    EAGER,
+    GRAPH,
+    STACK,
+    STACK_COLUMNS,
+    STACK_ROWS,
+    TOTAL,
+)
 from calibration.gpu_day.parts import stack
-from calibration.gpu_day.parts.stack import EAGER, GRAPH, TOTAL
 from calibration.gpu_day.sizes import RealSizes, TinySizes
 from calibration.measure.append_csv import whole_rows
 from calibration.measure.measurement import shape_text
 from calibration.model_ops import DECODE_BATCHES, decode_ops, measurable
 from calibration.stack.dimensions import DEEPSEEK_V3
-from calibration.stack.layer import BACKWARD, DECODE, FORWARD, bytes_of, decoding, training
+from calibration.stack.layer import bytes_of, decoding, training
+from calibration.stack.names import BACKWARD, DECODE, DEPTH, FORWARD, LAYERS, STACKS
 from calibration.stack.tape import Step, Tape
+from calibration.validate.ops import op_of
+from calibration.validate.workload import listed_ops
 from hwmodels.errors import MachineError
+from kernels import load
+from workloads.joins import Kernels, join, shape_of
 from workloads.model import MODELS
+from workloads.ops import MemoryOp
 
 META = torch.device("meta")
+ROWS = 3 * (2 + 3 + 2) + 2 * 3
+"""Of three fake layers two ops, three totals, two ops as graphs; of two stacks three totals."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +79,12 @@ def test_without_a_step_that_others_need_it_is_no_tape(layers, layer: str) -> No
 
 def step(op: str, reads: tuple[str, ...], writes: tuple[str, ...], **changes: Any) -> Step:
     """Return a step that adds one to what it reads first."""
-    plain = {"kernel": "torch.add", "shape": {"m": 1}, "run": lambda r, w: w[0].copy_(r[0] + 1)}
+    plain = {
+        "where": "attn(F)",
+        "kernel": "torch.add",
+        "shape": {"m": 1},
+        "run": lambda r, w: w[0].copy_(r[0] + 1),
+    }
     return Step(op=op, reads=reads, writes=writes, **plain | changes)
 
 
@@ -127,6 +147,38 @@ def small_decode(model) -> list[dict[str, Any]]:
     return ops[: len(ops) // 2]
 
 
+def test_its_products_and_attention_are_those_of_the_workload_block_by_block(layers) -> None:
+    """Joined by block, pass, family and shape, both ways; of what moves bytes, most are others."""
+    listed = listed_ops(DEEPSEEK_V3)
+    measured = [(step, op_of(step.op, step.kernel, step.shape, DEEPSEEK_V3))
+                for tape in layers.values() for step in tape.steps]  # fmt: skip
+    joined = join(
+        listed,
+        [Kernels(step.where, step.op, op.family, (shape_of(op),)) for step, op in measured],
+    )
+    assert {step.where for step, _ in measured} == set(listed)
+    heavy = {op.name for _, op in measured if not isinstance(op, MemoryOp)}
+    alone = {name for name in heavy if any(name in other for other in joined.unmatched)}
+    assert alone == {"absorb k_b", "absorb v_b"}
+    left = {name.partition(": ")[2] for name in joined.unmeasured}
+    assert not left & {op.name for ops in listed.values() for op in ops if op.flops}
+
+
+def test_an_op_counts_what_its_kernel_counts_but_for_scales_and_indices(layers) -> None:
+    for step in (step for tape in layers.values() for step in tape.steps if step.ours):
+        op = op_of(step.op, step.kernel, step.shape, DEEPSEEK_V3)
+        flops, size = load(step.kernel).work(dict(step.shape))
+        assert op.flops == flops, step
+        if step.kernel == "moe_map":
+            assert op.bytes == 0, "counted as launches, as in the workload"
+        elif step.kernel == "rope":
+            assert op.bytes == size - step.shape["tokens"] * step.shape["dim"] * 4, "angles"
+        elif op.family == "bf16_narrow_wgrad":
+            assert op.bytes - size == 6 * op.m * op.n, "the workload adds it up in FP32"
+        else:
+            assert op.bytes == pytest.approx(size, rel=0.04), step
+
+
 def test_it_fits_on_one_gpu(layers) -> None:
     """Weights, their gradients in FP32 and what is kept: beside them, room for a desktop's GPU."""
     taken = bytes_of(*layers.values())
@@ -166,13 +218,18 @@ class Clockwork(DryMachine):
         return partial(run)
 
 
-def fake_layers(fails: str = "") -> dict[str, Tape]:
-    """Return three layers of two steps each, `a` by a kernel of ours; one op may fail."""
+def fake_layers(fails: str, played: list[str]) -> dict[str, Tape]:
+    """Return three layers of two steps each, `a` by a kernel of ours; one op may fail.
+
+    Args:
+        played: takes the name of every step that is played.
+    """
 
     def run(name: str) -> Callable[..., object]:
         def add_one(reads, writes) -> None:
             if name == fails:
                 raise ValueError(f"{name} does not fit\nand more")
+            played.append(name)
             writes[0].copy_(reads[0] + 1)
 
         return add_one
@@ -192,8 +249,14 @@ def open_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Opens a day in the same folder again and again, with layers that are fake."""
     days: list[Day] = []
 
-    def opened(*, fails: str = "", budget_s: float = 100.0, machine: Any = None) -> Day:
-        made = fake_layers(fails)
+    def opened(
+        *,
+        fails: str = "",
+        budget_s: float = 100.0,
+        machine: Any = None,
+        played: list[str] | None = None,
+    ) -> Day:
+        made = fake_layers(fails, [] if played is None else played)
         trained = {layer: made[layer] for layer in (FORWARD, BACKWARD)}
         monkeypatch.setattr(stack, "training", lambda *_: trained)
         monkeypatch.setattr(stack, "decoding", lambda *_: {DECODE: made[DECODE]})
@@ -221,10 +284,11 @@ def keys(day: Day) -> list[tuple[str, str, str]]:
 def test_ops_and_totals_come_layer_by_layer_and_graphs_of_ops_last(open_day) -> None:
     day = open_day()
     stack.run(day)
-    whole = [(EAGER, "a"), (EAGER, "b"), (EAGER, TOTAL), (GRAPH, TOTAL)]
+    whole = [(EAGER, "a"), (EAGER, "b"), (EAGER, TOTAL), (BLOCKING, TOTAL), (GRAPH, TOTAL)]
     layers = (FORWARD, BACKWARD, DECODE)
     assert keys(day) == [
         *((layer, *key) for layer in layers for key in whole),
+        *((deep, mode, TOTAL) for deep in STACKS for mode in stack.TOTALS),
         *((layer, GRAPH, op) for layer in layers for op in "ab"),
     ]
     assert not any(row["error"] or row["without"] for row in rows(day))
@@ -240,13 +304,33 @@ def test_an_op_is_timed_after_the_one_before_it_and_only_a_total_with_its_launch
 ) -> None:
     machine = Clockwork()
     stack.run(open_day(machine=machine))
-    (first, nothing, _), (_second, after, _), (_total, alone, launches), (*_, graph) = (
-        machine.timed[:4]
-    )
+    (first, nothing, _), (_second, after, _), *totals = machine.timed[:5]
     assert nothing is None
     assert after is first
-    assert (alone, launches, graph) == (None, True, False)
+    assert [total[1:] for total in totals] == [(None, True), (None, True), (None, False)]
     assert [launches for *_, launches in machine.timed[:2]] == [False, False]
+
+
+def test_a_total_that_blocks_waits_after_every_op(open_day) -> None:
+    machine, waited = Clockwork(), []
+    machine.finish = lambda: waited.append(len(waited))
+    stack.run(open_day(machine=machine))
+    for number, waits in enumerate((0, 2, 0)):  # totals stand behind the two ops of a layer
+        before = len(waited)
+        machine.timed[2 + number][0]()
+        assert len(waited) - before == waits
+
+
+def test_a_stack_is_its_layers_behind_each_other(open_day) -> None:
+    machine, played = Clockwork(), list[str]()
+    stack.run(open_day(machine=machine, played=played))
+    first = len(LAYERS) * (2 + len(stack.TOTALS))
+    for number, stacked in enumerate(STACKS):
+        played.clear()
+        machine.timed[first + number * len(stack.TOTALS)][0]()
+        assert played == [
+            f"{layer} {op}" for layer in STACKS[stacked] for _ in range(DEPTH) for op in "ab"
+        ]
 
 
 def test_each_op_works_on_what_the_ones_before_it_made(open_day) -> None:
@@ -272,12 +356,14 @@ def test_what_fails_is_a_row_and_the_total_says_that_it_is_without(open_day) -> 
     failed = told[BACKWARD, EAGER, "a"]
     assert failed["error"] == f"ValueError: {BACKWARD} a does not fit"
     assert (failed["p50_s"], failed["runs"]) == ("", "0")
-    for mode in (EAGER, GRAPH):
+    for mode in (EAGER, BLOCKING, GRAPH):
         assert told[BACKWARD, mode, TOTAL]["without"] == "a"
         assert told[BACKWARD, mode, TOTAL]["p50_s"]
         assert told[FORWARD, mode, TOTAL]["without"] == ""
     assert (BACKWARD, GRAPH, "a") not in told  # what fails eagerly is not captured
     assert told[BACKWARD, EAGER, "b"]["p50_s"]
+    assert told["train_stack", EAGER, TOTAL]["without"] == f"{BACKWARD}: a"
+    assert told["decode_stack", EAGER, TOTAL]["without"] == ""
 
 
 def test_a_kernel_with_wrong_numbers_is_left_out(open_day) -> None:
@@ -285,14 +371,15 @@ def test_a_kernel_with_wrong_numbers_is_left_out(open_day) -> None:
     day.wrong = {("quantize", "")}
     stack.run(day)
     assert {op for *_, op in keys(day)} == {"b", TOTAL}
-    assert {row["without"] for row in rows(day) if row["op"] == TOTAL} == {"a"}
+    layers = [row for row in rows(day) if row["op"] == TOTAL and row["layer"] not in STACKS]
+    assert {row["without"] for row in layers} == {"a"}
 
 
 def test_without_graphs_every_row_of_theirs_says_why(open_day) -> None:
     day = open_day(machine=DryMachine())
     stack.run(day)
     graphs = [row for row in rows(day) if row["mode"] == GRAPH]
-    assert len(graphs) == 9
+    assert len(graphs) == 3 * (2 + 1) + 2
     for row in graphs:
         assert row["error"] == (
             "RuntimeError: CUDA graphs are not available: there is no CUDA device"
@@ -300,20 +387,22 @@ def test_without_graphs_every_row_of_theirs_says_why(open_day) -> None:
         assert row["p50_s"] == ""
 
 
-@pytest.mark.parametrize("budget_s", [10.0, 0.5, 0.9, 1.1, 1.3, 1.7, 2.1, 2.5, 3.5, 3.7, 3.9, 4.1])
+@pytest.mark.parametrize(
+    "budget_s", [10.0, 0.5, 0.9, 1.1, 1.3, 1.7, 2.1, 2.5, 3.5, 3.7, 3.9, 4.1, 4.3, 4.7]
+)
 def test_a_day_that_was_cut_off_goes_on_and_measures_nothing_twice(
     open_day, budget_s: float
 ) -> None:
-    """A row takes 0.5 s of the clock, or 0.1 where nothing warms up: 4.2 s in all. Cut off among
-    ops, among totals, among graphs.
+    """A row takes 0.5 s of the clock, or 0.1 where nothing warms up: 5.1 s in all. Cut off among
+    ops, among totals, among stacks, among graphs.
     """
     cut = open_day(budget_s=budget_s)
     stack.run(cut)
     first = keys(cut)
-    assert cut.cut_off == (len(first) < 18)
+    assert cut.cut_off == (len(first) < ROWS)
     rest = open_day()
     stack.run(rest)
-    assert len(keys(rest)) == len(set(keys(rest))) == 18
+    assert len(keys(rest)) == len(set(keys(rest))) == ROWS
     assert keys(rest)[: len(first)] == first
     last = open_day()
     stack.run(last)

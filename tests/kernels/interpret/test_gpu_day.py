@@ -11,6 +11,9 @@ import pytest
 
 from calibration.gpu_day.__main__ import main
 from calibration.gpu_day.files import (
+    BLOCKING,
+    EAGER,
+    GRAPH,
     NUMERICS,
     NUMERICS_COLUMNS,
     NUMERICS_ROWS,
@@ -19,6 +22,7 @@ from calibration.gpu_day.files import (
     STACK,
     STACK_COLUMNS,
     STACK_ROWS,
+    TOTAL,
 )
 from calibration.gpu_day.parts import parts, stack
 from calibration.gpu_day.sizes import TinySizes
@@ -27,9 +31,10 @@ from calibration.judge.judgement import judge
 from calibration.measure.append_csv import whole_rows
 from calibration.measure.measurement import DRY_DEVICE, key_of, read_rows
 from calibration.read.torch_trace import read_trace
-from calibration.stack.layer import BACKWARD, FORWARD
+from calibration.stack.names import BACKWARD, FORWARD, STACKS
 from hwmodels.errors import CalibrationError
 from kernels import names
+from simulator.cli.validation import validation
 
 KILLS = 10
 PROBES = {"probe_copy", "probe_launch", "probe_tensor_rate"}
@@ -97,13 +102,18 @@ def test_every_part_is_done_and_every_number_right(whole_day: Path) -> None:
     assert sum(file.stat().st_size for file in files) < 16 << 20
 
 
+def called(whole_day: Path, folder: Path) -> None:
+    """Copy the files of a day, in the name of a GPU."""
+    for file in (each for each in whole_day.iterdir() if each.name != PROFILE):
+        text = file.read_text().replace(DRY_DEVICE, "NVIDIA H200")
+        (folder / file.name).write_text(text.replace('"capability": null', '"capability": 90'))
+
+
 def test_what_a_day_writes_can_be_judged_but_not_a_dry_one(whole_day: Path, tmp_path: Path) -> None:
     """The same files in the name of a GPU are read to the last row: writer and reader agree."""
     with pytest.raises(CalibrationError, match="a dry run"):
         judge(whole_day)
-    for file in (each for each in whole_day.iterdir() if each.name != PROFILE):
-        text = file.read_text().replace(DRY_DEVICE, "NVIDIA H200")
-        (tmp_path / file.name).write_text(text.replace('"capability": null', '"capability": 90'))
+    called(whole_day, tmp_path)
     day, found = read_day(tmp_path), judge(tmp_path)
     assert len(day.rows) == len(read_rows(whole_day / "rows.csv"))
     assert day.checked == set(names())
@@ -113,17 +123,32 @@ def test_what_a_day_writes_can_be_judged_but_not_a_dry_one(whole_day: Path, tmp_
     assert all(each.met is None for each in found.targets), "tiny shapes are those of no target"
 
 
+def test_its_layer_can_be_validated_but_not_a_dry_one(whole_day: Path, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="a dry run"):
+        validation(whole_day, None, None, None, None)
+    called(whole_day, tmp_path)
+    found = validation(tmp_path, None, None, None, None)
+    steps = stack.planned(TinySizes().training_layer(), TinySizes().decoding_layer())
+    assert [(op.layer, op.op) for op in found.ops] == [
+        (layer, step.op) for layer, some in steps.items() for step in some
+    ]
+    assert (found.chip, found.failed, found.notes) == ("h200", [], ())
+    for line in found.totals:
+        is_graph = line.mode == GRAPH
+        assert line.measured_s == (None if is_graph else 1e-3)
+        assert ("no CUDA device" if is_graph else "no time of the host to launch") in line.why
+
+
 def test_every_op_of_every_layer_has_a_row_and_no_graph_is_made_up(whole_day: Path) -> None:
     steps = stack.planned(TinySizes().training_layer(), TinySizes().decoding_layer())
     ops = [(layer, step.op) for layer, all_ in steps.items() for step in all_]
-    ops += [(layer, stack.TOTAL) for layer in steps]
-    assert played(whole_day) == Counter(
-        (layer, mode, op) for layer, op in ops for mode in (stack.EAGER, stack.GRAPH)
-    )
+    rows = [(layer, mode, op) for layer, op in ops for mode in (EAGER, GRAPH)]
+    rows += [(layer, mode, TOTAL) for layer in (*steps, *STACKS) for mode in stack.TOTALS]
+    assert played(whole_day) == Counter(rows)
     for row in stack_rows(whole_day):
         assert row["device"] == "interpreter, nothing measured"
         assert row["without"] == ""
-        if row["mode"] == stack.EAGER:
+        if row["mode"] in (EAGER, BLOCKING):
             assert (row["error"], row["p50_s"]) == ("", "0.001"), row
         else:
             assert "there is no CUDA device" in row["error"]
