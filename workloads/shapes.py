@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.arrays import Floats
+from hwmodels.errors import OutOfRangeError
 from workloads.ops import Attention, Gemm, MemoryOp, Op
 
 
@@ -22,6 +23,9 @@ def cost_shape(ops: Sequence[Op], load: Floats) -> dict[str, Any]:
 
     Returns:
         Columns that broadcast to the shape of `load`.
+
+    Raises:
+        OutOfRangeError: attention of a decoding layer, which no cost function prices.
     """
     first = ops[0]
     if isinstance(first, Gemm):
@@ -29,7 +33,8 @@ def cost_shape(ops: Sequence[Op], load: Floats) -> dict[str, Any]:
     if isinstance(first, Attention):
         names = ("sequences", "length", "heads", "kv_heads", "d_qk", "d_v", "causal", "backward")
         return {name: column(ops, name, load) for name in names}
-    assert isinstance(first, MemoryOp), "the ops of this project are these three"
+    if not isinstance(first, MemoryOp):
+        raise OutOfRangeError(f"{first.family}: no cost function prices it but the roofline")
     return {
         "moved_bytes": column(ops, "bytes", load) * load,
         "launches": column(ops, "launches", load),

@@ -1,10 +1,13 @@
 """Ops: FLOPs, bytes and family of each kind, written out by hand."""
 
+import numpy as np
 import pytest
 
+from hwmodels.errors import OutOfRangeError
 from hwmodels.formats import FORMATS
 from tests.layer_work import exchange
-from workloads.ops import Attention, Gemm, MemoryOp
+from workloads.ops import Attention, DecodeAttention, Gemm, MemoryOp
+from workloads.shapes import cost_shape
 
 BF16, FP8 = FORMATS["bf16"], FORMATS["fp8_1x128"]
 
@@ -109,3 +112,16 @@ def test_a_token_of_v3_is_7392_bytes_on_the_way_out_and_14336_on_the_way_home():
     assert out.size_bytes == 7168 + 7168 / 128 * 4 == 7392
     assert home.size_bytes == 7168 * 2 == 14336
     assert home.token_bytes == 4096 * 14336
+
+
+def test_decoding_reads_the_cache_once_for_all_heads():
+    """Two sequences of 10 tokens, 3 heads, keys of 5 channels and values of 4: by hand."""
+    op = DecodeAttention("x", 2, 10, 3, 5, 4)
+    assert (op.family, op.launches) == ("mla_decode", 1)
+    assert op.flops == 2 * 2 * 3 * 10 * (5 + 4)
+    assert op.bytes == 2 * (2 * 10 * 5 + 2 * 3 * (5 + 4))
+
+
+def test_attention_of_a_decoding_layer_has_no_cost_function():
+    with pytest.raises(OutOfRangeError, match="mla_decode: no cost function"):
+        cost_shape([DecodeAttention("x", 2, 10, 3, 5, 4)], np.ones((1, 1)))
