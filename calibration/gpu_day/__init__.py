@@ -11,7 +11,8 @@ one starts.
     day.json         the device, the versions, the parts: state, seconds, rows, what went wrong
     numerics.csv     every kernel against its float64 reference; wrong ones are never timed
     rows.csv         measured rows (`calibration.measure.measurement`) of parts that time kernels
-    stack.csv        a layer as a sequence of kernels, op by op and in total, eager and as a graph
+    stack.csv        a layer as a sequence of kernels, op by op and in total, and a stack of them:
+                     launched one by one, waiting for each, and as a graph (`moesim validate`)
     profile.json.gz  the trace of one training pass of it
 
 A process that ends or hangs costs the row it was at: the day goes on in a new one. With `--dry-run`

@@ -8,10 +8,11 @@ it was measured on. What has too few shapes for its constants is not fitted, and
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import brentq
 
 from calibration.fit.constants import at_bound, fit_constants, not_identified
 from calibration.judge.cost_models import FORMATS, NO_MODEL, CostModel, cost_model
@@ -94,13 +95,27 @@ def cost_fits(day: Day, chip: ChipSpec) -> list[CostFit]:
 
 
 def fitted_parameters(day: Day, chip: ChipSpec) -> dict[str, Parameters]:
-    """Return the constants of every kernel that can be fitted, and not what they are worth."""
-    found = {}
+    """Return the constants of every kernel that has a model, and not what they are worth.
+
+    Where shapes are too few for all constants, the efficiency alone is fitted, with the median of
+    what a launch takes the other kernels.
+    """
+    found: dict[str, Parameters] = {}
+    few: dict[str, tuple[CostModel, list[Measurement]]] = {}
     for kernel, rows in _rows(day).items():
         brief = _brief(rows)
         model, why_not = _model(kernel, brief, chip)
-        if model is not None and not why_not:
+        if model is None or not brief or _lacks_tensor(kernel, chip):
+            continue
+        if why_not:
+            few[kernel] = model, brief
+        else:
             found[kernel] = _constants(model, chip, brief)
+    launches_s = [each.launch_s for each in found.values()]
+    for kernel, (model, brief) in few.items():
+        launch_s = float(np.median(launches_s)) if launches_s else model.start.launch_s
+        start = model.start.model_copy(update={"launch_s": launch_s})
+        found[kernel] = _efficiency(replace(model, start=start), chip, brief)
     return found
 
 
@@ -128,12 +143,16 @@ def _model(
     if kernel in NO_MODEL:
         return None, NO_MODEL[kernel]
     model = cost_model(kernel, chip, few_sms=any(row.sms < chip.sms for row in rows))
-    if kernel in FORMATS and FORMATS[kernel].tensor_family not in chip.tensor:
+    if _lacks_tensor(kernel, chip):
         return model, f"{chip.name} has no {FORMATS[kernel].tensor_family} tensor cores"
     shapes, needed = _shapes(rows), max(FOLDS, SHAPES_PER_CONSTANT * len(model.free))
     if shapes < needed:
         return model, f"{shapes} shapes for {len(model.free)} constants, needs {needed}"
     return model, ""
+
+
+def _lacks_tensor(kernel: str, chip: ChipSpec) -> bool:
+    return kernel in FORMATS and FORMATS[kernel].tensor_family not in chip.tensor
 
 
 def _fit(kernel: str, rows: Sequence[Measurement], chip: ChipSpec) -> CostFit:
@@ -172,6 +191,22 @@ def _constants(model: CostModel, chip: ChipSpec, rows: Sequence[Measurement]) ->
         return model.log_error(chip, parameters, rows)
 
     return fit_constants(model.start, model.free, log_error)
+
+
+def _efficiency(model: CostModel, chip: ChipSpec, rows: Sequence[Measurement]) -> Parameters:
+    """Return the constants of the start with an efficiency that misses no side of the rows."""
+    name = "hbm_efficiency" if model.name == "memory_op" else "tensor_efficiency"
+
+    def constants(value: float) -> Parameters:
+        return model.start.model_copy(update={name: value})
+
+    def error(value: float) -> float:
+        return float(np.median(model.log_error(chip, constants(value), rows)))
+
+    low, high = model.free[name]
+    if error(low) <= 0:
+        return constants(low)
+    return constants(high if error(high) >= 0 else float(brentq(error, low, high)))
 
 
 def _held_out(model: CostModel, chip: ChipSpec, rows: Sequence[Measurement]) -> Floats:

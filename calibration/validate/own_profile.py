@@ -1,8 +1,8 @@
 """A profile of the kernels themselves: constants fitted to rows of the day that timed the layer.
 
-Rows of a kernel are of other shapes than the layer's, or of operands that have left the L2, so
-that the layer is not what its prices were fitted to. Memory-bound kernels are families of their
-own, with the bytes that they count; the workload's families have the constants of one of them.
+Those rows are of each kernel alone, on operands that have left the L2: of the layer's shapes and
+of others. No time of the layer is among them. Memory-bound kernels are families of their own, with
+the bytes that they count; the workload's families have the constants of one of them.
 """
 
 from collections.abc import Mapping
@@ -32,8 +32,11 @@ FAMILIES = {
     "swiglu": ("swiglu",),
     "moe_permute": ("permute",),
     "rope": ("rotary",),
+    "probe_copy": ("copy", "elementwise"),
 }
-"""Families of the workload that a kernel's constants are taken for."""
+"""Families of the workload that a kernel's constants are taken for; a copy's for what the library
+does.
+"""
 
 
 def own_profile(day: Day, chip: ChipSpec) -> KernelProfile | None:
@@ -52,7 +55,7 @@ def own_profile(day: Day, chip: ChipSpec) -> KernelProfile | None:
     }
     known: dict[str, Parameters] = {**_of(MemoryParameters, fitted), **of_family}
     return KernelProfile(
-        name=f"of its own kernels on {day.device}",
+        name="of this day",
         chip=chip.name,
         library="moesim",
         version=str(day.record.get("versions", {}).get("triton", "")),

@@ -302,6 +302,31 @@ def test_a_kernel_gives_its_constants_to_itself_and_to_families_of_the_workload(
     assert price_s == pytest.approx(size / (0.8 * CHIP.hbm_bytes_per_s) + 4e-6, rel=0.03)
 
 
+def test_where_shapes_are_few_the_efficiency_alone_is_told(tmp_path) -> None:
+    """One copy at half the bandwidth, after the 2 us that a launch is taken to be."""
+    copy = timed("probe_copy", {"bytes": 1 << 30}, 2.0**32 / CHIP.hbm_bytes_per_s + 2e-6,
+                 bytes=2.0**31)  # fmt: skip
+    profile = own_profile(day_of(tmp_path / "day", [copy]), CHIP)
+    assert set(profile.memory) == {"probe_copy", "copy", "elementwise"}
+    assert profile.memory["copy"].hbm_efficiency == pytest.approx(0.5, rel=1e-6)
+    assert profile.memory["copy"].launch_s == 2e-6
+
+
+def test_a_launch_takes_what_it_takes_the_kernels_with_more_shapes(tmp_path) -> None:
+    small = timed("rope", {"tokens": 64}, 8e-6, bytes=4e-6 * CHIP.hbm_bytes_per_s / 2)
+    profile = own_profile(day_of(tmp_path / "day", [*casts(0.8, 4e-6), small]), CHIP)
+    cast, rope = profile.memory["quantize"], profile.memory["rope"]
+    assert rope.launch_s == cast.launch_s
+    assert rope.hbm_efficiency == pytest.approx(2e-6 / (8e-6 - rope.launch_s), rel=1e-6)
+
+
+@pytest.mark.parametrize(("time_s", "efficiency"), [(1e-6, 1.0), (10.0, 0.01)])
+def test_what_no_efficiency_reaches_has_the_end_of_its_range(tmp_path, time_s, efficiency) -> None:
+    copy = timed("probe_copy", {"bytes": 1 << 20}, time_s, bytes=2.0**21)
+    profile = own_profile(day_of(tmp_path / "day", [copy]), CHIP)
+    assert profile.memory["copy"].hbm_efficiency == efficiency
+
+
 def test_what_has_no_constants_of_its_own_stays_what_it_is(tmp_path) -> None:
     profile = own_profile(day_of(tmp_path / "day", casts(0.8, 4e-6)), CHIP)
     product, copy = Gemm("x", 1, 1, 1, FORMATS["fp8_1x128"]), MemoryOp("x", "copy", 8)
