@@ -176,22 +176,31 @@ def features(
     tensor_family: str,
     element_bytes: float,
 ) -> Floats:
-    """Return (rows, 5) coordinates of modules for `hwmodels.residual`; see `fused_moe_time_s`.
+    """Return (rows, 9) where modules lie for a `Residual`; see `fused_moe_time_s`.
 
-    Two octaves are another shape in rows of an expert, experts with tokens, waves of the up
-    product and price; one in H, whose tables hold few.
+    In octaves: rows of an expert, experts with tokens, all by those, H, I, tokens, waves of the up
+    product in tiles of 64 x 128, price; and how far tiles of 64 rows are filled.
     """
     formats: dict[str, Any] = {"tensor_family": tensor_family, "element_bytes": element_bytes}
     price = fused_moe_time_s(
         chip, parameters, load, hidden, intermediate, tokens, experts, **formats
     )
     work = _load(load, experts, chip.sms)
-    inner, width = np.asarray(intermediate, np.float64), np.asarray(hidden, np.float64)
-    waves = work.tiles[0] * np.ceil(2 * inner / _GRID_COLUMNS) / work.sms
-    active = np.maximum(work.active, _FEW)
-    near = (work.pairs / active, active, waves, 1e6 * price.time_s)
-    halves = [np.log2(np.maximum(column, _FEW)) / 2 for column in near]
-    return np.stack(np.broadcast_arrays(*halves, np.log2(width)), axis=-1)
+    inner, moved = np.asarray(intermediate, np.float64), np.asarray(tokens, np.float64)
+    active, tiles = np.maximum(work.active, _FEW), work.tiles[0]
+    columns = (
+        work.pairs / active,
+        work.active,
+        work.experts / active,
+        np.asarray(hidden, np.float64),
+        inner,
+        moved,
+        tiles * np.ceil(2 * inner / _GRID_COLUMNS) / work.sms,
+        1e6 * price.time_s,
+        work.pairs / np.maximum(TILE_ROWS[0] * tiles, _FEW),
+    )
+    octaves = np.log2(np.maximum(np.stack(np.broadcast_arrays(*columns), axis=-1), _FEW))
+    return np.asarray(octaves)
 
 
 def _load(load: npt.ArrayLike, experts: npt.ArrayLike, sms: npt.ArrayLike) -> _Load:

@@ -294,7 +294,7 @@ def _tile_cycles(
     rate = chip.flops_per_clock_per_sm(work.tensor_family) * parameters.tensor_efficiency
     c_mma = 2 * a * b * work.step / rate
     c_smem = _operand_rows(chip, a, b) * STEP_BYTES / chip.shared_memory_bytes_per_clock
-    c_l2 = (a + b) * STEP_BYTES / parameters.l2_bytes_per_clock
+    c_l2 = (a + b / chip.operand_sms) * STEP_BYTES / parameters.l2_bytes_per_clock
     floor = np.asarray(parameters.iteration_floor_cycles, np.float64)
     step = smooth_maximum(4.0, c_mma, c_smem, c_l2, floor)
     scales_itself = chip.fp8_unit is not None and chip.fp8_unit.block_scaling

@@ -137,6 +137,6 @@ def test_features_are_finite_and_tell_loads_and_widths_apart() -> None:
         np.full(4, 768.0), np.full(4, 64.0), np.full(4, 2.0),
         tensor_family="fp8", element_bytes=1.0,
     )  # fmt: skip
-    assert found.shape == (4, 5)
+    assert found.shape == (4, 9)
     assert np.isfinite(found).all()
     assert len(np.unique(found, axis=0)) == 4

@@ -1,0 +1,46 @@
+"""Quantisation of activations to FP8, timed alone: the AIConfigurator table `quantize`.
+
+`scale_matrix` reads BF16 and writes FP8 by a scale it is given; `compute_scale` finds that scale,
+and is the difference of two timings: where it comes out as nothing, as in nearly all rows of
+SGLang, there is no time to price, and the rows are left out.
+"""
+
+import numpy as np
+
+from calibration.read.groups import groups, seconds, setting
+from calibration.read.tables import Columns
+from calibration.rows import KernelRows, sites
+
+GROUP = ("system", "framework", "fw_version", "op_name", "quant_dtype")
+COLUMNS = frozenset((*GROUP, "kernel_source", "m", "k", "latency_ms"))
+
+NO_TIME_S = 0.5e-6
+"""Below this a difference of timings is their noise: half of what the shortest kernel takes."""
+LEAST_ROWS = 10
+
+_BYTES = {"scale_matrix": 3.0, "compute_scale": 2.0}
+_FAMILIES = {"scale_matrix": "quantize", "compute_scale": "quantize_scale"}
+
+
+def rows(columns: Columns, source: str) -> list[KernelRows]:
+    """Return the kernels of each library and step that have a time, where `LEAST_ROWS` have."""
+    found = []
+    timed = columns["latency_ms"] * 1e-3 >= NO_TIME_S
+    kept = {name: values[timed] for name, values in columns.items()}
+    for (system, library, version, op, target), part in groups(kept, GROUP):
+        if len(part["m"]) < LEAST_ROWS:
+            continue
+        m, k = part["m"].astype(np.float64), part["k"].astype(np.float64)
+        found.append(
+            KernelRows(
+                setting=setting(system, library, version),
+                kind="memory_op",
+                family=f"{_FAMILIES[op]}_{target}",
+                shape={"moved_bytes": _BYTES[op] * m * k},
+                time_s=seconds(part, source),
+                site=sites(part["m"].tolist(), part["k"].tolist()),
+                size=m,
+                source=source,
+            )
+        )
+    return found
