@@ -172,6 +172,11 @@ class DecodeAttention:
         return "mla_decode"
 
     @property
+    def site(self) -> str:
+        """Its heads and sequences, by shape."""
+        return f"{self.sequences}x{self.length}, {self.heads} heads of {self.d_qk}+{self.d_v}"
+
+    @property
     def flops(self) -> float:
         """Multiply-adds count two."""
         return 2.0 * self.sequences * self.heads * self.length * (self.d_qk + self.d_v)

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.arrays import Floats
-from hwmodels.errors import OutOfRangeError
-from workloads.ops import Attention, Gemm, MemoryOp, Op
+from workloads.ops import Attention, DecodeAttention, Gemm, MemoryOp, Op
 
 
 def cost_shape(ops: Sequence[Op], load: Floats) -> dict[str, Any]:
@@ -23,9 +22,6 @@ def cost_shape(ops: Sequence[Op], load: Floats) -> dict[str, Any]:
 
     Returns:
         Columns that broadcast to the shape of `load`.
-
-    Raises:
-        OutOfRangeError: attention of a decoding layer, which no cost function prices.
     """
     first = ops[0]
     if isinstance(first, Gemm):
@@ -33,8 +29,13 @@ def cost_shape(ops: Sequence[Op], load: Floats) -> dict[str, Any]:
     if isinstance(first, Attention):
         names = ("sequences", "length", "heads", "kv_heads", "d_qk", "d_v", "causal", "backward")
         return {name: column(ops, name, load) for name in names}
-    if not isinstance(first, MemoryOp):
-        raise OutOfRangeError(f"{first.family}: no cost function prices it but the roofline")
+    if isinstance(first, DecodeAttention):
+        return {
+            "kv_length": column(ops, "length", load),
+            "kv_heads": 1,
+            "kv_token_bytes": 2.0 * column(ops, "d_qk", load),
+        } | {name: column(ops, name, load) for name in ("sequences", "heads", "d_qk", "d_v")}
+    assert isinstance(first, MemoryOp), "the ops of this project are these four"
     return {
         "moved_bytes": column(ops, "bytes", load) * load,
         "launches": column(ops, "launches", load),
@@ -53,6 +54,7 @@ def _gemms(ops: Sequence[Op], first: Gemm, load: Floats) -> dict[str, Any]:
         "tensor_family": first.format.family,
         "element_bytes": first.format.element_bytes,
         "output_bytes": first.output_bytes,
+        "quantised": True,  # a recipe lists its casts as ops of their own
     }
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +16,10 @@ from hwmodels.errors import CalibrationError, listed
 from hwmodels.profile import PROFILES, KernelProfile
 from hwmodels.transfer import adapted, is_same
 
-SIZES = (0.0, 64.0, 512.0, 4096.0, None)
-"""Ends of the ranges that errors are told apart by: rows of a product, tokens."""
+SIZES: tuple[tuple[float, float | None], ...] = (
+    (0.0, None), (0.0, 64.0), (64.0, 512.0), (512.0, 4096.0), (4096.0, None),
+)  # fmt: skip
+"""Ranges that errors are told for, the first of all: rows of a product, tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ def scores(rows: KernelRows, profile: KernelProfile) -> Iterator[Score]:
         OutOfRangeError, SpecError: see `priced`.
     """
     by = [None if s is None else np.log(s / rows.time_s) for s in priced(rows, profile)]
-    for low, high in ((0.0, None), *pairwise(SIZES)):
+    for low, high in SIZES:
         some = (rows.size > low) & (rows.size <= (high or np.inf))
         if some.any():
             constants, with_rows, ideal = (e if e is None else Errors.of(e[some]) for e in by)

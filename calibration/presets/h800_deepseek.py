@@ -9,7 +9,7 @@ Its communication is the library `deepep-h800` (`calibration.presets.deepep_h800
 `profile_text` writes the preset that ships; running it again on the same files gives the same text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from calibration.fit.gemm_table import FREE_CONSTANTS, GemmTableFit, fit_gemm_tables
@@ -162,9 +162,7 @@ def _add_memory(document: ProfileDocument, fit: FitResult) -> None:
         )
 
 
-def _add_spreads(
-    document: ProfileDocument, spreads: Mapping[str, float], table: GemmTableFit
-) -> None:
+def _add_spreads(document: ProfileDocument, spreads: dict[str, float], table: GemmTableFit) -> None:
     """Add what the model does not know: of families by chip, of single shapes by ops left out."""
     attention = dict.fromkeys(("attention_forward", "attention_backward"), spreads["fp8_block"])
     head = {"bf16": MAD_TO_SIGMA * table.error_median}

@@ -62,7 +62,7 @@ def own_profile(day: Day, chip: ChipSpec) -> KernelProfile | None:
         launch_gap_s=0.0,
         gemm=_of(GemmParameters, known),
         attention=_of(AttentionParameters, known),
-        memory=_of(MemoryParameters, known),
+        memory_op=_of(MemoryParameters, known),
         interference=dict.fromkeys(known, 1.0),
         communication=LibrarySpec(name="none", version=""),
     )
@@ -70,7 +70,7 @@ def own_profile(day: Day, chip: ChipSpec) -> KernelProfile | None:
 
 def own_op(op: Op, kernel: str, counted_bytes: float | None, profile: KernelProfile) -> Op:
     """Return an op as its own profile prices it: a memory-bound kernel is a family by itself."""
-    if not isinstance(op, MemoryOp) or counted_bytes is None or kernel not in profile.memory:
+    if not isinstance(op, MemoryOp) or counted_bytes is None or kernel not in profile.memory_op:
         return op
     return MemoryOp(op.name, kernel, counted_bytes, routed=op.routed)
 

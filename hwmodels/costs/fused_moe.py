@@ -30,7 +30,8 @@ from pydantic import Field
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.chip import ChipSpec
-from hwmodels.costs.gemm import QUANTISE_RATE, STEP_BYTES
+from hwmodels.costs.gemm import QUANTISE_RATE, operand_rows
+from hwmodels.costs.gemm_loops import STEP_BYTES
 from hwmodels.costs.kernel_time import KernelTime, smooth_maximum
 from hwmodels.spec import Spec
 from hwmodels.units import Seconds
@@ -247,7 +248,11 @@ def _tile_cycles(
     step = STEP_BYTES / product.element_bytes
     rate = chip.flops_per_clock_per_sm(product.tensor_family) * parameters.tensor_efficiency
     c_mma = np.asarray(2 * rows * columns * step / rate)
-    c_smem = _operand_cycles(chip, rows, columns)
+    c_smem = (
+        operand_rows(chip, np.asarray(rows, np.float64), np.asarray(columns, np.float64))
+        * STEP_BYTES
+        / chip.shared_memory_bytes_per_clock
+    )
     c_l2 = np.asarray((rows + columns) * STEP_BYTES / parameters.l2_bytes_per_clock)
     floor = np.asarray(parameters.iteration_floor_cycles, np.float64)
     iteration = smooth_maximum(4.0, c_mma, c_smem, c_l2, floor)
@@ -256,16 +261,6 @@ def _tile_cycles(
     written = OUTPUT_BYTES * rows * columns / parameters.l2_bytes_per_clock
     steps = np.ceil(product.depth / step)
     return np.asarray(steps * iteration + parameters.tile_overhead_cycles + written)
-
-
-def _operand_cycles(chip: ChipSpec, rows: int, columns: int) -> Floats:
-    """Operand reads of one step, as in `hwmodels.costs.gemm`."""
-    if chip.generation == "ampere":
-        read = (rows / 64) * max(1.0, columns / 64) * 128 * STEP_BYTES
-    else:
-        read = (rows / 64) * (64 + columns) * STEP_BYTES
-    halved = 0.5 if chip.generation == "blackwell" else 1.0
-    return np.asarray(halved * read / chip.shared_memory_bytes_per_clock)
 
 
 def _memory_s(

@@ -162,6 +162,7 @@ def gemm_time_s(
     tensor_family: str,
     element_bytes: float,
     output_bytes: float,
+    quantised: bool = False,
     sms: npt.ArrayLike | None = None,
 ) -> KernelTime:
     """Return the time of matrix products; all shape arguments broadcast.
@@ -178,6 +179,8 @@ def gemm_time_s(
         tensor_family: key of `ChipSpec.tensor`.
         element_bytes: bytes of an element of A and B.
         output_bytes: bytes moved per element of C: 2 written in BF16, 8 read and written in FP32.
+        quantised: whether activations come quantised, by an op of their own, although those that
+            the constants were fitted to quantised theirs.
         sms: SMs the op may use, all of the chip by default.
 
     Raises:
@@ -192,7 +195,9 @@ def gemm_time_s(
 
     peak = chip.tensor_flops_per_s(tensor_family) * work.sms / chip.sms
     cap_s = 2 * work.rows * work.cols * work.depth / (parameters.sustained_fraction * peak)
-    time_s = parameters.launch_s + np.maximum(work_s, cap_s) + _quantise_s(chip, parameters, work)
+    time_s = parameters.launch_s + np.maximum(work_s, cap_s)
+    if parameters.contains_quantise and not quantised:
+        time_s = time_s + _quantise_s(chip, parameters, work)
     index = np.where(cap_s > work_s, 3, index)
     index = np.where(2 * parameters.launch_s > time_s, 2, index)
     return KernelTime(np.asarray(time_s), index)
@@ -209,6 +214,7 @@ def features(
     tensor_family: str,
     element_bytes: float,
     output_bytes: float,
+    quantised: bool = False,
     sms: npt.ArrayLike | None = None,
 ) -> Floats:
     """Return (rows, 9) where products lie for a `Residual`; arguments as of `gemm_time_s`.
@@ -224,7 +230,7 @@ def features(
     price_s = gemm_time_s(
         chip, parameters, rows, cols, depth, count,
         tensor_family=tensor_family, element_bytes=element_bytes, output_bytes=output_bytes,
-        sms=used,
+        quantised=quantised, sms=used,
     ).time_s  # fmt: skip
     group_rows = rows / count
     tiles = count * np.ceil(group_rows / 128) * np.ceil(cols / 128)
@@ -293,7 +299,7 @@ def _tile_cycles(
     a, b = tiles.mma, tiles.other
     rate = chip.flops_per_clock_per_sm(work.tensor_family) * parameters.tensor_efficiency
     c_mma = 2 * a * b * work.step / rate
-    c_smem = _operand_rows(chip, a, b) * STEP_BYTES / chip.shared_memory_bytes_per_clock
+    c_smem = operand_rows(chip, a, b) * STEP_BYTES / chip.shared_memory_bytes_per_clock
     c_l2 = (a + b / chip.operand_sms) * STEP_BYTES / parameters.l2_bytes_per_clock
     floor = np.asarray(parameters.iteration_floor_cycles, np.float64)
     step = smooth_maximum(4.0, c_mma, c_smem, c_l2, floor)
@@ -304,7 +310,7 @@ def _tile_cycles(
     return _TileCycles(step, promotion, parameters.tile_overhead_cycles + written, is_floor)
 
 
-def _operand_rows(chip: ChipSpec, a: Floats, b: Floats) -> Floats:
+def operand_rows(chip: ChipSpec, a: Floats, b: Floats) -> Floats:
     """Return the rows of both operands that one step of a tile reads from shared memory."""
     rows, cols = chip.operand_tile
     width = np.minimum(b, cols)
@@ -388,7 +394,5 @@ def _memory_s(
 
 def _quantise_s(chip: ChipSpec, parameters: GemmParameters, work: _Work) -> Floats:
     """Return the time of quantising A; it follows SMs and clock, not HBM (cost_model.md §2)."""
-    if not parameters.contains_quantise:
-        return np.zeros_like(work.rows)
     rate = QUANTISE_RATE * work.sms * chip.peak_clock_hz
     return np.asarray(parameters.quantise_bytes * work.rows * work.depth / rate)

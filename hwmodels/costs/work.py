@@ -42,8 +42,9 @@ def gemm_work(
     tensor_family: str,
     element_bytes: float,
     output_bytes: float,
+    quantised: bool = False,
 ) -> Work:
-    """Return the work of `gemm_time_s`."""
+    """Return the work of `gemm_time_s`; quantising is no work of the product."""
     rows, cols, depth, count = _columns(m, n, k, groups)
     operands = (rows + count * cols) * depth * element_bytes
     return Work(2 * rows * cols * depth, operands + rows * cols * output_bytes, tensor_family)

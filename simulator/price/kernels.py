@@ -110,7 +110,7 @@ class KernelPricer:
             factor = factor * profile.chance_factor(spread, f"{family} on {self.chip.name}")
         spread = profile.site_spread.get(family, 0.0)
         sites = [profile.chance_factor(spread, f"{family} {op.site}") for op in ops]
-        return factor * np.array(sites)[:, None]
+        return np.asarray(factor * np.array(sites)[:, None])
 
     def interference_factor(self, family: str) -> float:
         """Return the slowdown of a family beside communication; none where nothing was measured."""

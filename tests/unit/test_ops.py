@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from hwmodels.errors import OutOfRangeError
 from hwmodels.formats import FORMATS
 from tests.layer_work import exchange
 from workloads.ops import Attention, DecodeAttention, Gemm, MemoryOp
@@ -122,6 +121,9 @@ def test_decoding_reads_the_cache_once_for_all_heads():
     assert op.bytes == 2 * (2 * 10 * 5 + 2 * 3 * (5 + 4))
 
 
-def test_attention_of_a_decoding_layer_has_no_cost_function():
-    with pytest.raises(OutOfRangeError, match="mla_decode: no cost function"):
-        cost_shape([DecodeAttention("x", 2, 10, 3, 5, 4)], np.ones((1, 1)))
+def test_a_latent_of_a_decoding_layer_is_key_and_value_at_once():
+    shape = cost_shape([DecodeAttention("x", 2, 10, 3, 5, 4)], np.ones((1, 1)))
+    assert {name: np.ravel(value).tolist() for name, value in shape.items()} == {
+        "sequences": [2], "kv_length": [10], "heads": [3], "kv_heads": [1], "d_qk": [5], "d_v": [4],
+        "kv_token_bytes": [10],
+    }  # fmt: skip
