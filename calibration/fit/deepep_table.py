@@ -2,9 +2,9 @@
 
 Ten constants a system describe normal mode inside one node, both directions, all SM counts and
 shapes; seven or eight describe low-latency mode. One more Hopper cluster was timed on 1 to 8 nodes
-with an older library: it takes what its few rows cannot tell from `deepep-h200`, and adds
-latencies, NIC rates, the work of copies that leave the node, and `notify`: a straight line over
-doublings of nodes through the medians of 2, 4 and 8.
+with an older library: it takes what its few rows cannot tell from `deepep-h200` and `deepep-h800`,
+and adds what channels do between nodes, a slow NIC that its group of 8 nodes had, and `notify`: a
+straight line over doublings of nodes through the medians of 2, 4 and 8.
 
 `library_texts` writes the presets that ship; running it again on the same files gives the same
 texts. Errors are printed of all rows in sample, and of shapes left out of the fit.
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from calibration.fit.exchanges import (
     Constants,
@@ -29,6 +30,7 @@ from calibration.read.deepep_rows import DeepEpRows, read_low_latency, read_norm
 from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS, ChipSpec
 from hwmodels.errors import CalibrationError
+from hwmodels.library import LIBRARIES
 
 TABLES = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5)"
 HEADER_BYTES = 16.0
@@ -57,16 +59,19 @@ LOW_LATENCY_START: Constants = {
 BLACKWELL_START: Constants = {**LOW_LATENCY_START, "combine.expert_s": 5e-9}
 """Flags of combine take their time on Blackwell; on Hopper this constant fits to nothing."""
 CLUSTER_START: Constants = {
-    "dispatch_nic_bytes_per_s": 45e9,
-    "combine_nic_bytes_per_s": 45e9,
     "dispatch_work.latency_s": 37e-6,
-    "dispatch_work.forwarding_latency_s": 27e-6,
-    "dispatch_work.node_latency_s": 10e-6,
-    "dispatch_work.node_copy_s": 0.5e-6,
+    "dispatch_forwarding.latency_s": 25e-6,
+    "dispatch_forwarding.node_latency_s": 10e-6,
+    "dispatch_forwarding.token_bytes_per_s": 3e9,
+    "dispatch_forwarding.fill_tokens": 100.0,
     "combine_work.latency_s": 30e-6,
-    "combine_work.forwarding_latency_s": 30e-6,
-    "combine_work.node_copy_s": 0.5e-6,
+    "combine_forwarding.latency_s": 45e-6,
+    "combine_forwarding.node_latency_s": 7e-6,
+    "combine_forwarding.token_bytes_per_s": 2.4e9,
+    "combine_forwarding.fill_tokens": 100.0,
+    "slow_nic.bytes_per_s": 40e9,
 }
+"""The slow NIC starts nearly as fast as the others: without rows that show it none is slow."""
 CLUSTER_LOW_LATENCY_START: Constants = {
     "dispatch.latency_s": 12e-6,
     "dispatch.node_latency_s": 5e-6,
@@ -77,10 +82,32 @@ CLUSTER_LOW_LATENCY_START: Constants = {
     "combine.nic_bytes_per_s": 46e9,
     "combine.nvlink_bytes_per_s": 215e9,
 }
-CLUSTER_NODES_MAX, CLUSTER_TOKENS_MAX = 8, 10_000
-"""Rows of the cluster at both are left out of its fit, not of its score: at 8 nodes and 16,384
-tokens transfer and `notify` trade milliseconds with each other, which is waiting."""
+PUBLISHED = "deepep-h800"
+"""The library that says what rows of the cluster do not: its NICs are the same, to one per cent in
+low-latency mode, and no row between nodes is long enough to tell their rate."""
+SLOW_NIC: Constants = {"nodes": 8, "buffer_tokens": 512}
+FROM_PUBLISHED = (
+    "dispatch_nic_bytes_per_s",
+    "combine_nic_bytes_per_s",
+    "forwarding_nvlink_bytes_per_s",
+)
+WAITING_TOKENS = 10_000
+"""Tokens above which `notify` on all nodes is waiting for the slow NIC, most of it."""
 
+FIXED_SOURCES = {
+    "header_bytes": "DeepEP @de8cfca: an int4 goes with each copy",
+    "dispatch_nic_bytes_per_s": f"preset {PUBLISHED}: in low-latency mode its NICs are as fast",
+    "combine_nic_bytes_per_s": f"preset {PUBLISHED}: in low-latency mode its NICs are as fast",
+    "forwarding_nvlink_bytes_per_s": f"preset {PUBLISHED}: no faster where NVLink is, as two nodes "
+    "of H20 and of H200 reach 38 to 45 GB/s logical, H800 43 (DeepEP issues 137, 493)",
+    "slow_nic.nodes": f"{TABLES}: seen on 8 nodes alone",
+    "slow_nic.buffer_tokens": f"{TABLES}, collector/deep_collector/test_internode.py, which ran: "
+    "nvl_buffer_size",
+}
+SLOW = (
+    "one NIC, not all: on 8 nodes and 16,384 tokens both directions take 2.6 times what NICs do "
+    "elsewhere, with 4 SMs as with 24, and what combine takes less with more SMs notify takes more"
+)
 NOTIFY = (
     "DeepEP normal mode, SGLang 0.5.6.post2: medians of the notify columns on 2, 4 and 8 nodes but "
     "for 16,384 tokens, a straight line over doublings; on 8 nodes 2 and 4 alone would say 76 us "
@@ -135,7 +162,8 @@ SYSTEMS = (
 class LibraryFit:
     """One system's constants in both modes; what it takes from its base is in `*_fixed`.
 
-    `notify` has those of the kernel before a transfer between nodes, by table, if there are any.
+    `spans` has which rows of normal mode are between nodes, `notify` the constants of the kernel
+    before those, by table, if there are any.
     """
 
     system: System
@@ -143,6 +171,7 @@ class LibraryFit:
     low_latency: TableFit
     normal_fixed: Constants
     low_latency_fixed: Constants
+    spans: npt.NDArray[np.bool_]
     notify: Mapping[str, Constants] = field(default_factory=dict)
 
 
@@ -173,27 +202,37 @@ def library_texts(fits: Sequence[LibraryFit]) -> dict[str, str]:
 
 def score_lines(fits: Sequence[LibraryFit]) -> list[str]:
     """Return the errors of each system and mode, a line each, all rows in sample and held out."""
-    heads = (("in sample", "shapes held out"), ("median      p90",) * 2)
-    lines = [f"{'':44}{''.join(f'{head:>18}' for head in row)}" for row in heads]
-    totals: dict[str, list[tuple[Floats, Floats]]] = {"normal": [], "low latency": []}
+    heads = (("in sample", "shapes held out"), ("median   p90   bias",) * 2)
+    lines = [f"{'':48}{''.join(f'{head:>24}' for head in row)}" for row in heads]
+    totals: dict[str, list[TableFit]] = {"normal": [], "low latency": []}
     for fit in fits:
-        for mode, table in (("normal", fit.normal), ("low latency", fit.low_latency)):
-            totals[mode].append((table.in_sample, table.held_out))
-            half = len(table.in_sample) // 2
-            for name, part in (("dispatch", slice(half)), ("combine", slice(half, None))):
-                where = f"{fit.system.name} {mode} {name}"
-                lines.append(_line(where, table.in_sample[part], table.held_out[part]))
-    for mode, parts in totals.items():
-        inside, outside = (np.concatenate(side) for side in zip(*parts, strict=True))
-        lines.append(_line(f"all {mode}", inside, outside))
+        modes = {"normal": fit.normal, "low latency": fit.low_latency}
+        for mode, table in modes.items():
+            totals[mode].append(table)
+            lines += _both_ways(f"{fit.system.name} {mode}", table)
+        if fit.spans.any():
+            lines += _both_ways(f"{fit.system.name} between nodes", fit.normal.of(fit.spans))
+    for mode, tables in totals.items():
+        sides = ([table.in_sample for table in tables], [table.held_out for table in tables])
+        lines.append(_line(f"all {mode}", *map(np.concatenate, sides)))
     return lines
+
+
+def _both_ways(where: str, table: TableFit) -> list[str]:
+    half = len(table.in_sample) // 2
+    return [
+        _line(f"{where} {way}", table.in_sample[part], table.held_out[part])
+        for way, part in (("dispatch", slice(half)), ("combine", slice(half, None)))
+    ]
 
 
 def _line(where: str, *errors: Floats) -> str:
     shown = (
-        f"{np.median(np.abs(each)):9.1%}{np.percentile(np.abs(each), 90):9.1%}" for each in errors
+        f"{np.median(np.abs(each)):10.1%}{np.percentile(np.abs(each), 90):7.1%}"
+        f"{np.median(each):+7.1%}"
+        for each in errors
     )
-    return f"{where:44}{''.join(shown)}"
+    return f"{where:48}{''.join(shown)}"
 
 
 def _fit(
@@ -203,6 +242,7 @@ def _fit(
     sms = chip.sms
     start = BLACKWELL_START if chip.generation == "blackwell" else LOW_LATENCY_START
     header = {"header_bytes": HEADER_BYTES}
+    spans = normal.nodes > 1
     if base is None:
         return LibraryFit(
             system,
@@ -210,22 +250,30 @@ def _fit(
             fit_table(low_latency_errors(header, sms), start, low_latency),
             {},
             header,
+            spans,
         )
-    fixed = _without(base.normal.constants, CLUSTER_START)
-    fixed["forwarding_nvlink_bytes_per_s"] = fixed["nvlink_bytes_per_s"]
+    fixed = _without(base.normal.constants, CLUSTER_START) | _published()
     fixed_quick = header | _without(base.low_latency.constants, CLUSTER_LOW_LATENCY_START)
-    errors = normal_errors(fixed)
-    waits = (normal.nodes == CLUSTER_NODES_MAX) & (normal.tokens > CLUSTER_TOKENS_MAX)
-    fit = fit_table(errors, CLUSTER_START, normal.take(~waits))
-    missed = np.expm1(errors(normal.take(waits))(fit.constants))
+    waits = (normal.nodes >= SLOW_NIC["nodes"]) & (normal.tokens > WAITING_TOKENS)
     return LibraryFit(
         system,
-        TableFit(fit.constants, _joined(fit.in_sample, missed), _joined(fit.held_out, missed)),
+        fit_table(normal_errors(fixed), CLUSTER_START, normal),
         fit_table(low_latency_errors(fixed_quick, sms), CLUSTER_LOW_LATENCY_START, low_latency),
         fixed,
         fixed_quick,
-        _notify(normal.take(~waits & (normal.nodes > 1))),
+        spans,
+        _notify(normal.take(spans & ~waits)),
     )
+
+
+def _published() -> dict[str, float]:
+    """Return the constants between nodes that are not from the table."""
+    rates = LIBRARIES.load(PUBLISHED).exchange
+    assert rates is not None, "the preset is one of normal mode"
+    found = {f"slow_nic.{name}": value for name, value in SLOW_NIC.items()}
+    for name in FROM_PUBLISHED:
+        found[name] = getattr(rates, name)
+    return found
 
 
 def _notify(rows: DeepEpRows) -> dict[str, Constants]:
@@ -238,11 +286,6 @@ def _notify(rows: DeepEpRows) -> dict[str, Constants]:
         found = {"latency_s": float(level), "node_latency_s": float(slope)}
         constants[f"{name}_notify"] = found
     return constants
-
-
-def _joined(errors: Floats, more: Floats) -> Floats:
-    """Return (2 rows,) of two parts, dispatch then combine."""
-    return np.concatenate([errors.reshape(2, -1), more.reshape(2, -1)], axis=1).ravel()
 
 
 def _without(constants: Constants, free: Constants) -> dict[str, float]:
@@ -276,16 +319,11 @@ def _text(fit: LibraryFit) -> str:
         document.tables[f"exchange.{name}"] = constants
         document.sources[f"exchange.{name}"] = f"{TABLES}, label {system.label}, {NOTIFY}"
     if system.base:
-        document.head = {
-            **document.head,
-            "link_nic_bytes_per_s": 50e9,
-        }
+        document.head = {**document.head, "link_nic_bytes_per_s": 50e9}
         document.assumed["link_nic_bytes_per_s"] = (
             "a 400 Gb/s NIC a GPU: low-latency mode on 8 nodes carries 49 GB/s"
         )
-        document.assumed["exchange.forwarding_nvlink_bytes_per_s"] = (
-            "as without forwarding: in no row between nodes is NVLink the limit"
-        )
+        document.assumed["exchange.slow_nic"] = SLOW
     return document.text()
 
 
@@ -306,10 +344,8 @@ def _add(
         f"held out {outside:.0%}"
     )
     for path in fixed:
-        if path == "header_bytes":
-            document.sources[f"{table}.{path}"] = "DeepEP @de8cfca: an int4 goes with each copy"
-        elif path != "forwarding_nvlink_bytes_per_s":
-            document.sources[f"{table}.{path}"] = f"preset {system.base}: too few rows to tell"
+        source = FIXED_SOURCES.get(path, f"preset {system.base}: too few rows to tell")
+        document.sources[f"{table}.{path}"] = source
     values = nested({**fixed, **fit.constants})
     plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
     document.tables[table] = plain

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from calibration.read.deepep_rows import DeepEpRows
 from hwmodels.arrays import Floats
-from hwmodels.costs.exchange import ExchangeParameters, exchange_s
+from hwmodels.costs.exchange import ExchangeParameters, transfer_s
 from hwmodels.costs.low_latency import LowLatencyParameters, low_latency_s
 
 FOLDS = 5
@@ -36,6 +37,11 @@ class TableFit:
     in_sample: Floats
     held_out: Floats
 
+    def of(self, rows: npt.NDArray[np.bool_]) -> "TableFit":
+        """Return the fit with the errors of (rows,) some rows alone."""
+        both = np.tile(rows, 2)
+        return TableFit(self.constants, self.in_sample[both], self.held_out[both])
+
 
 def normal_errors(fixed: Constants) -> Errors:
     """Return the errors of normal mode with the constants `fixed` beside the free ones."""
@@ -47,7 +53,7 @@ def normal_errors(fixed: Constants) -> Errors:
             found = ExchangeParameters.model_validate(nested({**fixed, **constants}))
             return np.concatenate(
                 [
-                    np.log(exchange_s(found, name, shape, rows.sms[name]) / rows.time_s[name])
+                    np.log(transfer_s(found, name, shape, rows.sms[name]) / rows.time_s[name])
                     for name, shape in shapes.items()
                 ]
             )

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from calibration.read.parquet import read_columns
 from hwmodels.arrays import Floats, Ints
-from hwmodels.costs.exchange import Direction, ExchangeShape
+from hwmodels.costs.channels import ExchangeShape
+from hwmodels.costs.exchange import Direction
 from hwmodels.costs.low_latency import LowLatencyShape
 from hwmodels.errors import CalibrationError
 from hwmodels.formats import FORMATS

@@ -6,19 +6,19 @@ combine goes the same way back):
 
     t = latency + max(channel, nic_bytes / nic_rate, nvlink_bytes / nvlink_rate)
 
-SMs work in pairs, a channel, each channel through its share of the tokens, one after the other: it
-looks at every token and copies some of them, with a team of warps for each GPU of the node:
+where `channel` is what SMs need for the tokens (`hwmodels.costs.channels`). Between nodes tokens
+reach the NIC chunk by chunk, and few chunks overlap little: `fill_tokens` take channels and NICs in
+turn, which adds their time in the quicker of both,
 
-    channel = tokens / channels (token_s + token_bytes / token_bytes_per_s
-                + node_copies node_copy_s + gpu_copies / gpus_per_node (copy_s + token_bytes / r))
+    min(channel, nic) fill_tokens / (fill_tokens + tokens)
 
 Where channels were never measured apart, rates grow with the SMs up to a saturating number.
 
-Between nodes a `notify` kernel runs before it, in which ranks tell each other that they are ready;
-its wait for the slowest of them belongs to that rank, not to it.
+Between nodes a `notify` kernel runs before it, in which ranks tell each other that they are ready.
+It is priced without waiting: that for a rank that is late belongs to that rank, and that for a slow
+NIC to the exchange before (`transfer_s` says how much of it).
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -26,40 +26,19 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from hwmodels.arrays import Floats
+from hwmodels.costs.channels import (
+    SMS_PER_CHANNEL,
+    ChannelWork,
+    ExchangeShape,
+    ForwardingWork,
+)
 from hwmodels.errors import InfeasibleError
 from hwmodels.spec import Spec
-from hwmodels.units import BytesPerSecond, Parts, Seconds
+from hwmodels.units import BytesPerSecond, Count, Parts, Seconds
 
 Direction = Literal["dispatch", "combine"]
-SMS_PER_CHANNEL = 2
-"""One SM of a channel sends, the other forwards or receives (DeepEP, `num_sms / 2` channels)."""
-
 Slowdown = Annotated[float, Field(ge=1, le=10)]
 """Time beside the other kind of work / time alone."""
-
-
-class ChannelWork(Spec):
-    """What one channel takes for its tokens, and the exchange of a single one; None: no such term.
-
-    Attributes:
-        latency_s: of an empty exchange inside one node, launch and barriers included.
-        forwarding_latency_s: the same between two nodes, another kernel.
-        node_latency_s: what each doubling of more nodes adds to that.
-        fill_bytes_per_s: rate at which the first token passes, before tokens overlap.
-        token_s, token_bytes_per_s: every token of the channel, sent or not.
-        node_copy_s: each copy of a token that crosses a NIC.
-        copy_s, copy_bytes_per_s: each copy of a token for one GPU; the GPUs of a node in parallel.
-    """
-
-    latency_s: Seconds
-    forwarding_latency_s: Seconds | None = None
-    node_latency_s: Seconds | None = None
-    fill_bytes_per_s: BytesPerSecond | None = None
-    token_s: Seconds | None = None
-    token_bytes_per_s: BytesPerSecond | None = None
-    node_copy_s: Seconds | None = None
-    copy_s: Seconds | None = None
-    copy_bytes_per_s: BytesPerSecond | None = None
 
 
 class Notify(Spec):
@@ -83,6 +62,28 @@ class Notify(Spec):
         return np.asarray(np.where(count > 1, grown_s, 0.0))
 
 
+class SlowNic(Spec):
+    """A NIC of the machine measured on that is slower than the others.
+
+    Nobody is done with a dispatch before it has what that NIC sends. A combine leaves its tokens in
+    the buffers on the way to that NIC and waits for it in the next `notify`.
+
+    Attributes:
+        nodes: groups on so many nodes, or more, had it.
+        bytes_per_s: what it achieves, either direction.
+        buffer_tokens: what the buffers of a channel hold on the way from one GPU to another.
+    """
+
+    nodes: Annotated[int, Field(ge=2, le=4096)]
+    bytes_per_s: BytesPerSecond
+    buffer_tokens: Count
+
+    def left_behind(self, shape: ExchangeShape, sms: npt.ArrayLike) -> Floats:
+        """Return (...) the share of a combine's copies for one GPU that buffers hold."""
+        held = np.asarray(sms, np.float64) / SMS_PER_CHANNEL * self.buffer_tokens
+        return np.asarray(np.minimum(1.0, held / shape.copies_between_gpus))
+
+
 class ExchangeParameters(Spec):
     """What the expert exchange achieves; rates in bytes that cross the link, one direction.
 
@@ -91,8 +92,11 @@ class ExchangeParameters(Spec):
             None where it was measured inside one node only.
         nvlink_bytes_per_s: of one GPU's NVLink, inside a node only.
         forwarding_nvlink_bytes_per_s: the same while it forwards what NICs receive.
+        slow_nic: one that is slower, on the machine measured on.
         saturating_sms: SMs given to communication above which its rate grows no more.
         dispatch_work, combine_work: of channels, in place of `saturating_sms`.
+        dispatch_forwarding, combine_forwarding: of channels between nodes; None where they were
+            measured inside one.
         dispatch_notify, combine_notify: before a transfer between nodes; None where not measured.
         dispatch_beside_compute, combine_beside_compute: slowdown of the transfer while compute
             kernels run on the other SMs; None where not measured.
@@ -102,9 +106,12 @@ class ExchangeParameters(Spec):
     combine_nic_bytes_per_s: BytesPerSecond | None = None
     nvlink_bytes_per_s: BytesPerSecond
     forwarding_nvlink_bytes_per_s: BytesPerSecond | None = None
+    slow_nic: SlowNic | None = None
     saturating_sms: Parts | None = None
     dispatch_work: ChannelWork | None = None
     combine_work: ChannelWork | None = None
+    dispatch_forwarding: ForwardingWork | None = None
+    combine_forwarding: ForwardingWork | None = None
     dispatch_notify: Notify | None = None
     combine_notify: Notify | None = None
     dispatch_beside_compute: Slowdown | None = None
@@ -120,85 +127,89 @@ class ExchangeParameters(Spec):
             )
         return self
 
+    @model_validator(mode="after")
+    def _channels_work_where_nics_do(self) -> "ExchangeParameters":
+        between = self.saturating_sms is None and self.dispatch_nic_bytes_per_s is not None
+        has = (self.dispatch_forwarding is not None, self.combine_forwarding is not None)
+        if has != (between,) * 2:
+            raise ValueError(
+                "must have dispatch_forwarding and combine_forwarding with NIC rates and work of "
+                f"channels, and only then, got {has}"
+            )
+        return self
+
     def work(self, direction: Direction) -> ChannelWork | None:
-        """Return what channels take, where that was measured."""
+        """Return what channels take inside a node, where that was measured."""
         return self.dispatch_work if direction == "dispatch" else self.combine_work
+
+    def forwarding(self, direction: Direction) -> ForwardingWork | None:
+        """Return what channels take between nodes, where that was measured."""
+        return self.dispatch_forwarding if direction == "dispatch" else self.combine_forwarding
 
     def notify_s(self, direction: Direction, nodes: npt.ArrayLike) -> Floats:
         """Return (...) seconds before a transfer on so many nodes; 0 where not measured."""
         notify = self.dispatch_notify if direction == "dispatch" else self.combine_notify
         return np.zeros(np.shape(nodes)) if notify is None else notify.seconds(nodes)
 
-    def nic_bytes_per_s(self, direction: Direction) -> float | None:
-        """Return the rate of one NIC, where one was measured."""
+    def nic_bytes_per_s(self, direction: Direction, nodes: npt.ArrayLike) -> Floats | None:
+        """Return (...) the rate of the slowest NIC of groups on so many nodes, if measured."""
         is_dispatch = direction == "dispatch"
-        return self.dispatch_nic_bytes_per_s if is_dispatch else self.combine_nic_bytes_per_s
+        rate = self.dispatch_nic_bytes_per_s if is_dispatch else self.combine_nic_bytes_per_s
+        if rate is None or self.slow_nic is None:
+            return None if rate is None else np.full(np.shape(nodes), rate)
+        slowest = min(rate, self.slow_nic.bytes_per_s)
+        return np.where(np.asarray(nodes) >= self.slow_nic.nodes, slowest, rate)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ExchangeShape:
-    """Balanced exchanges as columns that broadcast; `of` builds them from anything array-like.
+def latency_s(
+    parameters: ExchangeParameters, direction: Direction, shape: ExchangeShape
+) -> Floats | None:
+    """Return (...) seconds of exchanges of next to nothing; None where not measured."""
+    work, forwarding = parameters.work(direction), parameters.forwarding(direction)
+    if work is None:
+        return None
+    inside_s = work.empty_s(shape)
+    if forwarding is None:
+        return inside_s
+    return np.asarray(np.where(shape.nodes > 1, forwarding.empty_s(shape), inside_s))
 
-    Attributes:
-        tokens: of one GPU.
-        token_bytes: of one copy of one token.
-        node_copies: distinct nodes other than its own that a token goes to.
-        gpu_copies: distinct GPUs that a token goes to, its own counted if chosen.
-        nodes, gpus_per_node: of the group.
+
+def channel_s(
+    parameters: ExchangeParameters,
+    direction: Direction,
+    shape: ExchangeShape,
+    sms: npt.ArrayLike,
+) -> Floats:
+    """Return (...) seconds in which channels work for their tokens; 0 where not measured."""
+    work, forwarding = parameters.work(direction), parameters.forwarding(direction)
+    if work is None:
+        return np.zeros(np.shape(shape.tokens))
+    inside_s = work.channel_s(shape, sms)
+    if forwarding is None:
+        return inside_s
+    return np.asarray(np.where(shape.nodes > 1, forwarding.channel_s(shape, sms), inside_s))
+
+
+def moving_s(
+    parameters: ExchangeParameters,
+    direction: Direction,
+    shape: ExchangeShape,
+    busy_s: npt.ArrayLike,
+    nic_s: npt.ArrayLike,
+    nvlink_s: npt.ArrayLike,
+) -> Floats:
+    """Return (...) seconds in which tokens move.
+
+    Args:
+        busy_s, nic_s, nvlink_s: that channels, NICs (0 inside a node) and NVLink need by
+            themselves.
     """
-
-    tokens: Floats
-    token_bytes: Floats
-    node_copies: Floats
-    gpu_copies: Floats
-    nodes: Floats
-    gpus_per_node: Floats
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        tokens: npt.ArrayLike,
-        token_bytes: npt.ArrayLike,
-        node_copies: npt.ArrayLike,
-        gpu_copies: npt.ArrayLike,
-        nodes: npt.ArrayLike,
-        gpus_per_node: npt.ArrayLike,
-    ) -> "ExchangeShape":
-        """Return the shapes of these columns, where one number may stand for all."""
-        columns = (tokens, token_bytes, node_copies, gpu_copies, nodes, gpus_per_node)
-        return cls(*(np.asarray(column, np.float64) for column in columns))
-
-    @property
-    def nic_bytes(self) -> Floats:
-        """Bytes that one NIC sends, and receives."""
-        return self.tokens * self.token_bytes * self.node_copies
-
-    @property
-    def nvlink_bytes(self) -> Floats:
-        """Bytes that one GPU receives over NVLink: all but those already there."""
-        leaves = 1 - 1 / self.gpus_per_node
-        return self.tokens * self.token_bytes * self.gpu_copies * leaves
-
-
-def channel_s(work: ChannelWork, shape: ExchangeShape, sms: npt.ArrayLike) -> Floats:
-    """Return the time channels work for their tokens, latency not included."""
-    copy_s = (work.copy_s or 0.0) + _over(shape.token_bytes, work.copy_bytes_per_s)
-    token_s = (work.token_s or 0.0) + _over(shape.token_bytes, work.token_bytes_per_s)
-    node_s = shape.node_copies * (work.node_copy_s or 0.0)
-    gpu_s = shape.gpu_copies / shape.gpus_per_node * copy_s
-    channels = np.asarray(sms, np.float64) / SMS_PER_CHANNEL
-    return np.asarray(shape.tokens / channels * (token_s + node_s + gpu_s))
-
-
-def latency_s(work: ChannelWork, shape: ExchangeShape) -> Floats:
-    """Return the time of an exchange of next to nothing."""
-    doublings = np.maximum(np.log2(shape.nodes) - 1, 0.0)
-    inside = work.latency_s
-    between = inside if work.forwarding_latency_s is None else work.forwarding_latency_s
-    between_s = between + (work.node_latency_s or 0.0) * doublings
-    fill_s = _over(shape.token_bytes, work.fill_bytes_per_s)
-    return np.asarray(np.where(shape.nodes > 1, between_s, inside) + fill_s)
+    longest_s = np.maximum(np.maximum(nic_s, nvlink_s), busy_s)
+    forwarding = parameters.forwarding(direction)
+    if forwarding is None:
+        return np.asarray(longest_s)
+    filling = forwarding.fill_tokens / (forwarding.fill_tokens + shape.tokens)
+    return np.asarray(longest_s + np.minimum(busy_s, nic_s) * filling)
 
 
 def exchange_s(
@@ -211,7 +222,7 @@ def exchange_s(
     nic_scale: float = 1.0,
     nvlink_scale: float = 1.0,
 ) -> Floats:
-    """Return (...) seconds of exchanges, from the end of `notify` on.
+    """Return (...) seconds of exchanges, from the end of `notify` until all ranks are done.
 
     Args:
         sms: SMs given to communication; broadcasts with the shape.
@@ -222,29 +233,46 @@ def exchange_s(
         InfeasibleError: the group spans nodes and the library was measured inside one.
     """
     spans = shape.nodes > 1
-    nic = parameters.nic_bytes_per_s(direction)
+    nic = parameters.nic_bytes_per_s(direction, shape.nodes)
     forwarding = parameters.forwarding_nvlink_bytes_per_s
     if spans.any() and (nic is None or forwarding is None):
         raise InfeasibleError(
             "library: its exchange was measured inside one node; allowed is 1 node, "
             f"got {int(np.max(shape.nodes))}"
         )
-    work = parameters.work(direction)
     share = np.asarray(1.0)
     if parameters.saturating_sms is not None:
         share = np.asarray(np.minimum(1.0, np.asarray(sms) / parameters.saturating_sms))
     inside = parameters.nvlink_bytes_per_s
     nvlink = np.where(spans, forwarding or inside, inside) * nvlink_scale * share
-    busy = shape.nvlink_bytes / nvlink
+    nic_s = np.zeros(np.shape(spans))
     if nic is not None:
-        busy = np.maximum(busy, np.where(spans, shape.nic_bytes, 0.0) / (nic * nic_scale * share))
-    if work is None:
-        time_s = np.asarray(link_latency_s, np.float64) + busy
-    else:
-        time_s = latency_s(work, shape) + np.maximum(busy, channel_s(work, shape, sms))
-    return np.asarray(np.where(shape.nodes * shape.gpus_per_node == 1, 0.0, time_s))
+        nic_s = np.where(spans, shape.nic_bytes, 0.0) / (nic * nic_scale * share)
+    measured_s = latency_s(parameters, direction, shape)
+    empty_s = np.asarray(link_latency_s, np.float64) if measured_s is None else measured_s
+    busy_s = channel_s(parameters, direction, shape, sms)
+    whole_s = empty_s + moving_s(
+        parameters, direction, shape, busy_s, nic_s, shape.nvlink_bytes / nvlink
+    )
+    return np.asarray(np.where(shape.nodes * shape.gpus_per_node == 1, 0.0, whole_s))
 
 
-def _over(size_bytes: Floats, bytes_per_s: float | None) -> Floats:
-    """Return the time of bytes at a rate, none where there is no such term."""
-    return np.zeros_like(size_bytes) if bytes_per_s is None else size_bytes / bytes_per_s
+def transfer_s(
+    parameters: ExchangeParameters,
+    direction: Direction,
+    shape: ExchangeShape,
+    sms: npt.ArrayLike,
+) -> Floats:
+    """Return (...) seconds of the kernel on a rank whose own NIC is not the slow one.
+
+    What `exchange_s` takes longer the rank waits, in the `notify` of the next exchange.
+
+    Raises:
+        InfeasibleError: as `exchange_s`.
+    """
+    whole_s = exchange_s(parameters, direction, shape, sms)
+    if parameters.slow_nic is None or direction == "dispatch":
+        return whole_s
+    healthy = parameters.model_copy(update={"slow_nic": None})
+    stays = 1 - parameters.slow_nic.left_behind(shape, sms)
+    return np.asarray(np.maximum(exchange_s(healthy, direction, shape, sms), whole_s * stays))

@@ -10,12 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hwmodels.cluster import ClusterSpec
-from hwmodels.costs.exchange import (
-    Direction,
-    ExchangeShape,
-    channel_s,
-    latency_s,
-)
+from hwmodels.costs.channels import ExchangeShape
+from hwmodels.costs.exchange import Direction, channel_s, latency_s, moving_s
 from hwmodels.errors import InfeasibleError, InputError
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.library import LibrarySpec
@@ -84,13 +80,16 @@ def normal_exchange(
         raise InputError(f"sms: must be 1 to {cluster.node.chip.sms}, got {sms}")
     ports = normal_ports(matrix).carrying(direction)
     rates = normal_rates(direction, matrix, token_bytes, cluster, library, sms)
-    time_s = float(port_times(ports.nic, ports.nvlink, token_bytes, rates).seconds)
+    times = port_times(ports.nic, ports.nvlink, token_bytes, rates)
+    time_s = float(times.seconds)
     slowest = ports.slowest(rates.nic_bytes_per_s, rates.nvlink_bytes_per_s)
-    work = library.exchange.work(direction) if library and library.exchange else None
-    if work is not None:
-        channels = rates.latency_s + float(channel_s(work, _busiest(matrix, token_bytes), sms))
-        if channels > time_s:
-            time_s, slowest = channels, "channels"
+    if library is not None and library.exchange is not None:
+        exchange, busiest = library.exchange, _busiest(matrix, token_bytes)
+        busy_s = channel_s(exchange, direction, busiest, sms)
+        parts_s = busy_s, times.nic_s, times.nvlink_s
+        time_s = rates.latency_s + float(moving_s(exchange, direction, busiest, *parts_s))
+        if busy_s > times.moving_s:
+            slowest = "channels"
     counted = matrix.node_copies if matrix.nodes > 1 else matrix.gpu_copies
     return exchange_run(
         ports, counted.sum() / matrix.gpus, token_bytes, time_s, slowest, rates, cluster
@@ -141,11 +140,13 @@ def normal_rates(
     topology = Machine.of_ports(cluster).wires.topology
     rates = exchange_rates(direction, matrix.nodes, cluster, library, sms, topology)
     exchange = library.exchange if library else None
-    work = exchange.work(direction) if exchange else None
-    if exchange is None or work is None:
+    if exchange is None:
         return rates
-    measured_s = float(latency_s(work, _busiest(matrix, token_bytes)))
-    return replace(rates, latency_s=measured_s + float(exchange.notify_s(direction, matrix.nodes)))
+    measured_s = latency_s(exchange, direction, _busiest(matrix, token_bytes))
+    if measured_s is None:
+        return rates
+    whole_s = float(measured_s + exchange.notify_s(direction, matrix.nodes))
+    return replace(rates, latency_s=whole_s)
 
 
 def check_exchange(matrix: RoutingMatrix, token_bytes: float, cluster: ClusterSpec) -> None:

@@ -110,7 +110,7 @@ def exchange_rates(
     nvlink = exchange.nvlink_bytes_per_s
     nic = cluster.node.scale_out_bytes_per_s_per_gpu  # which nothing meets inside one node
     if spans:
-        nic, nvlink = _rates_between(exchange, direction, library.name)
+        nic, nvlink = _rates_between(exchange, direction, nodes, library.name)
     return PortRates(
         nic * nic_scale * share,
         nvlink * nvlink_scale * share,
@@ -120,12 +120,13 @@ def exchange_rates(
 
 
 def _rates_between(
-    exchange: ExchangeParameters, direction: Direction, name: str
+    exchange: ExchangeParameters, direction: Direction, nodes: int, name: str
 ) -> tuple[float, float]:
-    nic, nvlink = exchange.nic_bytes_per_s(direction), exchange.forwarding_nvlink_bytes_per_s
+    nic = exchange.nic_bytes_per_s(direction, nodes)
+    nvlink = exchange.forwarding_nvlink_bytes_per_s
     if nic is None or nvlink is None:
         raise InfeasibleError(f"library {name}: its exchange was measured inside one node only")
-    return nic, nvlink
+    return float(nic), nvlink
 
 
 def link_scales(library: LibrarySpec, cluster: ClusterSpec, spans: bool) -> tuple[float, float]:

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwmodels.cluster import CLUSTERS, ClusterSpec
+from hwmodels.costs.channels import ExchangeShape, ForwardingWork
+from hwmodels.costs.exchange import exchange_s, transfer_s
 from hwmodels.errors import InfeasibleError, InputError
 from hwmodels.library import LIBRARIES, LibrarySpec
 from simulator.network.moe_exchange import BENCHMARK_EXPERTS, ExpertTraffic, moe_exchange
@@ -16,6 +18,8 @@ from workloads.blocks.moe import MoESpec
 CLUSTER = CLUSTERS.load("h800-2048-mpft")
 NAMES = (None, *(name for name in LIBRARIES.names() if name.startswith("deepep-")))
 LIBRARY = {name: LIBRARIES.load(name) if name else None for name in NAMES}
+
+SLACK = 1 + 1e-9
 
 modes = st.sampled_from(["normal", "low-latency"])
 directions = st.sampled_from(["dispatch", "combine"])
@@ -78,6 +82,50 @@ def test_more_bytes_take_longer_and_faster_links_no_longer(data, mode, direction
     assert seconds(nic=2.0, nvlink=2.0) <= min(seconds(nic=2.0), seconds(nvlink=2.0))
     times = [seconds(sms=sms) for sms in (2, 4, 8, 16, 20, 24, 64, 132)]
     assert all(later <= sooner for sooner, later in pairwise(times))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.builds(
+        ForwardingWork,
+        latency_s=st.floats(1e-7, 1e-4),
+        node_latency_s=st.floats(1e-7, 1e-4),
+        token_bytes_per_s=st.floats(1e8, 1e11),
+        fill_tokens=st.floats(0, 1e4),
+    ),
+    st.floats(1e9, 1e11),
+    st.integers(1, 10**5),
+    st.integers(2, 132),
+    directions,
+)
+def test_between_nodes_nothing_that_helps_an_exchange_slows_it(
+    forwarding, nic, tokens, sms, direction
+) -> None:
+    """Whatever its constants, where the slow NIC is and where it is not."""
+    exchange = LIBRARY["deepep-hopper-cluster"].exchange
+    exchange = exchange.model_copy(
+        update={f"{direction}_forwarding": forwarding, f"{direction}_nic_bytes_per_s": nic}
+    )
+
+    def shape(tokens: int) -> ExchangeShape:
+        return ExchangeShape.of(
+            tokens=tokens,
+            token_bytes=7392,
+            node_copies=[0, 1, 2.7, 3.5],
+            gpu_copies=[5.3, 6.5, 7.3, 7.5],
+            nodes=[1, 2, 4, 8],
+            gpus_per_node=8,
+        )
+
+    def seconds(tokens=tokens, sms=sms, **scales: float) -> np.ndarray:
+        return exchange_s(exchange, direction, shape(tokens), sms, **scales)
+
+    base = seconds()
+    assert np.all(seconds(tokens=tokens + 7) >= base / SLACK)
+    assert np.all(seconds(sms=sms + 2) <= base * SLACK)
+    assert np.all(seconds(nic_scale=1.3) <= base * SLACK)
+    assert np.all(seconds(nvlink_scale=1.3) <= base * SLACK)
+    assert np.all(transfer_s(exchange, direction, shape(tokens), sms) <= base * SLACK)
 
 
 @pytest.mark.parametrize("mode", ["normal", "low-latency"])

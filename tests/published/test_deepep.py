@@ -18,12 +18,14 @@ from calibration.fit.deepep_table import (
 )
 from calibration.read.deepep_rows import read_low_latency, read_normal
 from hwmodels.cluster import CLUSTERS
+from hwmodels.costs.exchange import Direction, exchange_s, transfer_s
 from hwmodels.library import LIBRARIES, LibrarySpec
 from simulator.network.moe_exchange import BENCHMARK_EXPERTS, ExpertTraffic, moe_exchange
 from simulator.published.reproduce import PublishedFigure, figures
 
 FIGURES = {figure.id: figure for figure in figures()}
 FIG7 = [name for name in FIGURES if name.startswith("isca25.fig7.")]
+DIRECTIONS: tuple[Direction, ...] = ("dispatch", "combine")
 NORMAL = [name for name in FIGURES if name.startswith("deepep.normal.")]
 LOW_LATENCY = [name for name in FIGURES if name.startswith("deepep.low-latency.")]
 H800, CLUSTER = LIBRARIES.load("deepep-h800"), CLUSTERS.load("h800-2048-mpft")
@@ -173,7 +175,7 @@ def test_rates_are_free_of_the_notify_that_published_times_hold() -> None:
     for way, whole_s in (("dispatch", 2.38e-3), ("combine", 4.82e-3)):
         run = moe_exchange(way, "normal", ExpertTraffic(64, routed_nodes_max=4), CLUSTER, H800)
         assert run.time_s == pytest.approx(whole_s, rel=5e-3)
-        moving_s = run.nic_bytes / H800.exchange.nic_bytes_per_s(way)
+        moving_s = run.nic_bytes / H800.exchange.nic_bytes_per_s(way, 8)
         notify_s = float(H800.exchange.notify_s(way, 8))
         assert 70e-6 < notify_s < 90e-6
         assert run.time_s == pytest.approx(notify_s + moving_s, rel=2e-3)
@@ -196,6 +198,18 @@ def test_medians_of_the_tables_are_within_10_per_cent_on_shapes_not_fitted(
             assert np.median(np.abs(getattr(fit, mode).held_out)) <= 0.10, fit.system.name
 
 
+def test_between_nodes_shapes_left_out_are_within_10_per_cent_and_without_bias(
+    fits: tuple[LibraryFit, ...],
+) -> None:
+    """Median 10, P90 30, bias 3; one of the nine shapes, 11 % of the rows, nobody foresees: it
+    alone shows the slow NIC."""
+    (cluster,) = (fit for fit in fits if fit.spans.any())
+    missed = cluster.normal.of(cluster.spans).held_out
+    assert np.median(np.abs(missed)) <= 0.10
+    assert np.percentile(np.abs(missed), 90) <= 0.30
+    assert abs(np.median(missed)) <= 0.03
+
+
 def test_what_is_held_out_is_missed_little_more_than_what_is_fitted(
     fits: tuple[LibraryFit, ...],
 ) -> None:
@@ -208,7 +222,30 @@ def test_what_is_held_out_is_missed_little_more_than_what_is_fitted(
 def test_the_score_has_a_line_for_each_system_mode_and_direction(
     fits: tuple[LibraryFit, ...],
 ) -> None:
-    assert len(score_lines(fits)) == 2 + 4 * len(fits) + 2
+    assert len(score_lines(fits)) == 2 + 4 * len(fits) + 2 + 2
+
+
+def test_its_nics_are_those_whose_rates_the_cluster_borrows() -> None:
+    cluster = LIBRARIES.load("deepep-hopper-cluster")
+    for way in ("dispatch", "combine"):
+        ours, borrowed = (each.low_latency.work(way) for each in (cluster, H800))  # type: ignore[union-attr]
+        assert ours.nic_bytes_per_s == pytest.approx(borrowed.nic_bytes_per_s, rel=0.015)
+
+
+def test_notify_transfer_and_waiting_add_up_to_what_two_kernels_take(measured_data: Path) -> None:
+    """On 8 nodes, 16,384 tokens: as combine gets shorter with more SMs, notify gets longer."""
+    exchange = LIBRARIES.load("deepep-hopper-cluster").exchange
+    assert exchange is not None
+    rows = read_normal(measured_data / "measured" / "deepep_normal.parquet")
+    rows = rows.take((rows.nodes == 8) & (rows.tokens == 16384))
+    for way in DIRECTIONS:
+        shape, sms = rows.normal(way), rows.sms[way]
+        whole_s = exchange.notify_s(way, 8) + exchange_s(exchange, way, shape, sms)
+        assert whole_s == pytest.approx(rows.notify_s[way] + rows.time_s[way], rel=0.06)
+        kernel_s = transfer_s(exchange, way, shape, sms)
+        assert kernel_s == pytest.approx(rows.time_s[way], rel=0.17)
+        waited_s = whole_s - kernel_s
+        assert np.abs(waited_s - rows.notify_s[way]).max() <= 0.13 * whole_s.max()
 
 
 CLUSTERS_OF = {

@@ -2,12 +2,13 @@
 
 import pytest
 
+from hwmodels.costs.channels import ChannelWork, ExchangeShape, ForwardingWork
 from hwmodels.costs.exchange import (
-    ChannelWork,
     ExchangeParameters,
-    ExchangeShape,
     Notify,
+    SlowNic,
     exchange_s,
+    transfer_s,
 )
 from hwmodels.costs.low_latency import (
     LowLatencyParameters,
@@ -69,31 +70,66 @@ def test_notify_takes_more_with_every_doubling_of_nodes_and_nothing_inside_one()
     assert parameters.notify_s("combine", [1, 2, 8]).tolist() == [0, 0, 0]
 
 
+WORK = ChannelWork(latency_s=1e-5, fill_bytes_per_s=1e9, token_s=1e-6, copy_bytes_per_s=1e9)
+FORWARDING = ForwardingWork(
+    latency_s=2e-5, node_latency_s=3e-5, token_bytes_per_s=1e9, fill_tokens=250
+)
+CHANNELS = ExchangeParameters.model_validate(
+    RATES.model_dump()
+    | {"saturating_sms": None, "dispatch_work": WORK, "combine_work": WORK}
+    | {"dispatch_forwarding": FORWARDING, "combine_forwarding": FORWARDING}
+)
+
+
 def test_channels_work_through_their_share_of_tokens() -> None:
-    """Two channels of 500 tokens: 1 us a token, 2 us a node copy, a team a GPU at 1 GB/s."""
-    work = ChannelWork(
-        latency_s=1e-5,
-        forwarding_latency_s=2e-5,
-        node_latency_s=3e-5,
-        fill_bytes_per_s=1e9,
-        token_s=1e-6,
-        node_copy_s=2e-6,
-        copy_bytes_per_s=1e9,
+    """Two channels of 500 tokens: 1 us a token, a team a GPU at 1 GB/s, 1 us for the first one."""
+    assert exchange_s(CHANNELS, "dispatch", shape(1), 4) == pytest.approx(
+        1e-5 + 1e-6 + 500 * (1e-6 + 1e-6), rel=1e-12
     )
-    channels = RATES.model_copy(
-        update={"saturating_sms": None, "dispatch_work": work, "combine_work": work}
+
+
+def test_the_channel_with_most_tokens_decides() -> None:
+    """Three tokens on two channels are two, one after the other."""
+    three, four = (exchange_s(CHANNELS, "dispatch", shape(1, tokens), 4) for tokens in (3, 4))
+    assert three == four == pytest.approx(1e-5 + 1e-6 + 2 * 2e-6, rel=1e-12)
+
+
+def test_between_nodes_the_first_tokens_take_channels_and_nics_in_turn() -> None:
+    """500 us of channels, 100 of NICs: a fifth of these, 250 tokens of 1,250, overlaps nothing."""
+    assert exchange_s(CHANNELS, "dispatch", shape(), 4) == pytest.approx(
+        2e-5 + 500e-6 + 100e-6 / 5, rel=1e-12
     )
-    fill = 1e-6
-    assert exchange_s(channels, "dispatch", shape(), 4) == pytest.approx(
-        2e-5 + fill + 500 * (1e-6 + 2e-6 + 1e-6), rel=1e-12
+    # Eight nodes are two doublings more than two; of 1,000 channels each has a token.
+    assert exchange_s(CHANNELS, "combine", shape(8), 2000) == pytest.approx(
+        2e-5 + 2 * 3e-5 + 200e-6 + 1e-6 / 5, rel=1e-12
     )
-    assert exchange_s(channels, "dispatch", shape(1), 4) == pytest.approx(
-        1e-5 + fill + 500 * (1e-6 + 1e-6), rel=1e-12
-    )
-    # Eight nodes are two doublings more than two; a thousand SMs leave the NIC.
-    assert exchange_s(channels, "combine", shape(8), 1000) == pytest.approx(
-        2e-5 + 2 * 3e-5 + fill + 2e-4, rel=1e-12
-    )
+
+
+def test_an_exchange_lasts_until_the_slowest_nic_is_done() -> None:
+    """At 1 GB/s 1 MB takes 1 ms, on eight nodes, where that NIC is, and more."""
+    slow = SlowNic(nodes=8, bytes_per_s=1e9, buffer_tokens=20)
+    felt = RATES.model_copy(update={"slow_nic": slow})
+    for way in ("dispatch", "combine"):
+        assert exchange_s(felt, way, shape(8), 20) == pytest.approx(1e-3, rel=1e-12)
+        assert exchange_s(felt, way, shape(4), 20) == exchange_s(RATES, way, shape(4), 20)
+        assert transfer_s(felt, way, shape(4), 20) == exchange_s(RATES, way, shape(4), 20)
+    assert transfer_s(felt, "dispatch", shape(8), 20) == exchange_s(felt, "dispatch", shape(8), 20)
+
+
+def test_a_combine_leaves_behind_what_buffers_hold_and_waits_in_the_next_notify() -> None:
+    """Of 1,000 copies for a GPU ten channels hold 200 on the way to the slow NIC, or all."""
+    for buffer_tokens, transfer in ((20, 0.8e-3), (100, 0.2e-3)):
+        slow = SlowNic(nodes=8, bytes_per_s=1e9, buffer_tokens=buffer_tokens)
+        felt = RATES.model_copy(update={"slow_nic": slow})
+        assert transfer_s(felt, "combine", shape(8), 20) == pytest.approx(transfer, rel=1e-12)
+
+
+def test_channels_between_nodes_come_with_nics_and_with_channels() -> None:
+    without = CHANNELS.model_dump() | {"combine_forwarding": None}
+    with pytest.raises(ValueError, match="must have dispatch_forwarding and combine_forwarding"):
+        ExchangeParameters.model_validate(without)
+    with pytest.raises(ValueError, match="and only then, got"):
+        ExchangeParameters.model_validate(RATES.model_dump() | {"dispatch_forwarding": FORWARDING})
 
 
 def test_one_gpu_alone_takes_no_time() -> None:
