@@ -100,6 +100,8 @@ FIXED_SOURCES = {
     "combine_nic_bytes_per_s": f"preset {PUBLISHED}: in low-latency mode its NICs are as fast",
     "forwarding_nvlink_bytes_per_s": f"preset {PUBLISHED}: no faster where NVLink is, as two nodes "
     "of H20 and of H200 reach 38 to 45 GB/s logical, H800 43 (DeepEP issues 137, 493)",
+    "crowding.peers": f"preset {PUBLISHED}, as its rates",
+    "crowding.rate_exponent": f"preset {PUBLISHED}, as its rates",
     "slow_nic.nodes": f"{TABLES}: seen on 8 nodes alone",
     "slow_nic.buffer_tokens": f"{TABLES}, collector/deep_collector/test_internode.py, which ran: "
     "nvl_buffer_size",
@@ -273,7 +275,8 @@ def _published() -> dict[str, float]:
     found = {f"slow_nic.{name}": value for name, value in SLOW_NIC.items()}
     for name in FROM_PUBLISHED:
         found[name] = getattr(rates, name)
-    return found
+    assert rates.crowding is not None, "its rates hold for one number of peers"
+    return found | {f"crowding.{name}": value for name, value in rates.crowding}
 
 
 def _notify(rows: DeepEpRows) -> dict[str, Constants]:

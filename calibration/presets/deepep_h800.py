@@ -33,6 +33,13 @@ FORWARDING: dict[Direction, tuple[float, float]] = {
 """On 16 GPUs, where NVLink binds: its logical bandwidth, and the time, of ISCA'25 Fig. 7."""
 NVLINK = Sourced(160e9, "ISCA'25 (arXiv 2505.09343) §4.3: about 160 of 200 GB/s achieved")
 README_LOW_LATENCY = "DeepEP README @de8cfca (2025-06), low-latency mode"
+PURE_RDMA_RANKS = (8, 16, 32, 64)
+PURE_RDMA: dict[Direction, tuple[float, ...]] = {
+    "dispatch": (163e-6, 173e-6, 182e-6, 186e-6),
+    "combine": (318e-6, 329e-6, 350e-6, 353e-6),
+}
+"""Low-latency mode of DeepEP README @ebfe47e (2025-02), where all copies take NICs: the same bytes
+to more and more peers. No figure is compared with these rows."""
 HEADER_BYTES = 16.0
 LOW_LATENCY = {
     "dispatch": (7168 + 56 * 4 + HEADER_BYTES, 77e-6, 173e-6),
@@ -77,6 +84,7 @@ def library_text(trace: Path, chip: ChipSpec) -> str:
         },
     )
     document.tables["exchange"] = _exchange(*transfer_s.values())
+    document.tables["exchange.crowding"] = _crowding()
     for name in ("dispatch_notify", "combine_notify"):
         document.tables[f"exchange.{name}"] = getattr(_notifying(), name).model_dump()
         document.sources[f"exchange.{name}"] = (
@@ -157,6 +165,26 @@ def _exchange(uncached: float, cached: float, forward: float, backward: float) -
                 ("combine", PUBLISHED_COMBINE_S),
             )
         },
+    }
+
+
+def _crowding() -> dict[str, object]:
+    """Return the table `exchange.crowding`: of rates on 64 GPUs, whose NICs have 7 peers in normal
+    mode, and the exponent of times of the same bytes, less what latency grows by."""
+    low_latency = LIBRARIES.load(NOTIFY_CLUSTER).low_latency
+    assert low_latency is not None, "the preset is one of low-latency mode"
+    peers, slopes = np.array(PURE_RDMA_RANKS) - 1, []
+    for direction, times_s in PURE_RDMA.items():
+        doubling_s = low_latency.work(direction).node_latency_s or 0.0
+        moving_s = np.array(times_s) - doubling_s * np.arange(len(peers))
+        slopes.append(np.polyfit(np.log(peers), np.log(moving_s), 1)[0])
+    return {
+        "peers": Sourced(7, f"{FIG7}: rates of EP64, on 8 nodes"),
+        "rate_exponent": Sourced(
+            float(np.mean(slopes)),
+            "DeepEP README @ebfe47e (2025-02), pure RDMA: the same bytes take longer from EP8 to "
+            f"EP64, more than latency grows in {NOTIFY_CLUSTER}; why: DeepEP issue 71",
+        ),
     }
 
 

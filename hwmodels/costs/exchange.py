@@ -62,6 +62,27 @@ class Notify(Spec):
         return np.asarray(np.where(count > 1, grown_s, 0.0))
 
 
+class Crowding(Spec):
+    """How the rate of a NIC falls with the NICs it sends to at once, its peers.
+
+        rate = rate at `peers` (its peers / peers)^-rate_exponent
+
+    In normal mode those are its like on the other nodes.
+
+    Attributes:
+        peers: with how many rates hold.
+        rate_exponent: above.
+    """
+
+    peers: Parts
+    rate_exponent: Annotated[float, Field(ge=0, le=1)]
+
+    def share(self, nodes: npt.ArrayLike) -> Floats:
+        """Return (...) the rate on so many nodes / the rate at `peers`."""
+        peers = np.maximum(np.asarray(nodes, np.float64) - 1, 1.0)
+        return np.asarray((peers / self.peers) ** -self.rate_exponent)
+
+
 class SlowNic(Spec):
     """A NIC of the machine measured on that is slower than the others.
 
@@ -92,6 +113,7 @@ class ExchangeParameters(Spec):
             None where it was measured inside one node only.
         nvlink_bytes_per_s: of one GPU's NVLink, inside a node only.
         forwarding_nvlink_bytes_per_s: the same while it forwards what NICs receive.
+        crowding: how NIC rates fall with the nodes of a group; None where that was not measured.
         slow_nic: one that is slower, on the machine measured on.
         saturating_sms: SMs given to communication above which its rate grows no more.
         dispatch_work, combine_work: of channels, in place of `saturating_sms`.
@@ -106,6 +128,7 @@ class ExchangeParameters(Spec):
     combine_nic_bytes_per_s: BytesPerSecond | None = None
     nvlink_bytes_per_s: BytesPerSecond
     forwarding_nvlink_bytes_per_s: BytesPerSecond | None = None
+    crowding: Crowding | None = None
     slow_nic: SlowNic | None = None
     saturating_sms: Parts | None = None
     dispatch_work: ChannelWork | None = None
@@ -155,10 +178,13 @@ class ExchangeParameters(Spec):
         """Return (...) the rate of the slowest NIC of groups on so many nodes, if measured."""
         is_dispatch = direction == "dispatch"
         rate = self.dispatch_nic_bytes_per_s if is_dispatch else self.combine_nic_bytes_per_s
-        if rate is None or self.slow_nic is None:
-            return None if rate is None else np.full(np.shape(nodes), rate)
-        slowest = min(rate, self.slow_nic.bytes_per_s)
-        return np.where(np.asarray(nodes) >= self.slow_nic.nodes, slowest, rate)
+        if rate is None:
+            return None
+        share = np.ones(np.shape(nodes)) if self.crowding is None else self.crowding.share(nodes)
+        if self.slow_nic is None:
+            return rate * share
+        slowest = np.minimum(rate * share, self.slow_nic.bytes_per_s)
+        return np.where(np.asarray(nodes) >= self.slow_nic.nodes, slowest, rate * share)
 
 
 def latency_s(

@@ -4,6 +4,7 @@ import pytest
 
 from hwmodels.costs.channels import ChannelWork, ExchangeShape, ForwardingWork
 from hwmodels.costs.exchange import (
+    Crowding,
     ExchangeParameters,
     Notify,
     SlowNic,
@@ -68,6 +69,14 @@ def test_notify_takes_more_with_every_doubling_of_nodes_and_nothing_inside_one()
     found = parameters.notify_s("dispatch", [1, 2, 4, 8])
     assert found == pytest.approx([0, 3e-5, 5e-5, 7e-5], rel=1e-12)
     assert parameters.notify_s("combine", [1, 2, 8]).tolist() == [0, 0, 0]
+
+
+def test_a_nic_with_more_peers_is_slower_by_a_power_and_as_measured_with_as_many() -> None:
+    """Rates of two nodes, one peer: on five nodes there are four, half as fast by the root."""
+    crowded = RATES.model_copy(update={"crowding": Crowding(peers=1, rate_exponent=0.5)})
+    rates = crowded.nic_bytes_per_s("dispatch", [1, 2, 5])
+    assert rates == pytest.approx([10e9, 10e9, 5e9], rel=1e-12)
+    assert exchange_s(crowded, "dispatch", shape(5), 20) == pytest.approx(2e-4, rel=1e-12)
 
 
 WORK = ChannelWork(latency_s=1e-5, fill_bytes_per_s=1e9, token_s=1e-6, copy_bytes_per_s=1e9)
