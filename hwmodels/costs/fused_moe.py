@@ -248,11 +248,8 @@ def _tile_cycles(
     step = STEP_BYTES / product.element_bytes
     rate = chip.flops_per_clock_per_sm(product.tensor_family) * parameters.tensor_efficiency
     c_mma = np.asarray(2 * rows * columns * step / rate)
-    c_smem = (
-        operand_rows(chip, np.asarray(rows, np.float64), np.asarray(columns, np.float64))
-        * STEP_BYTES
-        / chip.shared_memory_bytes_per_clock
-    )
+    read = operand_rows(chip, np.asarray(rows, np.float64), np.asarray(columns, np.float64))
+    c_smem = read * STEP_BYTES / chip.shared_memory_bytes_per_clock
     c_l2 = np.asarray((rows + columns) * STEP_BYTES / parameters.l2_bytes_per_clock)
     floor = np.asarray(parameters.iteration_floor_cycles, np.float64)
     iteration = smooth_maximum(4.0, c_mma, c_smem, c_l2, floor)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from hwmodels.errors import MachineError
+from simulator.cli.calibrate_report import report
+from simulator.cli.calibrate_tables import fit, score
 from simulator.cli.judge import judge
-from simulator.cli.output import cannot_write, console, echo_json, json_option
+from simulator.cli.output import console, echo_json, json_option, write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,48 +22,6 @@ if TYPE_CHECKING:
 @click.group()
 def calibrate() -> None:
     """Fit a kernel profile to measurements, or judge a fit."""
-
-
-trace_option = click.option(
-    "--trace",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="PyTorch profiler trace (.json or .json.gz) of DeepSeek's DualPipe training run.",
-)
-
-
-@calibrate.command()
-@trace_option
-@click.option(
-    "--gemm-table",
-    "tables",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    required=True,
-    help="Parquet table of timed BF16 GEMMs on H100 SXM; repeatable.",
-)
-@click.option("--out", type=click.Path(path_type=Path), help="File to write; stdout without it.")
-def fit(trace: Path, tables: tuple[Path, ...], out: Path | None) -> None:
-    """Fit the profile h800-deepseek again and print it as TOML."""
-    from calibration.presets.h800_deepseek import profile_text
-    from hwmodels.chip import CHIPS
-
-    _write(profile_text(trace, tables, CHIPS.load("h800")), out)
-
-
-@calibrate.command()
-@trace_option
-def score(trace: Path) -> None:
-    """Judge the fit by family, and on layers and kernels it has not seen."""
-    from calibration.fit.kernels import fit_rows
-    from calibration.judge.report import family_errors, report_lines
-    from calibration.judge.score import score_trace
-    from calibration.read.trace_rows import read_trace_data
-    from hwmodels.chip import CHIPS
-
-    chip, data = CHIPS.load("h800"), read_trace_data(trace)
-    families = family_errors(data, fit_rows(data, chip))
-    click.echo("\n".join(report_lines(families, score_trace(data, chip))))
 
 
 @calibrate.command()
@@ -92,7 +52,7 @@ def collectives(table: Path, exchange_table: Path | None, held_out: bool, out: P
         texts[gb200_alltoall.NAME] = gb200_alltoall.library_text(exchange)
     if out is not None:
         for name, text in texts.items():
-            _write(text, out / f"{name}.toml")
+            write_text(text, out / f"{name}.toml")
 
 
 @calibrate.command()
@@ -127,7 +87,7 @@ def exchanges(table: Path, low_latency_table: Path, trace: Path | None, out: Pat
         texts[deepep_h800.NAME] = deepep_h800.library_text(trace, CHIPS.load("h800"))
     if out is not None:
         for name, text in texts.items():
-            _write(text, out / f"{name}.toml")
+            write_text(text, out / f"{name}.toml")
 
 
 @calibrate.command()
@@ -148,7 +108,7 @@ def plan(model: str, quick: bool, out: Path | None) -> None:
         f"compilation apart",
         err=True,
     )
-    _write(plan_text(points), out)
+    write_text(plan_text(points), out)
 
 
 @calibrate.command()
@@ -166,7 +126,7 @@ def ops(model: str, out: Path | None) -> None:
 
     spec = MODELS.load(model)
     points = [op_point(op) for op in (*model_ops(spec), *decode_ops(spec))]
-    _write(plan_text(list({point.key: point for point in points}.values())), out)
+    write_text(plan_text(list({point.key: point for point in points}.values())), out)
 
 
 @calibrate.command()
@@ -180,7 +140,8 @@ def measure(plan_file: Path, out: Path, resume: bool) -> int:
     return measure_all([str(plan_file), "--out", str(out), *(["--resume"] if resume else [])])
 
 
-calibrate.add_command(judge)
+for _command in (fit, judge, report, score):
+    calibrate.add_command(_command)
 
 
 @click.group()
@@ -241,14 +202,3 @@ def _require_torch(command: str) -> None:
     missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
     if missing:
         raise MachineError(f"{command}: needs {' and '.join(missing)}; install the extra 'gpu'")
-
-
-def _write(text: str, out: Path | None) -> None:
-    """Write to a file, or to stdout without one."""
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(out, error) from None

@@ -74,7 +74,12 @@ def fit(
 
 
 @click.command()
-@tables_argument
+@click.argument("tables", metavar="TABLE...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    help="DeepSeek's DualPipe training trace, instead of tables: judges the profile of its H800.",
+)
 @chip_option
 @library_option
 @click.option(
@@ -86,6 +91,7 @@ def fit(
 @json_option
 def score(
     tables: tuple[Path, ...],
+    trace: Path | None,
     chip: str | None,
     library: str | None,
     profile_name: str | None,
@@ -96,6 +102,11 @@ def score(
     Errors are median, 90th percentile and signed median of price / measured - 1: by constants
     alone, with the rows that the profile carries, and by the datasheet's roofline.
     """
+    if (trace is None) == (not tables):
+        raise click.UsageError("score: takes tables, or a trace with --trace")
+    if trace is not None:
+        click.echo("\n".join(_trace_lines(trace)))
+        return
     from dataclasses import asdict
 
     from calibration.judge.table_score import judge_tables
@@ -110,6 +121,18 @@ def score(
         terminal.print(grid)
     for line in found.skipped:
         click.echo(line, err=True)
+
+
+def _trace_lines(trace: Path) -> list[str]:
+    """Return the errors of the fit to a trace, by family and on layers and kernels left out."""
+    from calibration.fit.kernels import fit_rows
+    from calibration.judge.report import family_errors, report_lines
+    from calibration.judge.score import score_trace
+    from calibration.read.trace_rows import read_trace_data
+    from hwmodels.chip import CHIPS
+
+    chip, data = CHIPS.load("h800"), read_trace_data(trace)
+    return report_lines(family_errors(data, fit_rows(data, chip)), score_trace(data, chip))
 
 
 def _write_rows(fits: "Iterable[FamilyFit]", path: Path) -> None:

@@ -10,7 +10,10 @@ from simulator import Experiment
 from simulator.cli.overrides import parse_override
 from simulator.uncertainty import Z90, sample, sampled_inputs, standard_normals
 
-MPFT = Experiment.load("deepseek-v3-pretrain")
+WHOLE = Experiment.load("deepseek-v3-pretrain")
+MPFT = WHOLE.with_overrides({"profile.factor": {}, "profile.site_spread": {}})
+"""With nothing uncertain but the rate of the head."""
+
 HEAD = "profile.gemm.bf16.sustained_fraction"
 LINK = "profile.communication.exchange.dispatch_nic_bytes_per_s"
 SIGMA = "ranks.expert_load.sigma"
@@ -85,6 +88,28 @@ def test_what_cannot_be_sampled_is_refused_in_one_line(values, message):
 def test_a_number_of_draws_that_cannot_be_is_refused(draws):
     with pytest.raises(InputError, match=r"uncertainty\.draws: "):
         MPFT.with_overrides({"uncertainty.draws": draws})
+
+
+def test_families_of_kernels_are_as_uncertain_as_their_profile_says():
+    families = {each.path.removeprefix("profile.factor."): each for each in sampled_inputs(WHOLE)}
+    for family in WHOLE.profile.factor:
+        assert (families[family].p10, families[family].p90) == (0.96, 1.04)
+
+
+def test_every_draw_has_its_own_factors_of_single_shapes_and_another_family_leaves_them():
+    draws = sample(WHOLE.with_overrides({"uncertainty.draws": 64}))
+    profiles = [draws.drawn(draw).profile for draw in range(64)]
+    logs = np.log([profile.chance_factor(0.2, "cast 1x7168") for profile in profiles])
+    assert np.unique(logs).size == 64
+    assert abs(logs.mean()) < 0.1
+    assert 0.15 < logs.std() < 0.25
+    others = np.log([profile.chance_factor(0.2, "cast 1x7169") for profile in profiles])
+    assert abs(np.corrcoef(logs, others)[0, 1]) < 0.35
+
+
+def test_without_draws_single_shapes_cost_what_the_constants_say():
+    assert WHOLE.profile.site_seed is None
+    assert WHOLE.profile.chance_factor(0.2, "cast 1x7168") == 1.0
 
 
 # How they are distributed
