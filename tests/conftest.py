@@ -114,8 +114,8 @@ def short_played(short_simulated):
 
 @pytest.fixture(scope="session")
 def drawn_run():
-    """Results of a quick 1F1B step with 24 draws of two uncertain inputs: a link and the rate of the
-    head; called with (path, value) pairs to override, each once.
+    """Results of a quick 1F1B step with 24 draws of two uncertain inputs: a link, and the rate of
+    the head; called with (path, value) pairs to override, each once.
     """
     from simulator import Experiment, run
 

@@ -28,7 +28,7 @@ def table(tmp_path_factory):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    m, n, k = (np.array(c, np.int32) for c in zip(*[(m, *s) for s in SITES for m in ROWS]))
+    m, n, k = (np.array(c, np.int32) for c in np.transpose([(m, *s) for s in SITES for m in ROWS]))
     formats = {"tensor_family": "bf16", "element_bytes": 2.0, "output_bytes": 2.0}
     time_s = gemm_time_s(H200, TRUE, m, n, k, **formats).time_s * np.where(m < 64, 1.2, 1.0)
     words = {

@@ -18,6 +18,8 @@ _RULES: dict[tuple[str, str], dict[str, Any]] = {
     ("trtllm", "fp8_block"): {"dispatch": "deepgemm-swapped"},
     ("sglang", "fp8_block"): {"dispatch": "deepgemm"},
     ("deepgemm", "fp8_block"): {"dispatch": "deepgemm"},
+    ("deepgemm", "fp8_block_contiguous"): {"dispatch": "deepgemm"},
+    ("deepgemm", "fp8_block_masked"): {"dispatch": "deepgemm"},
     ("sglang", "fp8"): {"dispatch": "cutlass-rows"},
 }
 """Structure by library and family; all others are autotuned (cuBLASLt)."""
