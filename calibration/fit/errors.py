@@ -1,13 +1,14 @@
 """How far prices are from measured times."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from hwmodels.arrays import Floats
 
 
-class Errors(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Errors:
     """Relative errors of prices, as fractions of the measured time.
 
     Attributes:

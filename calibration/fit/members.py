@@ -124,4 +124,9 @@ def site_spread(fit: FamilyFit) -> float:
 def envelope(rows: KernelRows) -> dict[str, tuple[float, float]]:
     """Return the least and largest of each size that varies from row to row."""
     columns = {k: v for k, v in rows.shape.items() if isinstance(v, np.ndarray) and v.ndim == 1}
-    return {name: (float(v.min()), float(v.max())) for name, v in columns.items()}
+    return {name: (_plain(v.min()), _plain(v.max())) for name, v in columns.items()}
+
+
+def _plain(value: float) -> float:
+    """Return a whole number as one: a profile keeps all digits of those."""
+    return int(value) if float(value).is_integer() else float(value)

@@ -359,7 +359,7 @@ def _searched(
         ),
         splits,
         Machine(*numbers),
-        Product(*map(np.ascontiguousarray, products)),
+        Product(*map(np.array, products)),  # copies: views of one number are not to be written to
         (work.element_bytes, work.output_bytes),
         parameters.overlap_exponent,
         chosen,

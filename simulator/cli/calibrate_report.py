@@ -90,7 +90,11 @@ def _family(rows: "KernelRows", profile: "KernelProfile", document: "Document") 
         peak_flops_per_s=chip.tensor_flops_per_s(work.tensor_family),
         bytes_per_s=chip.hbm_bytes_per_s,
         constants=tuple(_constants(rows, profile, document)),
-        errors=tuple((name, *each[:3]) for name, each in errors.items() if each is not None),
+        errors=tuple(
+            (name, each.median, each.p90, each.bias)
+            for name, each in errors.items()
+            if each is not None
+        ),
     )
 
 
