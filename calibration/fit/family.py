@@ -20,6 +20,7 @@ from hwmodels.costs.kernel import kernel_features
 from hwmodels.errors import CalibrationError
 from hwmodels.measured_rows import MeasuredFamily, residual_of
 from hwmodels.profile import KernelProfile
+from hwmodels.transfer import adapted
 
 ROWS_MAX = 1500
 """Rows a fit of constants takes: more change none of them by as much as another seed does."""
@@ -76,7 +77,7 @@ def fit_family(rows: KernelRows, chip: ChipSpec, parent: KernelProfile | None = 
         CalibrationError: too few rows for the constants.
     """
     model = cost_model(rows, chip)
-    prior = _prior(rows, model, parent)
+    prior = _prior(rows, chip, model, parent)
     parameters = _constants(rows, chip, model, prior)
     held_out, with_rows = np.zeros(len(rows)), np.zeros(len(rows))
     for seen, unseen in rows.folds():
@@ -108,7 +109,7 @@ def fitted_constants(
         CalibrationError: too few rows for the constants.
     """
     model = cost_model(rows, chip)
-    return _constants(rows, chip, model, _prior(rows, model, parent))
+    return _constants(rows, chip, model, _prior(rows, chip, model, parent))
 
 
 def _constants(
@@ -121,8 +122,11 @@ def _constants(
     )
 
 
-def _prior(rows: KernelRows, model: CostModel, parent: KernelProfile | None) -> Parameters | None:
-    """Return a parent's constants in the structure of the library, where rows are few.
+def _prior(
+    rows: KernelRows, chip: ChipSpec, model: CostModel, parent: KernelProfile | None
+) -> Parameters | None:
+    """Return a parent's constants, carried over to the chip, in the structure of the library; None
+    where rows are many.
 
     Raises:
         CalibrationError: rows are few, and there is no parent that knows the family.
@@ -131,7 +135,7 @@ def _prior(rows: KernelRows, model: CostModel, parent: KernelProfile | None) -> 
     if len(rows) >= ENOUGH_ROWS * len(model.free):
         return None
     if parent is not None and parent.knows(rows.family):
-        found = parent.parameters(rows.family)
+        found = adapted(parent.parameters(rows.family), parent.chip, chip)
         if type(found) is type(start):
             return start.model_copy(update={name: getattr(found, name) for name in model.free})
     needed = ROWS_PER_CONSTANT * len(model.free)

@@ -107,7 +107,6 @@ def test_h100_from_the_constants_and_rows_of_h200_beats_copying_its_times(
         errors.append(there.log_error(h100, adapted(constants, "h200", h100)) + np.log(factor))
     found = Errors.of(np.concatenate(errors))
     copied = _copied(base, target)
-    print(f"{family}: H200 to H100 {found.median:.1%}/{found.p90:.1%}, copied {copied.median:.1%}")
     assert found.median <= min(median, copied.median)
     assert found.p90 <= p90
     assert abs(found.bias) <= BIAS_MAX
@@ -142,7 +141,6 @@ def test_b200_from_h200_and_thirty_shapes(table, family, median, p90):
         few = rows.take(np.random.default_rng(seed).choice(len(rows), 30, replace=False))
         constants = fitted_constants(few, B200, PROFILES.load("h200-trtllm"))
         found.append(Errors.of(scored.log_error(B200, constants)))
-    print(family, [f"{each.median:.1%}/{each.p90:.1%}" for each in found])
     assert np.mean([each.median for each in found]) <= median
     assert np.mean([each.p90 for each in found]) <= p90
 
