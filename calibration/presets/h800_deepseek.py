@@ -9,6 +9,7 @@ Its communication is the library `deepep-h800` (`calibration.presets.deepep_h800
 `profile_text` writes the preset that ships; running it again on the same files gives the same text.
 """
 
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from calibration.fit.kernels import FITTED_GEMMS, LAUNCH_FAMILIES, ROUTER_GEMMS,
 from calibration.fit.members import CHIPS_DIFFER, MAD_TO_SIGMA
 from calibration.fit.profile_document import ProfileDocument, Sourced
 from calibration.judge.score import op_spreads, score_trace
-from calibration.read.trace_rows import read_trace_data
+from calibration.read.trace_rows import MODEL, read_trace_data
 from hwmodels.chip import ChipSpec
 from hwmodels.costs import GemmParameters, MemoryParameters
 from hwmodels.costs.attention import AttentionParameters
+from hwmodels.profile import PROFILES
 
+NAME = "h800-deepseek"
 TRACE = (
     "fitted to the DualPipe training trace of deepseek-ai/profile-data @4496024 "
     "(H800, EP64, 4 MoE layers, 112 compute SMs) by calibration.fit.kernels"
@@ -49,21 +52,25 @@ _COMMENT = """Kernels of DeepSeek-V3's training run on H800. Written by
 calibration.presets.h800_deepseek from the published trace and tables; do not edit, refit."""
 
 
-def profile_text(trace: Path, gemm_tables: Sequence[Path], chip: ChipSpec) -> str:
+def profile_text(
+    trace: Path, gemm_tables: Sequence[Path], chip: ChipSpec, model: str = MODEL
+) -> str:
     """Return the preset as TOML.
 
     Args:
         trace: DeepSeek's DualPipe training trace.
-        gemm_tables: H100 SXM GEMM tables (parquet) with BF16 rows.
+        gemm_tables: H100 SXM GEMM tables (parquet) with BF16 rows; without any, BF16 products stay
+            as the preset that ships has them.
         chip: the H800.
+        model: preset whose layer the kernels of the trace are joined with.
 
     Raises:
         CalibrationError: a file cannot be read or fitted.
         MachineError: reading parquet needs pyarrow.
     """
-    data = read_trace_data(trace)
+    data = read_trace_data(trace, model)
     fit = fit_rows(data, chip)
-    table = fit_gemm_tables(gemm_tables, chip)
+    table = fit_gemm_tables(gemm_tables, chip) if gemm_tables else _shipped_bf16()
     document = ProfileDocument(
         _COMMENT,
         {
@@ -90,6 +97,20 @@ def profile_text(trace: Path, gemm_tables: Sequence[Path], chip: ChipSpec) -> st
         "bf16_p90_held_out_sites": table.error_p90,
     }
     return document.text()
+
+
+def _shipped_bf16() -> GemmTableFit:
+    """Return the fit to the tables as the preset that ships keeps it, to the digits it keeps."""
+    shipped = tomllib.loads((PROFILES.folder / f"{NAME}.toml").read_text(encoding="utf-8"))
+    values, errors = dict(shipped["gemm"]["bf16"]), shipped["errors"]
+    rate = values.pop("sustained_fraction")
+    return GemmTableFit(
+        GemmParameters(**values, sustained_fraction=rate["value"]),
+        sustained_p10=rate["p10"],
+        sustained_p90=rate["p90"],
+        error_median=errors["bf16_median_held_out_sites"],
+        error_p90=errors["bf16_p90_held_out_sites"],
+    )
 
 
 def _add_gemms(document: ProfileDocument, fit: FitResult) -> None:

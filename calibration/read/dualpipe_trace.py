@@ -281,6 +281,11 @@ class MeasuredOp:
     kernels: int
 
 
+def is_dualpipe(annotations: Iterable[str]) -> bool:
+    """Return whether a trace has every block of this one among its ranges."""
+    return set(BLOCKS) <= set(annotations)
+
+
 def label(kernels: Iterable[TraceKernel]) -> tuple[MeasuredOp, ...]:
     """Return the ops of every layer pair, all kernels of the trace accounted for.
 

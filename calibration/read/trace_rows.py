@@ -5,7 +5,7 @@ routing and is scaled by the rows that the rank really had (`load`); its time co
 They find each other by block, pass, family and shape (`workloads.joins`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,8 @@ from workloads.ops import Op
 from workloads.recipes import recipe
 from workloads.stages import stage_layers
 
+MODEL = "deepseek-v3"
+"""What the trace is of."""
 LAYERS = (0, 1, 2, 3)
 LOCAL_EXPERTS, TOKENS = 4, 4096
 GPUS_PER_TOKEN = 7.48
@@ -77,13 +79,14 @@ class TraceData:
     launch_gap_s: float
 
 
-def layer_ops() -> dict[tuple[str, str], Op]:
-    """Return the ops of one DeepSeek-V3 MoE layer as the trace ran it, by phase and traced name.
+def layer_ops(model_name: str = MODEL) -> dict[tuple[str, str], Op]:
+    """Return the ops of one MoE layer of a model as the trace ran it, by phase and traced name.
 
     Raises:
+        UnknownPresetError: there is no such model.
         CalibrationError: the trace and the layer do not have the same kernels.
     """
-    model = MODELS.load("deepseek-v3")
+    model = MODELS.load(model_name)
     site = Site(
         model.hidden,
         sequences=1,
@@ -104,7 +107,7 @@ def layer_ops() -> dict[tuple[str, str], Op]:
     }
 
 
-def read_trace_data(path: Path) -> TraceData:
+def read_trace_data(path: Path, model: str = MODEL) -> TraceData:
     """Read, label and join a DualPipe trace.
 
     Raises:
@@ -116,11 +119,14 @@ def read_trace_data(path: Path) -> TraceData:
         name: float(np.mean([op.time_s for op in measured if op.name == name]))
         for name in TRANSFER_OPS
     }
-    return TraceData(_join(measured), transfers, launch_gap_s(kernels, COMPUTE_STREAM))
+    return TraceData(
+        _join(measured, layer_ops(model)), transfers, launch_gap_s(kernels, COMPUTE_STREAM)
+    )
 
 
-def _join(measured: Iterable[MeasuredOp]) -> tuple[TraceRow, ...]:
-    ops = layer_ops()
+def _join(
+    measured: Iterable[MeasuredOp], ops: Mapping[tuple[str, str], Op]
+) -> tuple[TraceRow, ...]:
     balanced = TOKENS * 8
     rows = []
     for found in measured:

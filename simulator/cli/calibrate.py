@@ -3,13 +3,15 @@
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hwmodels.errors import MachineError
 from simulator.cli.calibrate_report import report
 from simulator.cli.calibrate_tables import fit, score
+from simulator.cli.calibrate_trace import from_trace as tell_trace
+from simulator.cli.calibrate_trace import trace_options
 from simulator.cli.judge import judge
 from simulator.cli.output import console, echo_json, json_option, write_text
 
@@ -19,9 +21,23 @@ if TYPE_CHECKING:
     from calibration.measure.bench import BenchRow
 
 
-@click.group()
-def calibrate() -> None:
-    """Fit a kernel profile to measurements, or judge a fit."""
+@click.group(invoke_without_command=True, no_args_is_help=True)
+@trace_options
+@click.pass_context
+def calibrate(context: click.Context, /, from_trace: Path | None, **options: Any) -> None:
+    """Fit a kernel profile to measurements, or judge a fit.
+
+    With --from-trace and no command, tell what a PyTorch profiler trace of any training is made of:
+    streams, classes of kernels, overlap; and fit a profile to it.
+    """
+    if context.invoked_subcommand is None:
+        if from_trace is None:
+            raise click.UsageError("calibrate: needs a command or --from-trace")
+        tell_trace(from_trace, **options)
+    elif from_trace is not None or any(options.values()):
+        raise click.UsageError(
+            f"calibrate: options before {context.invoked_subcommand} go with --from-trace alone"
+        )
 
 
 @calibrate.command()

@@ -48,7 +48,7 @@ def cost_model(rows: KernelRows, chip: ChipSpec) -> CostModel:
     library = rows.setting.library
     structure = _RULES.get((library, rows.family), _TUNED)
     # InferSim times DeepGEMM's kernel alone; in serving libraries the op quantises first.
-    quantises = rows.family != "bf16" and library != "deepgemm"
+    quantises = rows.family != "bf16" and library not in ("deepgemm", "pytorch")
     start = GemmParameters(**structure, contains_quantise=quantises, **_START)
     free = dict(_RANGES)
     if start.split_k:
