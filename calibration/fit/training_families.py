@@ -53,11 +53,11 @@ FOLLOWERS = (
     Follower("gemm", "bf16_narrow", ("bf16",), None, "rows of the table are as narrow"),
     Follower("gemm", "bf16_narrow_wgrad", ("bf16",), None, "rows of the table are as narrow"),
     Follower(
-        "attention", "attention_forward", ("mla_prefill", "gqa_context"), None,
-        "a forward pass of training is a prefill",
+        "attention", "attention_forward", ("gqa_context", "mla_prefill"), None,
+        "a forward pass of training is a prefill of full keys and values",
     ),
     Follower(
-        "attention", "attention_backward", ("mla_prefill", "gqa_context"),
+        "attention", "attention_backward", ("gqa_context", "mla_prefill"),
         Sourced(
             1.176, f"{TRACE.format(leader='attention_forward')}, one shape; the range is assumed",
             1.1, 1.3,

@@ -2,8 +2,10 @@
 
 A module of this package has
 
-    COLUMNS     names that make a table one of its own
-    rows(columns, source)     -> its kernels, one `KernelRows` for each setting and family
+    COLUMNS                 names that make a table one of its own
+    SOURCE                  where such tables are published: the citation of what is fitted to them
+    rows(columns, source)   its kernels, one `KernelRows` for each setting and family; `source`, a
+                            file, is what errors name
 
 A table that no module knows is refused, and so is a row without a time.
 """
@@ -11,6 +13,7 @@ A table that no module knows is refused, and so is a row without a time.
 import importlib
 import pkgutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +32,7 @@ class Layout(NamedTuple):
 
     name: str
     columns: frozenset[str]
+    source: str
     rows: Callable[[Columns, str], list[KernelRows]]
 
 
@@ -38,7 +42,7 @@ def layouts() -> tuple[Layout, ...]:
     found = []
     for module in pkgutil.iter_modules(__path__):
         reader = importlib.import_module(f"{__name__}.{module.name}")
-        found.append(Layout(module.name, frozenset(reader.COLUMNS), reader.rows))
+        found.append(Layout(module.name, frozenset(reader.COLUMNS), reader.SOURCE, reader.rows))
     return tuple(sorted(found, key=lambda layout: (-len(layout.columns), layout.name)))
 
 
@@ -57,4 +61,4 @@ def read_table(path: Path) -> list[KernelRows]:
     found = layout.rows(read_columns(path, sorted(names)), str(path))
     if not found:
         raise CalibrationError(f"{path}: holds no kernel that a cost model prices")
-    return found
+    return [replace(each, source=layout.source) for each in found]

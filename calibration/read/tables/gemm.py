@@ -18,7 +18,7 @@ COLUMNS = frozenset(
     {"system", "framework", "fw_version", "gemm_dtype", "m", "n", "k", "latency_ms"}
 )
 
-TABLES = "NVIDIA AIConfigurator GEMM tables (ai-dynamo/aiconfigurator @095f58a5)"
+SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), gemm"
 
 _FAMILIES = {
     "bfloat16": ("bf16", "bf16"),
@@ -49,7 +49,7 @@ def rows(columns: Columns, source: str) -> list[KernelRows]:
             columns[name][index].astype(np.float64) for name in ("m", "n", "k", "latency_ms")
         )
         setting = Setting(system.removesuffix("_sxm"), library, version)
-        found.append(products(setting, *_FAMILIES[dtype], m, n, k, latency_ms * 1e-3, TABLES))
+        found.append(products(setting, *_FAMILIES[dtype], m, n, k, latency_ms * 1e-3, SOURCE))
     return found
 
 

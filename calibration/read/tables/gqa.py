@@ -17,6 +17,8 @@ COLUMNS = frozenset(
     (*WORDS, "num_heads", "num_key_value_heads", "head_dim", "batch_size", "isl", "step",
      "latency_ms")
 )  # fmt: skip
+
+SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), attention"
 OUTPUT_BYTES = 2.0
 
 

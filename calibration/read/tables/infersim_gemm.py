@@ -8,7 +8,7 @@ from calibration.rows import KernelRows, Setting
 
 COLUMNS = frozenset({"m", "k", "n", "latency_us", "mfu", "system"})
 
-TABLES = "Alibaba InferSim bench_data (alibaba/InferSim @f2293dab)"
+SOURCE = "Alibaba InferSim bench_data (alibaba/InferSim @f2293dab)"
 
 
 def rows(columns: Columns, source: str) -> list[KernelRows]:
@@ -25,6 +25,6 @@ def rows(columns: Columns, source: str) -> list[KernelRows]:
         )
         setting = Setting(str(system), "deepgemm", "infersim")
         found.append(
-            products(setting, "fp8_block", "fp8_1x128", m, n, k, latency_us * 1e-6, TABLES)
+            products(setting, "fp8_block", "fp8_1x128", m, n, k, latency_us * 1e-6, SOURCE)
         )
     return found

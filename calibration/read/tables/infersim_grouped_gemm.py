@@ -17,6 +17,8 @@ COLUMNS = frozenset(
      "tokens_per_gpu", "tokens_per_expert", "up_proj_us", "down_proj_us")
 )  # fmt: skip
 
+SOURCE = "Alibaba InferSim bench_data (alibaba/InferSim @f2293dab)"
+
 _SITE = ("num_local_experts", "topk", "hidden_size", "intermediate_size", "tokens_per_gpu")
 _LAYOUTS = {"prefill": "contiguous", "decode": "masked"}
 

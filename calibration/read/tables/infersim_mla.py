@@ -14,6 +14,8 @@ from hwmodels.errors import CalibrationError
 
 WORDS = ("system", "phase", "dtype", "kv_dtype")
 COLUMNS = frozenset((*WORDS, "batch_size", "kv_len", "latency_us", "mfu"))
+
+SOURCE = "Alibaba InferSim bench_data (alibaba/InferSim @f2293dab)"
 HEADS = 128.0
 VERSION = "infersim-f2293dab"
 FORMATS = {"bf16": "bfloat16", "fp8": "fp8"}

@@ -15,6 +15,8 @@ from calibration.rows import KernelRows, sites
 
 WORDS = ("system", "framework", "fw_version", "bmm_dtype")
 COLUMNS = frozenset((*WORDS, "op_name", "num_heads", "num_tokens", "latency_ms"))
+
+SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), mla_bmm"
 FAMILIES = {"bfloat16": "mla_absorb", "fp8": "mla_absorb_fp8_block"}
 
 

@@ -10,6 +10,8 @@ COLUMNS = frozenset(
     (*WORDS, "num_heads", "tp_size", "batch_size", "isl", "step", "latency_ms")
 )  # fmt: skip
 
+SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), mla"
+
 
 def rows(columns: Columns, source: str) -> list[KernelRows]:
     """Return the kernels of a table; `step` counts tokens cached before the `isl` new ones.

@@ -8,6 +8,8 @@ from calibration.rows import KernelRows, sites
 WORDS = ("system", "framework", "fw_version", "mla_dtype", "kv_cache_dtype")
 COLUMNS = frozenset((*WORDS, "num_heads", "tp_size", "batch_size", "kv_len", "latency_ms"))
 
+SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), mla"
+
 
 def rows(columns: Columns, source: str) -> list[KernelRows]:
     """Return the kernels of a table; `kv_len` counts the new token too.

@@ -17,6 +17,8 @@ SITE = ("hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_
 GROUP = ("system", "framework", "fw_version", "kernel_source", "moe_dtype")
 COLUMNS = frozenset((*SITE, *GROUP, "distribution", "num_tokens", "latency_ms"))
 
+SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), moe"
+
 FORMATS = {"bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block"}
 """Part of a family's name by `moe_dtype`."""
 

@@ -18,6 +18,10 @@ COLUMNS = frozenset(
      "moe_tp_size", "moe_ep_size", "distribution", "num_tokens", "latency_ms")
 )  # fmt: skip
 
+SOURCE = (
+    "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), wide expert-parallel moe"
+)
+
 FAMILIES = {"moe_context": "moe_fp8_block_prefill", "moe_generation": "moe_fp8_block_decode"}
 
 

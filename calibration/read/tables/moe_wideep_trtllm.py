@@ -16,6 +16,10 @@ GROUP = ("system", "framework", "fw_version", "moe_kernel", "moe_dtype")
 COLUMNS = frozenset(
     (*SITE, *GROUP, "distribution", "num_tokens", "rank0_num_tokens", "num_slots", "latency_ms")
 )
+
+SOURCE = (
+    "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), wide expert-parallel moe"
+)
 _SITE = (*SITE, "num_slots", "num_tokens")
 
 

@@ -14,6 +14,8 @@ from calibration.rows import KernelRows, sites
 GROUP = ("system", "framework", "fw_version", "op_name", "quant_dtype")
 COLUMNS = frozenset((*GROUP, "kernel_source", "m", "k", "latency_ms"))
 
+SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), quantize"
+
 NO_TIME_S = 0.5e-6
 """Below this a difference of timings is their noise: half of what the shortest kernel takes."""
 LEAST_ROWS = 10
