@@ -31,8 +31,7 @@ def composition_tables(
     yield _overlap(found)
     for role in found.busy_s:
         yield _parts(trace, found, role)
-    if found.unclassified:
-        yield _unclassified(found)
+    yield _unclassified(found)
     if shown.rows or shown.factors:
         yield _fitted(shown)
 
@@ -105,7 +104,8 @@ def _unclassified(found: "Composition") -> "Table":
     from simulator.tell.terminal import table
 
     share = sum(each.share for each in found.unclassified)
-    title = f"unclassified: {len(found.unclassified)} names, {share:.1%} of all kernels' time"
+    names = f"{len(found.unclassified)} names, {share:.1%} of all kernels' time"
+    title = f"unclassified: {names if found.unclassified else 'none'}"
     grid = table(title, "kernel", "runs", "share")
     for each in found.unclassified[:SHOWN]:
         grid.add_row(escape(cut(each.name)), str(each.kernels), f"{each.share:.2%}")
