@@ -77,6 +77,7 @@ def profile_text(
             "chip": chip.name,
             "library": "deepseek-training",
             "version": "2025-02",
+            "clock": "as in DeepSeek's training, which the trace does not record",
             "description": "Training kernels of DeepSeek-V3 (FP8 GEMMs with 128x128 tiles, glue, "
             "FlashAttention-3) on 112 of 132 SMs, with its all-to-all on the other 20.",
             "communication": "deepep-h800",
