@@ -38,7 +38,8 @@ from hwmodels.units import Ratio, Seconds, Seed
 
 P = TypeVar("P")
 
-Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+Size = Annotated[float, Field(ge=0, le=1e18)]
+Range = tuple[Size, Size]
 """Least and largest value measured."""
 
 Spread = Annotated[float, Field(ge=0, le=2)]
