@@ -179,6 +179,7 @@ def _kernels(found: Collected) -> tuple[TraceKernel, ...]:
     for number, (event, launch) in enumerate(zip(found.device, launched, strict=True)):
         inner = int(around[number])
         external = event.external if event.external in found.ops else launch.external
+        op = None if external is None else found.ops.get(external)
         kernels.append(
             TraceKernel(
                 name=event.name,
@@ -191,8 +192,8 @@ def _kernels(found: Collected) -> tuple[TraceKernel, ...]:
                 annotation=ranges[inner].name if inner >= 0 else "",
                 occurrence=occurrences[inner] if inner >= 0 else 0,
                 device=event.device,
-                op=None if external is None else found.ops.get(external),
-                call=external,
+                op=op,
+                call=None if op is None else external,
                 collective=event.collective or collectives[number],
             )
         )

@@ -23,6 +23,8 @@ ROUND_CHIP = ChipSpec(
     hbm_bytes_per_s=1e18,
     l2_bytes=1e12,
     mma_rows=64,
+    operand_tile=(64, 256),
+    operand_sms=1,
     nvlink_bytes_per_s=200e9,
     tdp_w=700,
 )

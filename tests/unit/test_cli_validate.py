@@ -110,7 +110,7 @@ def totals_of(invoke, path, *options):
 def test_a_profile_prices_gaps_and_families(invoke, perfect: Path) -> None:
     result = invoke("validate", "--rows", perfect, "--profile", "h800-deepseek", "--json")
     found = json.loads(result.stdout)
-    basis = "profile h800-deepseek, transferred to h100 by datasheet"
+    basis = "profile h800-deepseek, transferred from h800 to h100"
     assert {op["basis"] for op in found["ops"]} == {basis}
     (graph,) = (line for line in found["totals"] if line["mode"] == GRAPH)
     kernels_s = sum(op["simulated_s"] for op in found["ops"])

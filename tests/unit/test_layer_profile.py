@@ -78,10 +78,10 @@ def day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     buffers = {name: torch.zeros(1) for name in "xy"}
     add_one = {"run": lambda r, w: w[0].copy_(r[0] + 1), "reads": ("x",), "writes": ("y",)}
     steps = [
-        Step("first", "torch.add", {}, **add_one),
-        Step("broken", "rmsnorm", {}, **add_one | {"run": fails}),
-        Step("wrong", "quantize", {}, **add_one),
-        Step("last", "torch.add", {}, **add_one),
+        Step("first", "x", "torch.add", {}, **add_one),
+        Step("broken", "x", "rmsnorm", {}, **add_one | {"run": fails}),
+        Step("wrong", "x", "quantize", {}, **add_one),
+        Step("last", "x", "torch.add", {}, **add_one),
     ]
     monkeypatch.setattr(profile, "training", lambda *_: {"layer": Tape(buffers, {"x"}, steps)})
     machine = DryMachine()

@@ -223,7 +223,7 @@ def test_families_are_sums_over_their_ops(stack) -> None:
         total_row(FORWARD, EAGER, 3e-3),
     ]).layers[0]  # fmt: skip
     fp8, norm = family_lines(lines_of(layer, [2e-3, 2.8e-3, 0.5e-3]))
-    assert (fp8.family, fp8.ops, norm.family) == ("fp8", 2, "add_norm")
+    assert (fp8.family, fp8.ops, norm.family) == ("fp8_block", 2, "add_norm")
     assert fp8.measured_s == pytest.approx(4e-3)
     assert fp8.error == pytest.approx(4.8 / 4 - 1)
     assert (fp8.within, norm.within, norm.error) == (False, False, pytest.approx(-0.5))
@@ -289,8 +289,8 @@ def day_of(folder, rows):
 
 def test_a_kernel_gives_its_constants_to_itself_and_to_families_of_the_workload(tmp_path) -> None:
     profile = own_profile(day_of(tmp_path / "day", casts(0.8, 4e-6)), CHIP)
-    assert set(profile.memory) == {"quantize", *FAMILIES["quantize"]}
-    found = profile.memory["quantize"]
+    assert set(profile.memory_op) == {"quantize", *FAMILIES["quantize"]}
+    found = profile.memory_op["quantize"]
     assert found.hbm_efficiency == pytest.approx(0.8, rel=0.05)
     assert found.launch_s == pytest.approx(4e-6, rel=0.3)
     assert (profile.chip, profile.launch_gap_s) == ("h100", 0.0)
@@ -307,15 +307,15 @@ def test_where_shapes_are_few_the_efficiency_alone_is_told(tmp_path) -> None:
     copy = timed("probe_copy", {"bytes": 1 << 30}, 2.0**32 / CHIP.hbm_bytes_per_s + 2e-6,
                  bytes=2.0**31)  # fmt: skip
     profile = own_profile(day_of(tmp_path / "day", [copy]), CHIP)
-    assert set(profile.memory) == {"probe_copy", "copy", "elementwise"}
-    assert profile.memory["copy"].hbm_efficiency == pytest.approx(0.5, rel=1e-6)
-    assert profile.memory["copy"].launch_s == 2e-6
+    assert set(profile.memory_op) == {"probe_copy", "copy", "elementwise"}
+    assert profile.memory_op["copy"].hbm_efficiency == pytest.approx(0.5, rel=1e-6)
+    assert profile.memory_op["copy"].launch_s == 2e-6
 
 
 def test_a_launch_takes_what_it_takes_the_kernels_with_more_shapes(tmp_path) -> None:
     small = timed("rope", {"tokens": 64}, 8e-6, bytes=4e-6 * CHIP.hbm_bytes_per_s / 2)
     profile = own_profile(day_of(tmp_path / "day", [*casts(0.8, 4e-6), small]), CHIP)
-    cast, rope = profile.memory["quantize"], profile.memory["rope"]
+    cast, rope = profile.memory_op["quantize"], profile.memory_op["rope"]
     assert rope.launch_s == cast.launch_s
     assert rope.hbm_efficiency == pytest.approx(2e-6 / (8e-6 - rope.launch_s), rel=1e-6)
 
@@ -324,7 +324,7 @@ def test_a_launch_takes_what_it_takes_the_kernels_with_more_shapes(tmp_path) -> 
 def test_what_no_efficiency_reaches_has_the_end_of_its_range(tmp_path, time_s, efficiency) -> None:
     copy = timed("probe_copy", {"bytes": 1 << 20}, time_s, bytes=2.0**21)
     profile = own_profile(day_of(tmp_path / "day", [copy]), CHIP)
-    assert profile.memory["copy"].hbm_efficiency == efficiency
+    assert profile.memory_op["copy"].hbm_efficiency == efficiency
 
 
 def test_what_has_no_constants_of_its_own_stays_what_it_is(tmp_path) -> None:
