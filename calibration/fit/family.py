@@ -76,9 +76,9 @@ def fit_family(rows: KernelRows, chip: ChipSpec, parent: KernelProfile | None = 
     Raises:
         CalibrationError: too few rows for the constants.
     """
+    parameters = fitted_constants(rows, chip, parent)
     model = cost_model(rows, chip)
     prior = _prior(rows, chip, model, parent)
-    parameters = _constants(rows, chip, model, prior)
     held_out, with_rows = np.zeros(len(rows)), np.zeros(len(rows))
     for seen, unseen in rows.folds():
         fitted, here = _constants(seen, chip, model, prior), np.isin(rows.site, unseen.site)

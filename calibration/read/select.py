@@ -1,6 +1,5 @@
 """Of the rows of several tables, those of one chip and library: what one profile is of."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -52,11 +51,3 @@ def of_one_setting(
     for each in sorted(found, key=len, reverse=True):
         families.setdefault(each.family, each)
     return list(families.values())
-
-
-def version_of(rows: Iterable[KernelRows]) -> str:
-    """Return the version of most rows."""
-    counts = Counter[str]()
-    for each in rows:
-        counts[each.setting.version] += len(each)
-    return counts.most_common(1)[0][0]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from calibration.read.select import of_one_setting, version_of
+from calibration.read.select import of_one_setting
 from calibration.rows import Setting
 from hwmodels.errors import CalibrationError
 from tests.timed import stream_rows
@@ -26,7 +26,6 @@ def test_a_family_of_two_versions_is_of_the_one_with_most_rows():
     assert of_one_setting([NEWER, CAST], None, None, None) == [CAST]
     norms = replace(NEWER, family="add_norm")
     assert of_one_setting([CAST, norms], None, None, None) == [CAST, norms]
-    assert version_of([NEWER, CAST]) == "1"
 
 
 @pytest.mark.parametrize(
