@@ -130,6 +130,13 @@ class KernelProfile(Spec):
         """
         return self._known("kernels", self.families(), family)
 
+    def fitted_sizes(self, family: str) -> Mapping[str, Range]:
+        """Return the sizes that the constants of a family were fitted to: its own, or those of the
+        family they were taken from; empty where the profile does not say.
+        """
+        leader = self.transferred.get(family, family)
+        return self.envelope.get(family) or self.envelope.get(leader, {})
+
     def interference_factor(self, family: str) -> float:
         """Return the slowdown of a family beside communication.
 
