@@ -20,13 +20,14 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, npt.NDArray[An
         CalibrationError: the file is no such table, or lacks a column.
     """
     names = list(columns)
-    table = _read(path, lambda parquet: parquet.read_table(path, columns=names).to_pydict())
-    if set(table) != set(columns):
-        missing = ", ".join(sorted(set(columns) - set(table)))
+    table = _read(path, lambda parquet: parquet.read_table(path, columns=names))
+    if set(table.column_names) != set(columns):
+        missing = ", ".join(sorted(set(columns) - set(table.column_names)))
         raise CalibrationError(
             f"{path}: expected a parquet table with columns {', '.join(columns)}, lacks {missing}"
         )
-    return {name: np.array(values) for name, values in table.items()}
+    # One by one: values as objects take many times the room of the column.
+    return {name: np.array(table.column(name).to_pylist()) for name in table.column_names}
 
 
 def column_names(path: Path) -> frozenset[str]:

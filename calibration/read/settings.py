@@ -3,7 +3,7 @@
 The public tables name machines by chip and form factor (`h200_sxm`), a chip preset by the chip.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +14,14 @@ from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS
 from hwmodels.errors import CalibrationError, listed
 
-MS = 1e-3
-US = 1e-6
+Columns = dict[str, npt.NDArray[Any]]
+"""Of a table by name, (rows,) each."""
+
+WHERE = ("system", "framework", "fw_version")
+"""Columns that say the setting in AIConfigurator's tables."""
+
+UNITS_S = {"_ms": 1e-3, "_us": 1e-6}
+"""Seconds by how the name of a column of times ends."""
 
 
 class Part(NamedTuple):
@@ -23,60 +29,81 @@ class Part(NamedTuple):
 
     Attributes:
         words: what they agree in, by column.
-        numbers: (rows,) columns, float64: those of the table are too narrow to be multiplied.
+        columns: all of the table; numbers float64, for those of a table are too narrow to be
+            multiplied.
+        source: of the table, for errors.
     """
 
     words: dict[str, str]
-    numbers: dict[str, Floats]
+    columns: Columns
+    source: str
 
-    def setting(self, source: str) -> Setting:
-        """Return the setting that columns `system`, `framework` and `fw_version` say.
+    def setting(self) -> Setting:
+        """Return the setting that the words of `WHERE` say.
 
         Raises:
             CalibrationError: no preset of that chip.
         """
-        chip = chip_of(self.words["system"], source)
-        return Setting(chip, self.words["framework"], self.words["fw_version"])
+        _, library, version = (self.words[name] for name in WHERE)
+        return Setting(self.chip(), library, version)
+
+    def chip(self) -> str:
+        """Return the preset of the chip of its system, such as `h200` of `h200_sxm`.
+
+        Raises:
+            CalibrationError: there is none.
+        """
+        system = self.words["system"]
+        chip = system.removesuffix("_sxm")
+        if chip not in CHIPS.names():
+            known = listed(CHIPS.names())
+            raise CalibrationError(
+                f"{self.source}: system {system!r}: no chip preset for it ({known})"
+            )
+        return chip
+
+    def sizes(self, *names: str, least: float = 1.0) -> tuple[Floats, ...]:
+        """Return (rows,) columns of numbers of at least `least`.
+
+        Raises:
+            CalibrationError: one is less, or none.
+        """
+        return tuple(self._numbers(name, least, f"must be at least {least:g}") for name in names)
+
+    def seconds(self, name: str = "latency_ms") -> Floats:
+        """Return (rows,) seconds of a column of milliseconds, `_ms`, or microseconds, `_us`.
+
+        Raises:
+            CalibrationError: a row has no time.
+        """
+        least_s = np.finfo(np.float64).tiny
+        return self._numbers(name, least_s, "must be a time above 0") * UNITS_S[name[-3:]]
+
+    def _numbers(self, name: str, least: float, rule: str) -> Floats:
+        numbers = self.columns[name]
+        wrong = [x for x in numbers.tolist() if not isinstance(x, float) or not least <= x < np.inf]
+        if wrong:
+            raise CalibrationError(f"{self.source}: {name}: {rule}, got {wrong[0]}")
+        return np.asarray(numbers)
 
 
-def chip_of(system: str, source: str) -> str:
-    """Return the preset of the chip of a system, such as `h200` of `h200_sxm`.
-
-    Raises:
-        CalibrationError: there is none.
-    """
-    chip = system.removesuffix("_sxm")
-    if chip not in CHIPS.names():
-        known = listed(CHIPS.names())
-        raise CalibrationError(f"{source}: system {system!r}: no chip preset for it ({known})")
-    return chip
-
-
-def parts(columns: dict[str, npt.NDArray[Any]], words: tuple[str, ...]) -> Iterator[Part]:
+def parts(columns: Columns, words: Sequence[str], source: str) -> Iterator[Part]:
     """Yield the rows that agree in the columns `words`, in the order of their values."""
-    texts = {word: columns[word].astype(str) for word in words}
-    together = np.stack(list(texts.values()), axis=1)
-    values, place = np.unique(together, axis=0, return_inverse=True)
-    numbers = {
-        name: np.asarray(column, np.float64)
-        for name, column in columns.items()
-        if np.issubdtype(column.dtype, np.number)
-    }
-    for number, row in enumerate(values):
-        chosen = place.ravel() == number
-        yield Part(
-            dict(zip(words, map(str, row), strict=True)),
-            {name: column[chosen] for name, column in numbers.items()},
-        )
+    places: dict[tuple[str, ...], list[int]] = {}
+    texts = (columns[word].astype(str).tolist() for word in words)
+    for row, key in enumerate(zip(*texts, strict=True)):
+        places.setdefault(key, []).append(row)
+    wide = {name: _as_numbers(column) for name, column in columns.items()}
+    for key in sorted(places):
+        chosen = {name: column[places[key]] for name, column in wide.items()}
+        yield Part(dict(zip(words, key, strict=True)), chosen, source)
 
 
-def seconds(latency: Floats, unit_s: float, source: str) -> Floats:
-    """Return times in seconds.
-
-    Raises:
-        CalibrationError: one of them is no time.
-    """
-    if not (np.isfinite(latency) & (latency > 0)).all():
-        worst = latency[~(np.isfinite(latency) & (latency > 0))][0]
-        raise CalibrationError(f"{source}: latency: must be a time above 0, got {worst:g}")
-    return latency * unit_s
+def _as_numbers(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a column as float64 if it holds numbers; one that is missing is NaN then."""
+    if column.dtype.kind == "U":
+        return column
+    try:
+        return column.astype(np.float64)
+    except (TypeError, ValueError):
+        return column

@@ -16,15 +16,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy.typing as npt
+from typing import NamedTuple
 
 from calibration.read.parquet import column_names, read_columns
+from calibration.read.settings import Columns
 from calibration.rows import KernelRows
 from hwmodels.errors import CalibrationError, listed
-
-Columns = dict[str, npt.NDArray[Any]]
 
 
 class Layout(NamedTuple):

@@ -5,18 +5,14 @@ bits) is named in a warning and left out.
 """
 
 import warnings
-from typing import Any
 
-import numpy as np
-
-from calibration.read.tables import Columns
+from calibration.read.settings import WHERE, Columns, Part, parts
 from calibration.rows import KernelRows, Setting, sites
-from hwmodels.errors import CalibrationError
+from hwmodels.arrays import Floats
 from hwmodels.formats import FORMATS
 
-COLUMNS = frozenset(
-    {"system", "framework", "fw_version", "gemm_dtype", "m", "n", "k", "latency_ms"}
-)
+WORDS = (*WHERE, "gemm_dtype")
+COLUMNS = frozenset((*WORDS, "m", "n", "k", "latency_ms"))
 
 SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), gemm"
 
@@ -36,37 +32,30 @@ def rows(columns: Columns, source: str) -> list[KernelRows]:
     Raises:
         CalibrationError: a row without sizes or time.
     """
-    names = ("system", "framework", "fw_version", "gemm_dtype")
-    keys = np.stack([columns[name].astype(str) for name in names], axis=1)
     found = []
-    for key in np.unique(keys, axis=0):
-        system, library, version, dtype = map(str, key)
-        index = (keys == key).all(axis=1)
-        if dtype not in _FAMILIES:
-            warnings.warn(f"{source}: no cost for {index.sum()} rows of {dtype}", stacklevel=2)
-            continue
-        m, n, k, latency_ms = (
-            columns[name][index].astype(np.float64) for name in ("m", "n", "k", "latency_ms")
-        )
-        setting = Setting(system.removesuffix("_sxm"), library, version)
-        found.append(products(setting, *_FAMILIES[dtype], m, n, k, latency_ms * 1e-3, SOURCE))
+    for part in parts(columns, WORDS, source):
+        dtype = part.words["gemm_dtype"]
+        if dtype in _FAMILIES:
+            found.append(products(part, part.setting(), *_FAMILIES[dtype], part.seconds()))
+        else:
+            count = len(part.columns["m"])
+            warnings.warn(f"{source}: no cost for {count} rows of {dtype}", stacklevel=2)
     return found
 
 
 def products(
-    setting: Setting, family: str, operands: str, m: Any, n: Any, k: Any, time_s: Any, source: str
+    part: Part, setting: Setting, family: str, operands: str, time_s: Floats
 ) -> KernelRows:
     """Return timed products of operands in one number format, with results in BF16.
 
     Raises:
-        CalibrationError: a row without sizes or time.
+        CalibrationError: a row without sizes.
     """
-    if not all((column > 0).all() and np.isfinite(column).all() for column in (m, n, k, time_s)):
-        raise CalibrationError(f"{source}: {family}: sizes and times must be above 0")
+    m, n, k = part.sizes("m", "n", "k")
     shape = {
         "m": m, "n": n, "k": k,
         "tensor_family": FORMATS[operands].family,
         "element_bytes": FORMATS[operands].element_bytes,
         "output_bytes": FORMATS["bf16"].element_bytes,
     }  # fmt: skip
-    return KernelRows(setting, "gemm", family, shape, time_s, sites(n, k), m, source)
+    return KernelRows(setting, "gemm", family, shape, time_s, sites(n, k), m, part.source)

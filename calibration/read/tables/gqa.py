@@ -7,12 +7,10 @@ some is decoding, everything else is context.
 from typing import Any
 
 from calibration.read.mla_shapes import cache_bytes, suffix
-from calibration.read.settings import MS, Part, parts, seconds
-from calibration.read.tables import Columns
+from calibration.read.settings import WHERE, Columns, Part, parts
 from calibration.rows import KernelRows, sites
-from hwmodels.arrays import Mask
 
-WORDS = ("system", "framework", "fw_version", "attn_dtype", "kv_cache_dtype")
+WORDS = (*WHERE, "attn_dtype", "kv_cache_dtype")
 COLUMNS = frozenset(
     (*WORDS, "num_heads", "num_key_value_heads", "head_dim", "batch_size", "isl", "step",
      "latency_ms")
@@ -29,21 +27,21 @@ def rows(columns: Columns, source: str) -> list[KernelRows]:
         CalibrationError: a chip or a format that is unknown, or no time.
     """
     found = []
-    for part in parts(columns, WORDS):
-        decodes = (part.numbers["isl"] == 1) & (part.numbers["step"] > 0)
+    for part in parts(columns, WORDS, source):
+        decodes = (part.columns["isl"] == 1) & (part.columns["step"] > 0)
         for chosen, is_decode in ((~decodes, False), (decodes, True)):
             if chosen.any():
-                found.append(_rows(part, chosen, is_decode, source))
+                some = {name: column[chosen] for name, column in part.columns.items()}
+                found.append(_rows(part._replace(columns=some), is_decode))
     return found
 
 
-def _rows(part: Part, chosen: Mask, is_decode: bool, source: str) -> KernelRows:
+def _rows(part: Part, is_decode: bool) -> KernelRows:
     compute, cache = part.words["attn_dtype"], part.words["kv_cache_dtype"]
-    numbers = {name: column[chosen] for name, column in part.numbers.items()}
-    heads, kv_heads, d_head, batch, isl, step = (
-        numbers[name]
-        for name in ("num_heads", "num_key_value_heads", "head_dim", "batch_size", "isl", "step")
+    heads, kv_heads, d_head, batch, isl = part.sizes(
+        "num_heads", "num_key_value_heads", "head_dim", "batch_size", "isl"
     )
+    (step,) = part.sizes("step", least=0)
     shape: dict[str, Any] = {
         "sequences": batch, "heads": heads, "kv_heads": kv_heads, "d_qk": d_head, "d_v": d_head,
         "kv_token_bytes": kv_heads * 2 * d_head * cache_bytes(cache),
@@ -52,12 +50,12 @@ def _rows(part: Part, chosen: Mask, is_decode: bool, source: str) -> KernelRows:
     }  # fmt: skip
     shape |= {"kv_length": isl + step} if is_decode else {"length": isl, "prefix": step}
     return KernelRows(
-        setting=part.setting(source),
+        setting=part.setting(),
         kind="decode_attention" if is_decode else "attention",
         family=("gqa_decode" if is_decode else "gqa_context") + suffix(compute, cache),
         shape=shape,
-        time_s=seconds(numbers["latency_ms"], MS, source),
+        time_s=part.seconds(),
         site=sites(heads, kv_heads, batch, isl, step),
         size=batch * (isl + step),
-        source=source,
+        source=part.source,
     )

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.read.groups import groups, seconds
-from calibration.read.tables import Columns
+from calibration.read.settings import Columns, Part, parts
 from calibration.rows import KernelRows, Setting, sites
 
 COLUMNS = frozenset(
@@ -30,32 +29,29 @@ def rows(columns: Columns, source: str) -> list[KernelRows]:
         CalibrationError: a row without a time.
     """
     found = []
-    for (system, phase), part in groups(columns, ("system", "phase")):
-        site = sites(*(part[name].tolist() for name in _SITE))
+    for part in parts(columns, ("system", "phase"), source):
+        site = sites(*part.sizes(*_SITE))
         up, down = _shapes(part)
         found.append(
             KernelRows(
-                setting=Setting(system, "deepgemm", "infersim"),
+                setting=Setting(part.chip(), "deepgemm", "infersim"),
                 kind="gemm",
-                family=f"fp8_block_{_LAYOUTS[phase]}",
+                family=f"fp8_block_{_LAYOUTS[part.words['phase']]}",
                 shape={name: np.concatenate([up[name], down[name]]) for name in up}
                 | {"tensor_family": "fp8", "element_bytes": 1.0, "output_bytes": 2.0},
-                time_s=np.concatenate(
-                    [seconds(part, source, f"{name}_proj_us") for name in ("up", "down")]
-                ),
+                time_s=np.concatenate([part.seconds(f"{name}_proj_us") for name in ("up", "down")]),
                 site=np.concatenate([site, site]),
-                size=np.tile(part["tokens_per_expert"].astype(np.float64), 2),
+                size=np.tile(part.columns["tokens_per_expert"], 2),
                 source=source,
             )
         )
     return found
 
 
-def _shapes(part: Columns) -> tuple[dict[str, Any], dict[str, Any]]:
+def _shapes(part: Part) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return m, n, k and groups of the up and the down products."""
-    experts, tokens, width, inner = (
-        part[name].astype(np.float64)
-        for name in ("num_local_experts", "tokens_per_expert", "hidden_size", "intermediate_size")
+    experts, tokens, width, inner = part.sizes(
+        "num_local_experts", "tokens_per_expert", "hidden_size", "intermediate_size"
     )
     alike = {"m": experts * tokens, "groups": experts}
     return alike | {"n": 2 * inner, "k": width}, alike | {"n": width, "k": inner}

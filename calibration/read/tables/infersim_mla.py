@@ -7,8 +7,7 @@ are named by heads and by 128-64, the parts of an expanded key).
 import numpy as np
 
 from calibration.read.mla_shapes import decode_shape, prefill_shape, suffix
-from calibration.read.settings import US, Part, chip_of, parts, seconds
-from calibration.read.tables import Columns
+from calibration.read.settings import Columns, Part, parts
 from calibration.rows import KernelRows, Setting, sites
 from hwmodels.errors import CalibrationError
 
@@ -27,13 +26,13 @@ def rows(columns: Columns, source: str) -> list[KernelRows]:
     Raises:
         CalibrationError: a chip, a phase or a format that is unknown, or no time.
     """
-    return [_rows(part, source) for part in parts(columns, WORDS)]
+    return [_rows(part) for part in parts(columns, WORDS, source)]
 
 
-def _rows(part: Part, source: str) -> KernelRows:
+def _rows(part: Part) -> KernelRows:
     phase, compute, cache = part.words["phase"], part.words["dtype"], part.words["kv_dtype"]
     cache = FORMATS.get(cache, cache)
-    batch, kv_len = part.numbers["batch_size"], part.numbers["kv_len"]
+    batch, kv_len = part.sizes("batch_size", "kv_len")
     heads = np.full(len(batch), HEADS)
     if phase == "decode":
         library, kind = "flashmla", "decode_attention"
@@ -43,14 +42,14 @@ def _rows(part: Part, source: str) -> KernelRows:
         batch = np.ones(len(batch))
         shape = prefill_shape(library, heads, batch, kv_len, np.zeros(len(batch)), cache)
     else:
-        raise CalibrationError(f"{source}: phase {phase!r}: must be decode or prefill")
+        raise CalibrationError(f"{part.source}: phase {phase!r}: must be decode or prefill")
     return KernelRows(
-        setting=Setting(chip_of(part.words["system"], source), library, VERSION),
+        setting=Setting(part.chip(), library, VERSION),
         kind=kind,
         family=f"mla_{phase}" + suffix(compute, cache),
         shape=shape,
-        time_s=seconds(part.numbers["latency_us"], US, source),
+        time_s=part.seconds("latency_us"),
         site=sites(batch, kv_len),
         size=batch * kv_len,
-        source=source,
+        source=part.source,
     )

@@ -9,11 +9,10 @@ In FP8 (block scales) the op quantises its activations too.
 import numpy as np
 
 from calibration.read.mla_shapes import LATENT, NOPE, VALUE
-from calibration.read.settings import MS, parts, seconds
-from calibration.read.tables import Columns
+from calibration.read.settings import WHERE, Columns, parts
 from calibration.rows import KernelRows, sites
 
-WORDS = ("system", "framework", "fw_version", "bmm_dtype")
+WORDS = (*WHERE, "bmm_dtype")
 COLUMNS = frozenset((*WORDS, "op_name", "num_heads", "num_tokens", "latency_ms"))
 
 SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), mla_bmm"
@@ -26,14 +25,13 @@ def rows(columns: Columns, source: str) -> list[KernelRows]:
     Raises:
         CalibrationError: a chip that is unknown, or no time.
     """
-    into_latent = columns["op_name"].astype(str) == "mla_gen_pre"
     found = []
-    for part in parts(columns | {"into_latent": into_latent.astype(np.int8)}, WORDS):
-        dtype, into = part.words["bmm_dtype"], part.numbers["into_latent"] > 0
-        heads, tokens = part.numbers["num_heads"], part.numbers["num_tokens"]
+    for part in parts(columns, WORDS, source):
+        dtype, into = part.words["bmm_dtype"], part.columns["op_name"] == "mla_gen_pre"
+        heads, tokens = part.sizes("num_heads", "num_tokens")
         found.append(
             KernelRows(
-                setting=part.setting(source),
+                setting=part.setting(),
                 kind="gemm",
                 family=FAMILIES[dtype],
                 shape={
@@ -45,7 +43,7 @@ def rows(columns: Columns, source: str) -> list[KernelRows]:
                     "element_bytes": 1.0 if dtype == "fp8" else 2.0,
                     "output_bytes": 2.0,
                 },
-                time_s=seconds(part.numbers["latency_ms"], MS, source),
+                time_s=part.seconds(),
                 site=sites(heads, tokens),
                 size=tokens,
                 source=source,

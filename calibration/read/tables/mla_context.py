@@ -1,11 +1,10 @@
 """AIConfigurator `mla_context`: the core of MLA over prompts, projections left out."""
 
 from calibration.read.mla_shapes import prefill_shape, suffix
-from calibration.read.settings import MS, parts, seconds
-from calibration.read.tables import Columns
+from calibration.read.settings import WHERE, Columns, parts
 from calibration.rows import KernelRows, sites
 
-WORDS = ("system", "framework", "fw_version", "mla_dtype", "kv_cache_dtype")
+WORDS = (*WHERE, "mla_dtype", "kv_cache_dtype")
 COLUMNS = frozenset(
     (*WORDS, "num_heads", "tp_size", "batch_size", "isl", "step", "latency_ms")
 )  # fmt: skip
@@ -20,18 +19,17 @@ def rows(columns: Columns, source: str) -> list[KernelRows]:
         CalibrationError: a chip, a library or a format that is unknown, or no time.
     """
     found = []
-    for part in parts(columns, WORDS):
-        setting, cache = part.setting(source), part.words["kv_cache_dtype"]
-        heads, batch, isl, step = (
-            part.numbers[name] for name in ("num_heads", "batch_size", "isl", "step")
-        )
+    for part in parts(columns, WORDS, source):
+        setting, cache = part.setting(), part.words["kv_cache_dtype"]
+        heads, batch, isl = part.sizes("num_heads", "batch_size", "isl")
+        (step,) = part.sizes("step", least=0)
         found.append(
             KernelRows(
                 setting=setting,
                 kind="attention",
                 family="mla_prefill" + suffix(part.words["mla_dtype"], cache),
                 shape=prefill_shape(setting.library, heads, batch, isl, step, cache),
-                time_s=seconds(part.numbers["latency_ms"], MS, source),
+                time_s=part.seconds(),
                 site=sites(heads, batch, isl, step),
                 size=batch * isl,
                 source=source,

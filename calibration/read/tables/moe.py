@@ -6,16 +6,13 @@ them enter the module; the Triton kernels of SGLang and vLLM keep a row for ever
 has, of whatever rank. `moe_tp_size` cuts the width of an expert, `moe_ep_size` deals out experts.
 """
 
-import numpy as np
-
 from calibration.read.expert_counts import expert_columns
-from calibration.read.groups import groups, seconds, setting
-from calibration.read.tables import Columns
+from calibration.read.settings import WHERE, Columns, parts
 from calibration.rows import KernelRows, sites
 
 SITE = ("hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
-GROUP = ("system", "framework", "fw_version", "kernel_source", "moe_dtype")
-COLUMNS = frozenset((*SITE, *GROUP, "distribution", "num_tokens", "latency_ms"))
+WORDS = (*WHERE, "kernel_source", "moe_dtype")
+COLUMNS = frozenset((*SITE, *WORDS, "distribution", "num_tokens", "latency_ms"))
 
 SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), moe"
 
@@ -26,20 +23,21 @@ FORMATS = {"bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block"}
 def rows(columns: Columns, source: str) -> list[KernelRows]:
     """Return the modules of each library and format; formats without a tensor rate are left out."""
     found = []
-    for (system, library, version, kernel, kind), part in groups(columns, GROUP):
+    for part in parts(columns, WORDS, source):
+        kernel, kind = part.words["kernel_source"], part.words["moe_dtype"]
         if kind not in FORMATS:
             continue
-        moved = part["num_tokens"].astype(np.float64) * (part["topk"] if "triton" in kernel else 1)
-        shape = expert_columns(part, moved)
+        tokens, topk = part.sizes("num_tokens", "topk")
+        shape = expert_columns(part.columns, tokens * (topk if "triton" in kernel else 1))
         found.append(
             KernelRows(
-                setting=setting(system, library, version),
+                setting=part.setting(),
                 kind="fused_moe",
                 family=f"moe_{FORMATS[kind]}{'_flashinfer' if 'flashinfer' in kernel else ''}",
                 shape=shape | tensor_format(kind),
-                time_s=seconds(part, source),
-                site=sites(*(part[name].tolist() for name in SITE)),
-                size=part["num_tokens"].astype(np.float64),
+                time_s=part.seconds(),
+                site=sites(*part.sizes(*SITE)),
+                size=tokens,
                 source=source,
             )
         )

@@ -8,13 +8,12 @@ and moves none. Versions differ by a quarter, so each is a setting of its own.
 import numpy as np
 
 from calibration.read.expert_counts import expert_columns
-from calibration.read.groups import groups, seconds, setting
-from calibration.read.tables import Columns
+from calibration.read.settings import WHERE, Columns, parts
 from calibration.rows import KernelRows, sites
 
-GROUP = ("system", "framework", "fw_version", "op_name")
+WORDS = (*WHERE, "op_name")
 COLUMNS = frozenset(
-    (*GROUP, "kernel_source", "moe_dtype", "hidden_size", "inter_size", "topk", "num_experts",
+    (*WORDS, "kernel_source", "moe_dtype", "hidden_size", "inter_size", "topk", "num_experts",
      "moe_tp_size", "moe_ep_size", "distribution", "num_tokens", "latency_ms")
 )  # fmt: skip
 
@@ -28,21 +27,22 @@ FAMILIES = {"moe_context": "moe_fp8_block_prefill", "moe_generation": "moe_fp8_b
 def rows(columns: Columns, source: str) -> list[KernelRows]:
     """Return the modules of each version, prefill and decode apart."""
     found = []
-    for (system, library, version, op), part in groups(columns, GROUP):
-        tokens = part["num_tokens"].astype(np.float64)
+    for part in parts(columns, WORDS, source):
+        op, load = part.words["op_name"], part.columns["distribution"]
+        ranks, tokens = part.sizes("moe_ep_size", "num_tokens")
         if op == "moe_context":
-            load = np.where(part["distribution"] == "uniform", "packed", part["distribution"])
-            shape = expert_columns(part | {"distribution": load}, tokens)
+            packed = np.where(load == "uniform", "packed", load)
+            shape = expert_columns(part.columns | {"distribution": packed}, tokens)
         else:
-            shape = expert_columns(part, np.zeros_like(tokens))
+            shape = expert_columns(part.columns, np.zeros_like(tokens))
         found.append(
             KernelRows(
-                setting=setting(system, library, version),
+                setting=part.setting(),
                 kind="fused_moe",
                 family=FAMILIES[op],
                 shape=shape | {"tensor_family": "fp8", "element_bytes": 1.0},
-                time_s=seconds(part, source),
-                site=sites(part["moe_ep_size"].tolist(), part["num_tokens"].tolist()),
+                time_s=part.seconds(),
+                site=sites(ranks, tokens),
                 size=tokens,
                 source=source,
             )

@@ -4,17 +4,14 @@ TensorRT-LLM computes the tokens that its rank has experts for, `rank0_num_token
 balancer keeps copies of the largest experts in `num_slots`.
 """
 
-import numpy as np
-
 from calibration.read.expert_counts import expert_columns
-from calibration.read.groups import groups, seconds, setting
-from calibration.read.tables import Columns
+from calibration.read.settings import WHERE, Columns, parts
 from calibration.read.tables.moe import FORMATS, SITE, tensor_format
 from calibration.rows import KernelRows, sites
 
-GROUP = ("system", "framework", "fw_version", "moe_kernel", "moe_dtype")
+WORDS = (*WHERE, "moe_kernel", "moe_dtype")
 COLUMNS = frozenset(
-    (*SITE, *GROUP, "distribution", "num_tokens", "rank0_num_tokens", "num_slots", "latency_ms")
+    (*SITE, *WORDS, "distribution", "num_tokens", "rank0_num_tokens", "num_slots", "latency_ms")
 )
 
 SOURCE = (
@@ -26,17 +23,18 @@ _SITE = (*SITE, "num_slots", "num_tokens")
 def rows(columns: Columns, source: str) -> list[KernelRows]:
     """Return the modules of each version and format."""
     found = []
-    for (system, library, version, _, kind), part in groups(columns, GROUP):
-        tokens = part["rank0_num_tokens"].astype(np.float64)
+    for part in parts(columns, WORDS, source):
+        kind = part.words["moe_dtype"]
+        (own_tokens,) = part.sizes("rank0_num_tokens", least=0)
         found.append(
             KernelRows(
-                setting=setting(system, library, version),
+                setting=part.setting(),
                 kind="fused_moe",
                 family=f"moe_{FORMATS[kind]}_wide",
-                shape=expert_columns(part, tokens) | tensor_format(kind),
-                time_s=seconds(part, source),
-                site=sites(*(part[name].tolist() for name in _SITE)),
-                size=part["num_tokens"].astype(np.float64),
+                shape=expert_columns(part.columns, own_tokens) | tensor_format(kind),
+                time_s=part.seconds(),
+                site=sites(*part.sizes(*_SITE)),
+                size=part.columns["num_tokens"],
                 source=source,
             )
         )

@@ -5,14 +5,11 @@ and is the difference of two timings: where it comes out as nothing, as in nearl
 SGLang, there is no time to price, and the rows are left out.
 """
 
-import numpy as np
-
-from calibration.read.groups import groups, seconds, setting
-from calibration.read.tables import Columns
+from calibration.read.settings import WHERE, Columns, parts
 from calibration.rows import KernelRows, sites
 
-GROUP = ("system", "framework", "fw_version", "op_name", "quant_dtype")
-COLUMNS = frozenset((*GROUP, "kernel_source", "m", "k", "latency_ms"))
+WORDS = (*WHERE, "op_name", "quant_dtype")
+COLUMNS = frozenset((*WORDS, "kernel_source", "m", "k", "latency_ms"))
 
 SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), quantize"
 
@@ -29,18 +26,19 @@ def rows(columns: Columns, source: str) -> list[KernelRows]:
     found = []
     timed = columns["latency_ms"] * 1e-3 >= NO_TIME_S
     kept = {name: values[timed] for name, values in columns.items()}
-    for (system, library, version, op, target), part in groups(kept, GROUP):
-        if len(part["m"]) < LEAST_ROWS:
+    for part in parts(kept, WORDS, source):
+        op, target = part.words["op_name"], part.words["quant_dtype"]
+        m, k = part.sizes("m", "k")
+        if len(m) < LEAST_ROWS:
             continue
-        m, k = part["m"].astype(np.float64), part["k"].astype(np.float64)
         found.append(
             KernelRows(
-                setting=setting(system, library, version),
+                setting=part.setting(),
                 kind="memory_op",
                 family=f"{_FAMILIES[op]}_{target}",
                 shape={"moved_bytes": _BYTES[op] * m * k},
-                time_s=seconds(part, source),
-                site=sites(part["m"].tolist(), part["k"].tolist()),
+                time_s=part.seconds(),
+                site=sites(m, k),
                 size=m,
                 source=source,
             )
