@@ -29,6 +29,31 @@ class Setting(NamedTuple):
     def __str__(self) -> str:
         return f"{self.library} {self.version} on {self.chip}"
 
+    def counts(self, chip: str | None, library: str | None, version: str | None = None) -> bool:
+        """Return whether it is what was asked for; None asks for nothing."""
+        asked = zip((chip, library, version), self, strict=True)
+        return all(name in (None, own) for name, own in asked)
+
+
+NO_MODEL = "no cost model prices them"
+
+
+class Unpriced(NamedTuple):
+    """Rows of a table that no cost model prices.
+
+    Attributes:
+        what: was timed, in the words of the table; rows: of it.
+        why: it has no price, for people.
+    """
+
+    setting: Setting
+    what: str
+    rows: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.what}: {self.rows} rows, {self.why}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelRows:
@@ -88,6 +113,13 @@ class KernelRows:
         order = np.random.default_rng(seed).permutation(len(sites))
         fold = (order % min(FOLDS, len(sites)))[np.searchsorted(sites, self.site)]
         return [(self.take(fold != n), self.take(fold == n)) for n in np.unique(fold)]
+
+
+class TableRows(NamedTuple):
+    """What tables of timed kernels hold: rows that a cost model prices, and what was left out."""
+
+    priced: list[KernelRows]
+    unpriced: list[Unpriced]
 
 
 def sites(*columns: npt.ArrayLike) -> Ints:

@@ -57,7 +57,7 @@ def read_gemm_tables(paths: Sequence[Path], family: str = "bf16") -> KernelRows:
         MachineError: reading parquet needs pyarrow.
         CalibrationError: a file is no such table, or none has such rows.
     """
-    found = [rows for path in paths for rows in read_table(path) if rows.family == family]
+    found = [rows for path in paths for rows in read_table(path).priced if rows.family == family]
     if not found:
         raise CalibrationError(f"{paths[0]}: no usable {family} rows")
     sizes = {name: np.concatenate([rows.shape[name] for rows in found]) for name in ("m", "n", "k")}

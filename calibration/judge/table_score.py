@@ -1,13 +1,13 @@
 """How well a profile prices rows of tables: by family and range of size, against a roofline."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from calibration.fit.errors import Errors
-from calibration.rows import KernelRows, Setting
+from calibration.rows import KernelRows, Setting, TableRows
 from hwmodels.arrays import Floats
 from hwmodels.chip import CHIPS
 from hwmodels.costs.kernel import kernel_work
@@ -51,7 +51,7 @@ class Scores:
 
 
 def judge_tables(
-    rows: Iterable[KernelRows], chip: str | None, library: str | None, profile: str | None
+    tables: TableRows, chip: str | None, library: str | None, profile: str | None
 ) -> Scores:
     """Return how well a profile prices rows.
 
@@ -64,10 +64,10 @@ def judge_tables(
         UnknownPresetError: there is no such profile.
     """
     found: list[Score] = []
-    skipped: list[str] = []
-    for each in rows:
+    skipped = [str(each) for each in tables.unpriced if each.setting.counts(chip, library)]
+    for each in tables.priced:
         setting = each.setting
-        if chip not in (None, setting.chip) or library not in (None, setting.library):
+        if not setting.counts(chip, library):
             continue
         judge = PROFILES.load(profile) if profile else profile_for(setting)
         if judge.knows(each.family):

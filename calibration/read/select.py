@@ -4,17 +4,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from calibration.read.tables import read_table
-from calibration.rows import KernelRows
+from calibration.rows import KernelRows, TableRows
 from hwmodels.errors import CalibrationError, listed
 
 
-def read_tables(paths: Iterable[Path]) -> list[KernelRows]:
-    """Return the kernels of several tables.
+def read_tables(paths: Iterable[Path]) -> TableRows:
+    """Return the kernels of several tables, and which of their rows are none that have a price.
 
     Raises:
         MachineError, CalibrationError: see `read_table`.
     """
-    return [rows for path in paths for rows in read_table(path)]
+    tables = [read_table(path) for path in paths]
+    return TableRows(
+        [rows for table in tables for rows in table.priced],
+        [rows for table in tables for rows in table.unpriced],
+    )
 
 
 def of_one_setting(
@@ -32,13 +36,7 @@ def of_one_setting(
     Raises:
         CalibrationError: nothing is left, or of several settings.
     """
-    found = [
-        each
-        for each in rows
-        if chip in (None, each.setting.chip)
-        and library in (None, each.setting.library)
-        and version in (None, each.setting.version)
-    ]
+    found = [each for each in rows if each.setting.counts(chip, library, version)]
     for option, names in (
         ("--chip", {each.setting.chip for each in found or rows}),
         ("--library", {each.setting.library for each in found or rows}),

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from calibration.rows import Setting
-from hwmodels.arrays import Floats
+from calibration.rows import NO_MODEL, Setting, Unpriced
+from hwmodels.arrays import Floats, Mask
 from hwmodels.chip import CHIPS
 from hwmodels.errors import CalibrationError, listed
 
@@ -61,6 +61,20 @@ class Part(NamedTuple):
                 f"{self.source}: system {system!r}: no chip preset for it ({known})"
             )
         return chip
+
+    def take(self, chosen: Mask) -> "Part":
+        """Return the rows that a mask (rows,) chooses."""
+        columns = {name: column[chosen] for name, column in self.columns.items()}
+        return self._replace(columns=columns)
+
+    def unpriced(self, why: str = NO_MODEL) -> Unpriced:
+        """Return its rows as some that have no price; `words` that are no setting say of what.
+
+        Raises:
+            CalibrationError: no preset of that chip.
+        """
+        what = " ".join(word for name, word in self.words.items() if name not in WHERE)
+        return Unpriced(self.setting(), what, len(self.columns["system"]), why)
 
     def sizes(self, *names: str, least: float = 1.0) -> tuple[Floats, ...]:
         """Return (rows,) columns of numbers of at least `least`.

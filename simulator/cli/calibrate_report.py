@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from simulator.cli.calibrate_tables import chip_option, library_option, tables_argument
+from simulator.cli.calibrate_tables import (
+    chip_option,
+    library_option,
+    tables_argument,
+    tell_unpriced,
+)
 from simulator.cli.output import cannot_write
 
 if TYPE_CHECKING:
@@ -48,7 +53,9 @@ def report(
     from hwmodels.profile import PROFILES
     from simulator.tell.calibration_report import write_report
 
-    rows = of_one_setting(read_tables(tables), chip, library, None)
+    read = read_tables(tables)
+    rows = of_one_setting(read.priced, chip, library, None)
+    tell_unpriced(read, rows[0].setting)
     name = profile_name or profile_for(rows[0].setting).name
     profile, document = PROFILES.load(name), PROFILES.document(name)
     known = [each for each in rows if profile.knows(each.family)]

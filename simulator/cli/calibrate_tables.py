@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from calibration.fit.errors import Errors
     from calibration.fit.family import FamilyFit
     from calibration.judge.table_score import Score
+    from calibration.rows import Setting, TableRows
 
 tables_argument = click.argument(
     "tables", metavar="TABLE...", nargs=-1, required=True, type=click.Path(path_type=Path)
@@ -65,7 +66,9 @@ def fit(
 
     if carry and out is None:
         raise click.UsageError("--rows: needs --out, a file to put the rows beside")
-    rows = of_one_setting(read_tables(tables), chip, library, version)
+    read = read_tables(tables)
+    rows = of_one_setting(read.priced, chip, library, version)
+    tell_unpriced(read, rows[0].setting)
     found = fit_table_profile(rows, CHIPS.load(rows[0].setting.chip), PROFILES.load(parent))
     console(stderr=out is None).print(_fit_table(found.fits))
     write_text(found.document.text(), out)
@@ -121,6 +124,13 @@ def score(
         terminal.print(grid)
     for line in found.skipped:
         click.echo(line, err=True)
+
+
+def tell_unpriced(read: "TableRows", setting: "Setting") -> None:
+    """Say on stderr which rows of a chip and library have no price."""
+    for each in read.unpriced:
+        if each.setting.counts(setting.chip, setting.library):
+            click.echo(str(each), err=True)
 
 
 def _trace_lines(trace: Path) -> list[str]:

@@ -30,7 +30,7 @@ H200, H800, B200 = (CHIPS.load(name) for name in ("h200", "h800", "b200"))
 @pytest.fixture(scope="module")
 def table(measured_data):
     """Rows of a table by chip, library and family; each file is read once."""
-    read = cache(lambda name: read_table(measured_data / "measured" / f"{name}.parquet"))
+    read = cache(lambda name: read_table(measured_data / "measured" / f"{name}.parquet").priced)
 
     def rows(name: str, chip: str, library: str, family: str) -> KernelRows:
         (found,) = (

@@ -17,7 +17,7 @@ from hwmodels.chip import CHIPS
 
 def table(folder: Path, name: str) -> dict[tuple[str, str], KernelRows]:
     """Rows of one chip's table by library and family."""
-    found = read_table(folder / "measured" / f"{name}.parquet")
+    found = read_table(folder / "measured" / f"{name}.parquet").priced
     return {(rows.setting.library, rows.family): rows for rows in found}
 
 
@@ -59,8 +59,10 @@ def test_modules_on_h100_by_the_constants_of_h200(measured_data: Path, family: s
 
 
 def test_quantisation_of_unseen_tensors(measured_data: Path) -> None:
-    every = read_table(measured_data / "measured" / "quantize.parquet")
-    assert sum(len(rows) for rows in every) == 6 * 335  # 670 of SGLang's scales have no time
+    every, without = read_table(measured_data / "measured" / "quantize.parquet")
+    assert sum(len(rows) for rows in every) == 6 * 335
+    assert {each.setting.library for each in without} == {"sglang"}
+    assert sum(each.rows for each in without) == 670
     for rows in every:
         errors = held_out(rows)
         assert errors.median <= 0.10
@@ -70,7 +72,7 @@ def test_quantisation_of_unseen_tensors(measured_data: Path) -> None:
 
 def test_grouped_products_are_both_of_every_row_in_si_units(measured_data: Path) -> None:
     """First row: 256 experts of 512 tokens, 7168 x 2048, up in 7,486 us and down in 3,760 us."""
-    every = read_table(measured_data / "measured" / "infersim_grouped_gemm_fp8.parquet")
+    every = read_table(measured_data / "measured" / "infersim_grouped_gemm_fp8.parquet").priced
     assert sum(len(rows) for rows in every) == 2 * 89
     h800 = next(
         rows for rows in every if rows.setting.chip == "h800" and "contiguous" in rows.family

@@ -114,16 +114,74 @@ def test_a_family_that_a_profile_lacks_is_named(table):
         other(table)
 
 
+@pytest.fixture(scope="module")
+def mixed(table):
+    """The same table with 3 rows of a format that no cost model prices, and 2 of another chip."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    products = pq.read_table(table)
+    integers = products.slice(0, 3).to_pydict() | {"gemm_dtype": ["int4_wo"] * 3}
+    elsewhere = products.slice(0, 2).to_pydict() | {
+        "gemm_dtype": ["int8_wo"] * 2, "system": ["h100_sxm"] * 2,
+    }  # fmt: skip
+    others = [pa.table(columns, schema=products.schema) for columns in (integers, elsewhere)]
+    path = table.with_name("mixed.parquet")
+    pq.write_table(pa.concat_tables([*others, products]), path)
+    return path
+
+
+UNPRICED = "trtllm 1 on h200: int4_wo: 3 rows, no cost model prices them"
+UNPRICED_ELSEWHERE = "trtllm 1 on h100: int8_wo: 2 rows, no cost model prices them"
+
+
+def test_rows_that_no_cost_model_prices_are_data(mixed, table):
+    from calibration.read.tables import read_table
+
+    read = read_table(mixed)
+    assert [str(each) for each in read.unpriced] == [UNPRICED_ELSEWHERE, UNPRICED]
+    (alone,) = read_table(table).priced
+    (among,) = read.priced
+    assert np.array_equal(among.time_s, alone.time_s)
+
+
+def test_a_table_without_a_row_that_has_a_price_is_refused(mixed):
+    import pyarrow.parquet as pq
+
+    from calibration.read.tables import read_table
+
+    path = mixed.with_name("integers.parquet")
+    pq.write_table(pq.read_table(mixed).slice(0, 3), path)
+    with pytest.raises(CalibrationError, match=r"holds no kernel that a cost model prices \(trt"):
+        read_table(path)
+
+
+def test_score_tells_what_it_left_out(mixed, fitted):
+    told = json.loads(invoke("score", mixed, "--profile", fitted, "--json").output)
+    assert told["skipped"] == [UNPRICED_ELSEWHERE, UNPRICED]
+    result = invoke("score", mixed, "--profile", fitted, "--chip", "h200")
+    assert result.stderr.splitlines() == [UNPRICED]
+
+
+def test_fit_and_report_tell_what_they_left_out_of_their_chip(mixed, fitted, tmp_path):
+    result = invoke("fit", mixed, "--out", tmp_path / "mine.toml")
+    assert result.stderr.splitlines()[0] == UNPRICED
+    assert "int8_wo" not in result.stderr
+    result = invoke("report", mixed, "--profile", fitted, "--out", tmp_path)
+    assert result.stderr.splitlines()[0] == UNPRICED
+
+
 def other(table):
     """Judge rows of a chip and library that nothing is shipped for."""
     from dataclasses import replace
 
     from calibration.judge.table_score import judge_tables
     from calibration.read.tables import read_table
-    from calibration.rows import Setting
+    from calibration.rows import Setting, TableRows
 
-    rows = [replace(each, setting=Setting("a100", "trtllm", "1")) for each in read_table(table)]
-    judge_tables(rows, None, None, None)
+    elsewhere = Setting("a100", "trtllm", "1")
+    rows = [replace(each, setting=elsewhere) for each in read_table(table).priced]
+    judge_tables(TableRows(rows, []), None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ A module of this package has
 
     COLUMNS                 names that make a table one of its own
     SOURCE                  where such tables are published: the citation of what is fitted to them
-    rows(columns, source)   its kernels, one `KernelRows` for each setting and family; `source`, a
+    rows(columns, source)   its kernels, one `KernelRows` for each setting and family, and one
+                            `Unpriced` for rows of a setting that no cost model prices; `source`, a
                             file, is what errors name
 
 A table that no module knows is refused, and so is a row without a time.
@@ -20,8 +21,11 @@ from typing import NamedTuple
 
 from calibration.read.parquet import column_names, read_columns
 from calibration.read.settings import Columns
-from calibration.rows import KernelRows
+from calibration.rows import KernelRows, TableRows, Unpriced
 from hwmodels.errors import CalibrationError, listed
+
+Rows = list[KernelRows | Unpriced]
+"""Of one table."""
 
 
 class Layout(NamedTuple):
@@ -30,7 +34,7 @@ class Layout(NamedTuple):
     name: str
     columns: frozenset[str]
     source: str
-    rows: Callable[[Columns, str], list[KernelRows]]
+    rows: Callable[[Columns, str], Rows]
 
 
 @cache
@@ -43,8 +47,8 @@ def layouts() -> tuple[Layout, ...]:
     return tuple(sorted(found, key=lambda layout: (-len(layout.columns), layout.name)))
 
 
-def read_table(path: Path) -> list[KernelRows]:
-    """Return the kernels of a parquet table.
+def read_table(path: Path) -> TableRows:
+    """Return the kernels of a parquet table, and which of its rows are none that have a price.
 
     Raises:
         MachineError: reading parquet needs pyarrow.
@@ -56,6 +60,9 @@ def read_table(path: Path) -> list[KernelRows]:
         known = listed(layout.name for layout in layouts())
         raise CalibrationError(f"{path}: no table of timed kernels that is known ({known})")
     found = layout.rows(read_columns(path, sorted(names)), str(path))
-    if not found:
-        raise CalibrationError(f"{path}: holds no kernel that a cost model prices")
-    return [replace(each, source=layout.source) for each in found]
+    priced = [replace(rows, source=layout.source) for rows in found if isinstance(rows, KernelRows)]
+    unpriced = [rows for rows in found if isinstance(rows, Unpriced)]
+    if not priced:
+        why = f" ({unpriced[0]})" if unpriced else ""
+        raise CalibrationError(f"{path}: holds no kernel that a cost model prices{why}")
+    return TableRows(priced, unpriced)

@@ -1,12 +1,10 @@
 """Single products of a serving library on one GPU: the GEMM tables of AIConfigurator.
 
-Rows of one format are a family. A format that no cost function prices (weights of 4 or 8 integer
-bits) is named in a warning and left out.
+Rows of one format are a family. No cost function prices weights of 4 or 8 integer bits.
 """
 
-import warnings
-
 from calibration.read.settings import WHERE, Columns, Part, parts
+from calibration.read.tables import Rows
 from calibration.rows import KernelRows, Setting, sites
 from hwmodels.arrays import Floats
 from hwmodels.formats import FORMATS
@@ -26,20 +24,19 @@ _FAMILIES = {
 """Family and number format of the operands by the table's name."""
 
 
-def rows(columns: Columns, source: str) -> list[KernelRows]:
+def rows(columns: Columns, source: str) -> Rows:
     """Return the products of a table, those of one system, library, version and format together.
 
     Raises:
         CalibrationError: a row without sizes or time.
     """
-    found = []
+    found: Rows = []
     for part in parts(columns, WORDS, source):
         dtype = part.words["gemm_dtype"]
         if dtype in _FAMILIES:
             found.append(products(part, part.setting(), *_FAMILIES[dtype], part.seconds()))
         else:
-            count = len(part.columns["m"])
-            warnings.warn(f"{source}: no cost for {count} rows of {dtype}", stacklevel=2)
+            found.append(part.unpriced())
     return found
 
 

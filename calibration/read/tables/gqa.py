@@ -8,6 +8,7 @@ from typing import Any
 
 from calibration.read.mla_shapes import cache_bytes, suffix
 from calibration.read.settings import WHERE, Columns, Part, parts
+from calibration.read.tables import Rows
 from calibration.rows import KernelRows, sites
 
 WORDS = (*WHERE, "attn_dtype", "kv_cache_dtype")
@@ -20,19 +21,18 @@ SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), att
 OUTPUT_BYTES = 2.0
 
 
-def rows(columns: Columns, source: str) -> list[KernelRows]:
+def rows(columns: Columns, source: str) -> Rows:
     """Return the kernels of a table.
 
     Raises:
         CalibrationError: a chip or a format that is unknown, or no time.
     """
-    found = []
+    found: Rows = []
     for part in parts(columns, WORDS, source):
         decodes = (part.columns["isl"] == 1) & (part.columns["step"] > 0)
         for chosen, is_decode in ((~decodes, False), (decodes, True)):
             if chosen.any():
-                some = {name: column[chosen] for name, column in part.columns.items()}
-                found.append(_rows(part._replace(columns=some), is_decode))
+                found.append(_rows(part.take(chosen), is_decode))
     return found
 
 

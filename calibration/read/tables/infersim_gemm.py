@@ -1,15 +1,16 @@
 """DeepGEMM's FP8 products with block scales on H800 and H20: the benchmarks of InferSim."""
 
 from calibration.read.settings import Columns, parts
+from calibration.read.tables import Rows
 from calibration.read.tables.gemm import products
-from calibration.rows import KernelRows, Setting
+from calibration.rows import Setting
 
 COLUMNS = frozenset({"m", "k", "n", "latency_us", "mfu", "system"})
 
 SOURCE = "Alibaba InferSim bench_data (alibaba/InferSim @f2293dab)"
 
 
-def rows(columns: Columns, source: str) -> list[KernelRows]:
+def rows(columns: Columns, source: str) -> Rows:
     """Return the products of a table, those of one system together.
 
     Raises:

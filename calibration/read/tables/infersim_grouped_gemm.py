@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from calibration.read.settings import Columns, Part, parts
+from calibration.read.tables import Rows
 from calibration.rows import KernelRows, Setting, sites
+from hwmodels.errors import CalibrationError
 
 COLUMNS = frozenset(
     ("system", "phase", "num_local_experts", "topk", "hidden_size", "intermediate_size",
@@ -22,21 +24,24 @@ _SITE = ("num_local_experts", "topk", "hidden_size", "intermediate_size", "token
 _LAYOUTS = {"prefill": "contiguous", "decode": "masked"}
 
 
-def rows(columns: Columns, source: str) -> list[KernelRows]:
+def rows(columns: Columns, source: str) -> Rows:
     """Return the products of each system, contiguous (prefill) and masked (decode) apart.
 
     Raises:
-        CalibrationError: a row without a time.
+        CalibrationError: a phase that is unknown, or a row without a time.
     """
-    found = []
+    found: Rows = []
     for part in parts(columns, ("system", "phase"), source):
+        phase = part.words["phase"]
+        if phase not in _LAYOUTS:
+            raise CalibrationError(f"{source}: phase {phase!r}: must be decode or prefill")
         site = sites(*part.sizes(*_SITE))
         up, down = _shapes(part)
         found.append(
             KernelRows(
                 setting=Setting(part.chip(), "deepgemm", "infersim"),
                 kind="gemm",
-                family=f"fp8_block_{_LAYOUTS[part.words['phase']]}",
+                family=f"fp8_block_{_LAYOUTS[phase]}",
                 shape={name: np.concatenate([up[name], down[name]]) for name in up}
                 | {"tensor_family": "fp8", "element_bytes": 1.0, "output_bytes": 2.0},
                 time_s=np.concatenate([part.seconds(f"{name}_proj_us") for name in ("up", "down")]),

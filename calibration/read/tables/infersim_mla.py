@@ -8,6 +8,7 @@ import numpy as np
 
 from calibration.read.mla_shapes import decode_shape, prefill_shape, suffix
 from calibration.read.settings import Columns, Part, parts
+from calibration.read.tables import Rows
 from calibration.rows import KernelRows, Setting, sites
 from hwmodels.errors import CalibrationError
 
@@ -20,7 +21,7 @@ VERSION = "infersim-f2293dab"
 FORMATS = {"bf16": "bfloat16", "fp8": "fp8"}
 
 
-def rows(columns: Columns, source: str) -> list[KernelRows]:
+def rows(columns: Columns, source: str) -> Rows:
     """Return the kernels of a table.
 
     Raises:

@@ -10,6 +10,7 @@ import numpy as np
 
 from calibration.read.mla_shapes import LATENT, NOPE, VALUE
 from calibration.read.settings import WHERE, Columns, parts
+from calibration.read.tables import Rows
 from calibration.rows import KernelRows, sites
 
 WORDS = (*WHERE, "bmm_dtype")
@@ -19,15 +20,18 @@ SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), mla
 FAMILIES = {"bfloat16": "mla_absorb", "fp8": "mla_absorb_fp8_block"}
 
 
-def rows(columns: Columns, source: str) -> list[KernelRows]:
+def rows(columns: Columns, source: str) -> Rows:
     """Return the kernels of a table: products of as many groups as heads.
 
     Raises:
         CalibrationError: a chip that is unknown, or no time.
     """
-    found = []
+    found: Rows = []
     for part in parts(columns, WORDS, source):
         dtype, into = part.words["bmm_dtype"], part.columns["op_name"] == "mla_gen_pre"
+        if dtype not in FAMILIES:
+            found.append(part.unpriced())
+            continue
         heads, tokens = part.sizes("num_heads", "num_tokens")
         found.append(
             KernelRows(

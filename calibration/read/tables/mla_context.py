@@ -2,6 +2,7 @@
 
 from calibration.read.mla_shapes import prefill_shape, suffix
 from calibration.read.settings import WHERE, Columns, parts
+from calibration.read.tables import Rows
 from calibration.rows import KernelRows, sites
 
 WORDS = (*WHERE, "mla_dtype", "kv_cache_dtype")
@@ -12,13 +13,13 @@ COLUMNS = frozenset(
 SOURCE = "NVIDIA AIConfigurator tables (ai-dynamo/aiconfigurator @095f58a5), mla"
 
 
-def rows(columns: Columns, source: str) -> list[KernelRows]:
+def rows(columns: Columns, source: str) -> Rows:
     """Return the kernels of a table; `step` counts tokens cached before the `isl` new ones.
 
     Raises:
         CalibrationError: a chip, a library or a format that is unknown, or no time.
     """
-    found = []
+    found: Rows = []
     for part in parts(columns, WORDS, source):
         setting, cache = part.setting(), part.words["kv_cache_dtype"]
         heads, batch, isl = part.sizes("num_heads", "batch_size", "isl")

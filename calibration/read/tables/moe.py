@@ -8,6 +8,7 @@ has, of whatever rank. `moe_tp_size` cuts the width of an expert, `moe_ep_size` 
 
 from calibration.read.expert_counts import expert_columns
 from calibration.read.settings import WHERE, Columns, parts
+from calibration.read.tables import Rows
 from calibration.rows import KernelRows, sites
 
 SITE = ("hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
@@ -20,12 +21,13 @@ FORMATS = {"bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block"}
 """Part of a family's name by `moe_dtype`."""
 
 
-def rows(columns: Columns, source: str) -> list[KernelRows]:
-    """Return the modules of each library and format; formats without a tensor rate are left out."""
-    found = []
+def rows(columns: Columns, source: str) -> Rows:
+    """Return the modules of each library and format; those without a tensor rate have no price."""
+    found: Rows = []
     for part in parts(columns, WORDS, source):
         kernel, kind = part.words["kernel_source"], part.words["moe_dtype"]
         if kind not in FORMATS:
+            found.append(part.unpriced())
             continue
         tokens, topk = part.sizes("num_tokens", "topk")
         shape = expert_columns(part.columns, tokens * (topk if "triton" in kernel else 1))

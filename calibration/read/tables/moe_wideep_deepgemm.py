@@ -9,6 +9,7 @@ import numpy as np
 
 from calibration.read.expert_counts import expert_columns
 from calibration.read.settings import WHERE, Columns, parts
+from calibration.read.tables import Rows
 from calibration.rows import KernelRows, sites
 
 WORDS = (*WHERE, "op_name")
@@ -24,11 +25,14 @@ SOURCE = (
 FAMILIES = {"moe_context": "moe_fp8_block_prefill", "moe_generation": "moe_fp8_block_decode"}
 
 
-def rows(columns: Columns, source: str) -> list[KernelRows]:
+def rows(columns: Columns, source: str) -> Rows:
     """Return the modules of each version, prefill and decode apart."""
-    found = []
+    found: Rows = []
     for part in parts(columns, WORDS, source):
         op, load = part.words["op_name"], part.columns["distribution"]
+        if op not in FAMILIES:
+            found.append(part.unpriced())
+            continue
         ranks, tokens = part.sizes("moe_ep_size", "num_tokens")
         if op == "moe_context":
             packed = np.where(load == "uniform", "packed", load)

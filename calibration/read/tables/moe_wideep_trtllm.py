@@ -6,6 +6,7 @@ balancer keeps copies of the largest experts in `num_slots`.
 
 from calibration.read.expert_counts import expert_columns
 from calibration.read.settings import WHERE, Columns, parts
+from calibration.read.tables import Rows
 from calibration.read.tables.moe import FORMATS, SITE, tensor_format
 from calibration.rows import KernelRows, sites
 
@@ -20,11 +21,14 @@ SOURCE = (
 _SITE = (*SITE, "num_slots", "num_tokens")
 
 
-def rows(columns: Columns, source: str) -> list[KernelRows]:
+def rows(columns: Columns, source: str) -> Rows:
     """Return the modules of each version and format."""
-    found = []
+    found: Rows = []
     for part in parts(columns, WORDS, source):
         kind = part.words["moe_dtype"]
+        if kind not in FORMATS:
+            found.append(part.unpriced())
+            continue
         (own_tokens,) = part.sizes("rank0_num_tokens", least=0)
         found.append(
             KernelRows(

@@ -2,10 +2,13 @@
 
 `scale_matrix` reads BF16 and writes FP8 by a scale it is given; `compute_scale` finds that scale,
 and is the difference of two timings: where it comes out as nothing, as in nearly all rows of
-SGLang, there is no time to price, and the rows are left out.
+SGLang, there is no time to price.
 """
 
-from calibration.read.settings import WHERE, Columns, parts
+import numpy as np
+
+from calibration.read.settings import WHERE, Columns, Part, parts
+from calibration.read.tables import Rows
 from calibration.rows import KernelRows, sites
 
 WORDS = (*WHERE, "op_name", "quant_dtype")
@@ -21,26 +24,32 @@ _BYTES = {"scale_matrix": 3.0, "compute_scale": 2.0}
 _FAMILIES = {"scale_matrix": "quantize", "compute_scale": "quantize_scale"}
 
 
-def rows(columns: Columns, source: str) -> list[KernelRows]:
+def rows(columns: Columns, source: str) -> Rows:
     """Return the kernels of each library and step that have a time, where `LEAST_ROWS` have."""
-    found = []
-    timed = columns["latency_ms"] * 1e-3 >= NO_TIME_S
-    kept = {name: values[timed] for name, values in columns.items()}
-    for part in parts(kept, WORDS, source):
-        op, target = part.words["op_name"], part.words["quant_dtype"]
-        m, k = part.sizes("m", "k")
-        if len(m) < LEAST_ROWS:
+    found: Rows = []
+    for part in parts(columns, WORDS, source):
+        if part.words["op_name"] not in _BYTES:
+            found.append(part.unpriced())
             continue
-        found.append(
-            KernelRows(
-                setting=part.setting(),
-                kind="memory_op",
-                family=f"{_FAMILIES[op]}_{target}",
-                shape={"moved_bytes": _BYTES[op] * m * k},
-                time_s=part.seconds(),
-                site=sites(m, k),
-                size=m,
-                source=source,
-            )
-        )
+        timed = part.columns["latency_ms"] * 1e-3 >= NO_TIME_S
+        timed &= np.count_nonzero(timed) >= LEAST_ROWS
+        if timed.any():
+            found.append(_rows(part.take(timed)))
+        if not timed.all():
+            found.append(part.take(~timed).unpriced("too short to have a time"))
     return found
+
+
+def _rows(part: Part) -> KernelRows:
+    op, target = part.words["op_name"], part.words["quant_dtype"]
+    m, k = part.sizes("m", "k")
+    return KernelRows(
+        setting=part.setting(),
+        kind="memory_op",
+        family=f"{_FAMILIES[op]}_{target}",
+        shape={"moved_bytes": _BYTES[op] * m * k},
+        time_s=part.seconds(),
+        site=sites(m, k),
+        size=m,
+        source=part.source,
+    )
