@@ -173,16 +173,13 @@ def features(
     intermediate: npt.ArrayLike,
     tokens: npt.ArrayLike,
     experts: npt.ArrayLike,
-    *,
-    tensor_family: str,
-    element_bytes: float,
+    **formats: Any,
 ) -> Floats:
     """Return (rows, 9) where modules lie for a `Residual`; see `fused_moe_time_s`.
 
     In octaves: rows of an expert, experts with tokens, all by those, H, I, tokens, waves of the up
     product in tiles of 64 x 128, price; and how far tiles of 64 rows are filled.
     """
-    formats: dict[str, Any] = {"tensor_family": tensor_family, "element_bytes": element_bytes}
     price = fused_moe_time_s(
         chip, parameters, load, hidden, intermediate, tokens, experts, **formats
     )

@@ -45,7 +45,7 @@ Equations, bounds and defaults come from a study of the public AIConfigurator GE
 """
 
 import math
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -211,11 +211,8 @@ def features(
     k: npt.ArrayLike,
     groups: npt.ArrayLike = 1,
     *,
-    tensor_family: str,
-    element_bytes: float,
-    output_bytes: float,
-    quantised: bool = False,
     sms: npt.ArrayLike | None = None,
+    **formats: Any,
 ) -> Floats:
     """Return (rows, 9) where products lie for a `Residual`; arguments as of `gemm_time_s`.
 
@@ -227,11 +224,7 @@ def features(
         np.ravel(column)
         for column in np.broadcast_arrays(*(np.asarray(size, np.float64) for size in sizes))
     )
-    price_s = gemm_time_s(
-        chip, parameters, rows, cols, depth, count,
-        tensor_family=tensor_family, element_bytes=element_bytes, output_bytes=output_bytes,
-        quantised=quantised, sms=used,
-    ).time_s  # fmt: skip
+    price_s = gemm_time_s(chip, parameters, rows, cols, depth, count, sms=used, **formats).time_s
     group_rows = rows / count
     tiles = count * np.ceil(group_rows / 128) * np.ceil(cols / 128)
     moved = rows * depth + count * cols * depth + rows * cols
