@@ -55,6 +55,13 @@ class Unpriced(NamedTuple):
         return f"{self.setting}: {self.what}: {self.rows} rows, {self.why}"
 
 
+class Kernel(NamedTuple):
+    """Kernels of one family; `shape` as in `KernelRows`."""
+
+    family: str
+    shape: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelRows:
     """Timed kernels of one family in one setting.
@@ -80,6 +87,11 @@ class KernelRows:
 
     def __len__(self) -> int:
         return len(self.time_s)
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """What was timed, as of `BlockRows`."""
+        return (Kernel(self.family, self.shape),)
 
     def take(self, index: Any) -> "KernelRows":
         """Return the rows at `index` (positions or a mask)."""
@@ -115,10 +127,39 @@ class KernelRows:
         return [(self.take(fold != n), self.take(fold == n)) for n in np.unique(fold)]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockRows:
+    """Timed runs of several kernels, one after another: nothing is fitted to them, and the sum of
+    the kernels' prices is judged by them.
+
+    Attributes:
+        family: name of such runs, for people.
+        kernels: of which each row has one.
+        time_s, size, source: as of `KernelRows`.
+    """
+
+    setting: Setting
+    family: str
+    kernels: tuple[Kernel, ...]
+    time_s: Floats
+    size: Floats
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    def __str__(self) -> str:
+        why = "several kernels at once, to which none is fitted"
+        return f"{self.setting}: {self.family}: {len(self)} rows, {why}"
+
+
 class TableRows(NamedTuple):
-    """What tables of timed kernels hold: rows that a cost model prices, and what was left out."""
+    """What tables of timed kernels hold: rows that a cost model prices, those that several do
+    together, and what was left out.
+    """
 
     priced: list[KernelRows]
+    blocks: list[BlockRows]
     unpriced: list[Unpriced]
 
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from calibration.fit.errors import Errors
-from calibration.rows import KernelRows, Setting, TableRows
+from calibration.rows import BlockRows, Kernel, KernelRows, Setting, TableRows
 from hwmodels.arrays import Floats
-from hwmodels.chip import CHIPS
-from hwmodels.costs.kernel import kernel_work
+from hwmodels.chip import CHIPS, ChipSpec
+from hwmodels.costs.kernel import kernel_time_s, kernel_work
 from hwmodels.costs.work import roofline_s
 from hwmodels.errors import CalibrationError, listed
 from hwmodels.profile import PROFILES, KernelProfile
@@ -53,7 +53,7 @@ class Scores:
 def judge_tables(
     tables: TableRows, chip: str | None, library: str | None, profile: str | None
 ) -> Scores:
-    """Return how well a profile prices rows.
+    """Return how well a profile prices rows, those of several kernels as the sum of them.
 
     Args:
         chip, library: whose rows count; None for all.
@@ -65,17 +65,20 @@ def judge_tables(
     """
     found: list[Score] = []
     skipped = [str(each) for each in tables.unpriced if each.setting.counts(chip, library)]
-    for each in tables.priced:
+    every: list[KernelRows | BlockRows] = [*tables.priced, *tables.blocks]
+    for each in every:
         setting = each.setting
         if not setting.counts(chip, library):
             continue
         judge = PROFILES.load(profile) if profile else profile_for(setting)
-        if judge.knows(each.family):
-            found += scores(each, judge)
-        else:
+        unknown = [kernel.family for kernel in each.kernels if not judge.knows(kernel.family)]
+        if unknown:
+            what = "none" if unknown == [each.family] else f"no {unknown[0]}"
             skipped.append(
-                f"{setting}: {each.family}: {len(each)} rows, profile {judge.name} has none"
+                f"{setting}: {each.family}: {len(each)} rows, profile {judge.name} has {what}"
             )
+        else:
+            found += scores(each, judge)
     if not found:
         why = (
             skipped[0]
@@ -109,8 +112,8 @@ class Priced(NamedTuple):
     roofline_s: Floats
 
 
-def priced(rows: KernelRows, profile: KernelProfile) -> Priced:
-    """Return what rows of one family cost by a profile.
+def priced(rows: KernelRows | BlockRows, profile: KernelProfile) -> Priced:
+    """Return what rows of one family, or of several kernels together, cost by a profile.
 
     Rows measured on another chip than the profile's are priced by what is transferred to it.
 
@@ -118,19 +121,33 @@ def priced(rows: KernelRows, profile: KernelProfile) -> Priced:
         OutOfRangeError: the profile does not know the family.
         SpecError: the chip has no such tensor rate.
     """
-    chip, parameters = CHIPS.load(rows.setting.chip), profile.parameters(rows.family)
-    if not is_same(profile.chip, chip):
-        parameters = adapted(parameters, profile.chip, chip)
-    constants_s = rows.price_s(chip, parameters) * profile.factor.get(rows.family, 1.0)
-    residual = profile.residual_factor(rows.family, rows.shape)
+    chip = CHIPS.load(rows.setting.chip)
+    prices = [_priced(chip, kernel, profile) for kernel in rows.kernels]
+    corrected = [p.constants_s if p.with_rows_s is None else p.with_rows_s for p in prices]
+    is_corrected = any(each.with_rows_s is not None for each in prices)
     return Priced(
-        constants_s,
-        None if residual is None else constants_s * residual,
-        roofline_s(chip, kernel_work(parameters, rows.shape)),
+        np.sum([each.constants_s for each in prices], axis=0),
+        np.sum(corrected, axis=0) if is_corrected else None,
+        np.sum([each.roofline_s for each in prices], axis=0),
     )
 
 
-def scores(rows: KernelRows, profile: KernelProfile) -> Iterator[Score]:
+def _priced(chip: ChipSpec, kernel: Kernel, profile: KernelProfile) -> Priced:
+    family, shape = kernel
+    parameters = profile.parameters(family)
+    if not is_same(profile.chip, chip):
+        parameters = adapted(parameters, profile.chip, chip)
+    time_s = kernel_time_s(chip, parameters, shape).time_s
+    constants_s = time_s * profile.factor.get(family, 1.0)
+    residual = profile.residual_factor(family, shape)
+    return Priced(
+        constants_s,
+        None if residual is None else constants_s * residual,
+        roofline_s(chip, kernel_work(parameters, shape)),
+    )
+
+
+def scores(rows: KernelRows | BlockRows, profile: KernelProfile) -> Iterator[Score]:
     """Yield the errors of one family: of all its rows first, then by range of size.
 
     Raises:

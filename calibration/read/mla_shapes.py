@@ -14,6 +14,8 @@ from hwmodels.arrays import Floats
 from hwmodels.errors import CalibrationError, listed
 
 LATENT, ROTARY, NOPE, VALUE = 512, 64, 128, 128
+HIDDEN, QUERY_LATENT = 7168, 1536
+"""Of the block around it: a token, and the latent that queries come from (DeepSeek-V3)."""
 ABSORBS_PROMPTS = {"trtllm": False, "flash-attention-3": False, "sglang": True}
 """Libraries whose prefill is known; decoding, all absorb."""
 

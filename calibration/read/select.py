@@ -17,6 +17,7 @@ def read_tables(paths: Iterable[Path]) -> TableRows:
     tables = [read_table(path) for path in paths]
     return TableRows(
         [rows for table in tables for rows in table.priced],
+        [rows for table in tables for rows in table.blocks],
         [rows for table in tables for rows in table.unpriced],
     )
 
@@ -36,6 +37,8 @@ def of_one_setting(
     Raises:
         CalibrationError: nothing is left, or of several settings.
     """
+    if not rows:
+        raise CalibrationError("tables: hold several kernels at once only, to which none is fitted")
     found = [each for each in rows if each.setting.counts(chip, library, version)]
     for option, names in (
         ("--chip", {each.setting.chip for each in found or rows}),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from calibration.fit.errors import Errors
     from calibration.fit.family import FamilyFit
     from calibration.judge.table_score import Score
-    from calibration.rows import Setting, TableRows
+    from calibration.rows import BlockRows, Setting, TableRows, Unpriced
 
 tables_argument = click.argument(
     "tables", metavar="TABLE...", nargs=-1, required=True, type=click.Path(path_type=Path)
@@ -127,8 +127,9 @@ def score(
 
 
 def tell_unpriced(read: "TableRows", setting: "Setting") -> None:
-    """Say on stderr which rows of a chip and library have no price."""
-    for each in read.unpriced:
+    """Say on stderr which rows of a chip and library have no price of their own."""
+    left_out: list[Unpriced | BlockRows] = [*read.unpriced, *read.blocks]
+    for each in left_out:
         if each.setting.counts(setting.chip, setting.library):
             click.echo(str(each), err=True)
 

@@ -59,7 +59,7 @@ def test_modules_on_h100_by_the_constants_of_h200(measured_data: Path, family: s
 
 
 def test_quantisation_of_unseen_tensors(measured_data: Path) -> None:
-    every, without = read_table(measured_data / "measured" / "quantize.parquet")
+    every, _, without = read_table(measured_data / "measured" / "quantize.parquet")
     assert sum(len(rows) for rows in every) == 6 * 335
     assert {each.setting.library for each in without} == {"sglang"}
     assert sum(each.rows for each in without) == 670

@@ -181,7 +181,7 @@ def other(table):
 
     elsewhere = Setting("a100", "trtllm", "1")
     rows = [replace(each, setting=elsewhere) for each in read_table(table).priced]
-    judge_tables(TableRows(rows, []), None, None, None)
+    judge_tables(TableRows(rows, [], []), None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -40,3 +40,8 @@ def test_a_family_of_two_versions_is_of_the_one_with_most_rows():
 def test_rows_of_several_settings_or_of_none_are_refused(tables, asked, message):
     with pytest.raises(CalibrationError, match=re.escape(message)):
         of_one_setting(tables, *asked)
+
+
+def test_tables_of_several_kernels_at_once_are_nothing_to_fit():
+    with pytest.raises(CalibrationError, match="several kernels at once only"):
+        of_one_setting([], None, None, None)

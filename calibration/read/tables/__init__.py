@@ -4,9 +4,9 @@ A module of this package has
 
     COLUMNS                 names that make a table one of its own
     SOURCE                  where such tables are published: the citation of what is fitted to them
-    rows(columns, source)   its kernels, one `KernelRows` for each setting and family, and one
-                            `Unpriced` for rows of a setting that no cost model prices; `source`, a
-                            file, is what errors name
+    rows(columns, source)   its kernels, one `KernelRows` for each setting and family (`BlockRows`
+                            of several kernels timed together), and one `Unpriced` for rows of a
+                            setting that no cost model prices; `source`, a file, is what errors name
 
 A table that no module knows is refused, and so is a row without a time.
 """
@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 from calibration.read.parquet import column_names, read_columns
 from calibration.read.settings import Columns
-from calibration.rows import KernelRows, TableRows, Unpriced
+from calibration.rows import BlockRows, KernelRows, TableRows, Unpriced
 from hwmodels.errors import CalibrationError, listed
 
-Rows = list[KernelRows | Unpriced]
+Rows = list[KernelRows | BlockRows | Unpriced]
 """Of one table."""
 
 
@@ -60,9 +60,11 @@ def read_table(path: Path) -> TableRows:
         known = listed(layout.name for layout in layouts())
         raise CalibrationError(f"{path}: no table of timed kernels that is known ({known})")
     found = layout.rows(read_columns(path, sorted(names)), str(path))
-    priced = [replace(rows, source=layout.source) for rows in found if isinstance(rows, KernelRows)]
+    source = layout.source
+    priced = [replace(rows, source=source) for rows in found if isinstance(rows, KernelRows)]
+    blocks = [replace(rows, source=source) for rows in found if isinstance(rows, BlockRows)]
     unpriced = [rows for rows in found if isinstance(rows, Unpriced)]
-    if not priced:
+    if not priced and not blocks:
         why = f" ({unpriced[0]})" if unpriced else ""
         raise CalibrationError(f"{path}: holds no kernel that a cost model prices{why}")
-    return TableRows(priced, unpriced)
+    return TableRows(priced, blocks, unpriced)
