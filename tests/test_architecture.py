@@ -1,4 +1,4 @@
-"""The rooms of the house: who may import whom, how long a file may be, how it may fail.
+"""The rooms of the house: who may import whom, what they may name, what importing one loads.
 
 The sources are read, not run, except where a rule is about what an import loads.
 """
@@ -8,14 +8,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-PACKAGES = ("hwmodels", "workloads", "simulator", "kernels", "calibration")
+from tests.sources import CHECKOUT, PACKAGES, SOURCES, Source, imports, parse, report
 
 # The roof may look into every room.
 ROOF = "simulator.cli"
@@ -132,40 +129,6 @@ LIBRARIES = {
     "numba": ["hwmodels.costs", "simulator.engines", "simulator.network"],
 }
 
-FILE_LINES_MAX = 400
-FUNCTION_LINES_MAX = 60
-
-
-@dataclass(frozen=True)
-class Source:
-    """One parsed module; `where` turns a line into something to click on."""
-
-    module: str
-    path: Path
-    tree: ast.Module
-    lines: int
-
-    def where(self, line: int) -> str:
-        return f"{self.path.relative_to(CHECKOUT).as_posix()}:{line}"
-
-
-@dataclass(frozen=True)
-class Import:
-    """`target` is the full name of a module, or of a name in one."""
-
-    source: Source
-    target: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.source.where(self.line)} imports {self.target}"
-
-
-def parse(path: Path, text: str) -> Source:
-    parts = path.relative_to(CHECKOUT).with_suffix("").parts
-    module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-    return Source(module, path, ast.parse(text, str(path)), text.count("\n"))
-
 
 def inside(module: str, rooms: list[str]) -> bool:
     return any(module == room or module.startswith(f"{room}.") for room in rooms)
@@ -174,37 +137,6 @@ def inside(module: str, rooms: list[str]) -> bool:
 def room_of(module: str, rooms: dict[str, list[str]]) -> str | None:
     """Return the innermost of `rooms` that holds `module`."""
     return max((room for room in rooms if inside(module, [room])), key=len, default=None)
-
-
-def imports(source: Source) -> Iterator[Import]:
-    """All imports, the lazy ones and those for type checking included.
-
-    `from package import name` counts as `package.name` whether that is a module or not, so that
-    no module slips in as a name of its package.
-    """
-    for node in ast.walk(source.tree):
-        match node:
-            case ast.Import(names=names):
-                for alias in names:
-                    yield Import(source, alias.name, node.lineno)
-            case ast.ImportFrom(module=name, names=names, level=level):
-                base = absolute(source, name, level)
-                for alias in names:
-                    yield Import(source, f"{base}.{alias.name}", node.lineno)
-            case ast.Call(
-                func=ast.Name(id="__import__" | "import_module")
-                | ast.Attribute(attr="import_module"),
-                args=[ast.Constant(value=str(name)), *_],
-            ):
-                yield Import(source, name, node.lineno)
-
-
-def absolute(source: Source, name: str | None, level: int) -> str:
-    if level == 0:
-        return name or ""
-    package = source.module.split(".")
-    drop = level - (source.path.name == "__init__.py")
-    return ".".join([*package[: len(package) - drop], *([name] if name else [])])
 
 
 def missed_targets(source: Source, target: str) -> Iterator[str]:
@@ -233,36 +165,6 @@ def forbidden_imports(source: Source) -> Iterator[str]:
             stdlib = top in sys.stdlib_module_names
             if not stdlib and not inside(found.target, MEASURING_MAY_IMPORT):
                 yield f"{found}; measuring may import {', '.join(MEASURING_MAY_IMPORT)}"
-
-
-def functions(source: Source) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
-
-
-def long_functions(source: Source) -> Iterator[str]:
-    for function in functions(source):
-        lines = (function.end_lineno or function.lineno) - function.lineno + 1
-        if lines > FUNCTION_LINES_MAX:
-            yield f"{source.where(function.lineno)} {function.name}: {lines} lines"
-
-
-def silent_asserts(source: Source) -> Iterator[str]:
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.Assert) and node.msg is None:
-            yield f"{source.where(node.lineno)} {ast.unparse(node)}"
-
-
-SOURCES = [
-    parse(path, path.read_text(encoding="utf-8"))
-    for package in PACKAGES
-    for path in sorted((CHECKOUT / package).rglob("*.py"))
-]
-
-
-def report(breaches: list[str]) -> str:
-    return "\n".join(["", *breaches])
 
 
 def test_every_room_is_read() -> None:
@@ -359,30 +261,6 @@ def test_no_room_of_the_simulator_needs_itself_through_another() -> None:
     TopologicalSorter({room: others & set(needs) for room, others in needs.items()}).prepare()
 
 
-def test_files_have_one_noun_in_them() -> None:
-    breaches = [
-        f"{source.where(1)} {source.lines} lines, at most {FILE_LINES_MAX}"
-        for source in SOURCES
-        if source.lines > FILE_LINES_MAX
-    ]
-    assert not breaches, report(breaches)
-
-
-def test_functions_fit_on_a_page() -> None:
-    breaches = [
-        f"{breach}, at most {FUNCTION_LINES_MAX}"
-        for source in SOURCES
-        for breach in long_functions(source)
-    ]
-    assert not breaches, report(breaches)
-
-
-def test_assertions_say_what_cannot_happen() -> None:
-    """Input is refused with an error of ours; what is left for `assert` needs its reason."""
-    breaches = [breach for source in SOURCES for breach in silent_asserts(source)]
-    assert not breaches, report(breaches)
-
-
 @pytest.mark.parametrize(
     ("path", "text", "breaches"),
     [
@@ -463,15 +341,6 @@ def test_a_crooked_arrow_is_seen(path: str, text: str, breaches: int) -> None:
 def test_a_name_of_a_workload_is_seen(text: str, breaches: int) -> None:
     source = parse(CHECKOUT / "simulator/price/x.py", text)
     assert len(list(workload_names(source))) == breaches
-
-
-def test_a_long_function_and_a_silent_assertion_are_seen() -> None:
-    """A page is 60 lines from `def` to the last; the 61st is too many."""
-    body = "    x = 1\n" * 59
-    source = parse(CHECKOUT / "hwmodels/x.py", f"def f():\n{body}\ndef g():\n{body}    y = 1\n")
-    assert [line.split()[1] for line in long_functions(source)] == ["g:"]
-    source = parse(CHECKOUT / "hwmodels/x.py", "assert x\nassert x, 'because'\n")
-    assert list(silent_asserts(source)) == ["hwmodels/x.py:1 assert x"]
 
 
 @pytest.mark.parametrize(
