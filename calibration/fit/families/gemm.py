@@ -47,8 +47,9 @@ def cost_model(rows: KernelRows, chip: ChipSpec) -> CostModel:
     """Return structure and starts of a library's products of one format."""
     library = rows.setting.library
     structure = _RULES.get((library, rows.family), _TUNED)
-    # InferSim times DeepGEMM's kernel alone; in serving libraries the op quantises first.
-    quantises = rows.family != "bf16" and library not in ("deepgemm", "pytorch")
+    # InferSim times DeepGEMM's kernel alone; in serving libraries the op quantises first, but for
+    # operands that are BF16 there is nothing to quantise (also absorption's: `mla_absorb`).
+    quantises = rows.shape["tensor_family"] != "bf16" and library not in ("deepgemm", "pytorch")
     start = GemmParameters(**structure, contains_quantise=quantises, **_START)
     free = dict(_RANGES)
     if start.split_k:
