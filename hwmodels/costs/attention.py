@@ -15,13 +15,17 @@ packs heads, the rows of a unit are tokens times the query heads that share thei
     t_comp  = max(spread, longest c_unit) / f
     t_mem   = bytes / (eh B),  bytes of q, k, v, o once, backward also of their gradients
     t_core  = max((t_comp^pn + t_mem^pn)^(1/pn), FLOPs / (pc peak))
-    t       = launch + t_core + conversion of the cache
+    t       = launch + t_core + conversion of the cache + passed bytes / (ep B)
 
 R is the tensor FLOPs of one SM in one clock, f the clock. Units are many and handed out as SMs
 become free, so their sum is spread evenly but for what is left over at the end; only a unit longer
 than that share holds the op alone. Libraries that split keys cut every unit in s parts where all
 parts fit on the SMs at once: the longest unit then has ceil(blocks / s), units are s times as
 many, combining is added (`attention_cache`), and the best s counts.
+
+What a serving op does to its new tokens before the core is a pass over memory: rotary embedding,
+putting keys and values (of MLA the latent) in the cache, quantising for a core in FP8. Its bytes
+are a matter of the shape; in training they are other ops.
 
 The backward pass also writes and converts dQ and preprocesses dO; those are memory ops of their
 own. The algebraic form is a matter of the shape: non-absorbed MLA has d_qk, d_v = 192, 128 and as
@@ -66,6 +70,7 @@ class AttentionParameters(Spec):
         l2_bytes_per_clock: l2b, L2 to one SM, when parts are combined.
         convert_s, convert_bytes_per_clock: launch and rate per SM of converting an FP8 cache
             first, or None where the kernel reads the cache as it is.
+        pass_efficiency: ep, achieved share of the HBM bandwidth in passes before the core.
         launch_s: seconds per launch.
     """
 
@@ -85,6 +90,7 @@ class AttentionParameters(Spec):
     l2_bytes_per_clock: Annotated[float, Field(ge=15, le=128)] = 64.0
     convert_s: Annotated[Seconds, Field(le=20e-6)] = 0.0
     convert_bytes_per_clock: BytesPerClock | None = None
+    pass_efficiency: Share = 0.8
     launch_s: Seconds = 0.0
 
 
@@ -99,6 +105,7 @@ class _Work(NamedTuple):
         outputs: elements of the output.
         new_bytes: of q and o, with their gradients.
         kv_bytes: of k and v as they are stored, with their gradients.
+        passed_bytes: read and written before the core.
     """
 
     groups: Floats
@@ -108,6 +115,7 @@ class _Work(NamedTuple):
     outputs: Floats
     new_bytes: Floats
     kv_bytes: Floats
+    passed_bytes: Floats
     sms: Floats
 
 
@@ -126,6 +134,7 @@ def attention_time_s(
     prefix: npt.ArrayLike = 0,
     window: npt.ArrayLike = np.inf,
     kv_token_bytes: npt.ArrayLike | None = None,
+    passed_bytes: npt.ArrayLike = 0,
     tensor_family: str = "bf16",
     element_bytes: float = 2.0,
     sms: npt.ArrayLike | None = None,
@@ -144,6 +153,8 @@ def attention_time_s(
         window: keys a query sees at most, its own included; without a causal mask, all.
         kv_token_bytes: bytes of the keys and values of one token of one sequence as they are
             stored; `kv_heads (d_qk + d_v) element_bytes` by default.
+        passed_bytes: bytes that passes before the core read and write, for each new token of a
+            sequence; none by default.
         tensor_family: key of `ChipSpec.tensor`.
         element_bytes: bytes of one element of q, k, v, o (of q and o: their mean).
         sms: SMs the op may use, all of the chip by default.
@@ -152,7 +163,7 @@ def attention_time_s(
         SpecError: the chip has no such tensor rate.
     """
     used = chip.sms if sms is None else sms
-    sizes = (sequences, length, heads, kv_heads, d_qk, d_v, prefix, window, used)
+    sizes = (sequences, length, heads, kv_heads, d_qk, d_v, prefix, window, used, passed_bytes)
     columns = [np.asarray(size, np.float64) for size in sizes]
     is_causal, is_backward = np.asarray(causal, bool), np.asarray(backward, bool)
     work = _work(parameters, is_causal, is_backward, kv_token_bytes, element_bytes, *columns)
@@ -184,6 +195,7 @@ def _work(
     prefix: Floats,
     window: Floats,
     sms: Floats,
+    passed: Floats,
 ) -> _Work:
     stored = kv_heads * (d_qk + d_v) * element_bytes
     stored = stored if kv_token_bytes is None else np.asarray(kv_token_bytes, np.float64)
@@ -201,6 +213,7 @@ def _work(
         outputs=sequences * length * heads * d_v,
         new_bytes=with_gradients * sequences * length * heads * (d_qk + d_v) * element_bytes,
         kv_bytes=with_gradients * sequences * (length + np.minimum(prefix, window)) * stored,
+        passed_bytes=sequences * length * passed,
         sms=sms,
     )
 
@@ -212,13 +225,14 @@ def _time(
     converts = parameters.convert_bytes_per_clock is not None
     moved = work.new_bytes + (CONVERTED if converts else 1.0) * work.kv_bytes
     memory_s = moved / (parameters.hbm_efficiency * chip.hbm_bytes_per_s)
+    pass_s = work.passed_bytes / (parameters.pass_efficiency * chip.hbm_bytes_per_s)
     work_s = smooth_maximum(parameters.overlap_exponent, compute_s, memory_s)
-    time_s = parameters.launch_s + np.maximum(work_s, cap_s)
+    time_s = parameters.launch_s + np.maximum(work_s, cap_s) + pass_s
     time_s = time_s + conversion_s(
         chip, parameters.convert_s, parameters.convert_bytes_per_clock, work.kv_bytes, work.sms
     )
-    index = np.where(memory_s > compute_s, 1, 0)
-    index = np.where(cap_s > work_s, 3, index)
+    index = np.where(memory_s + pass_s > compute_s, 1, 0)
+    index = np.where(cap_s > np.maximum(work_s, pass_s), 3, index)
     index = np.where(2 * parameters.launch_s > time_s, 2, index)
     return KernelTime(*np.broadcast_arrays(time_s, index))
 

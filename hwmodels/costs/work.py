@@ -63,6 +63,7 @@ def attention_work(
     prefix: npt.ArrayLike = 0,
     window: npt.ArrayLike = np.inf,
     kv_token_bytes: npt.ArrayLike | None = None,
+    passed_bytes: npt.ArrayLike = 0,
     tensor_family: str = "bf16",
     element_bytes: float = 2.0,
 ) -> Work:
@@ -76,6 +77,7 @@ def attention_work(
     token = n_kv * (qk + v) * element_bytes if kv_token_bytes is None else kv_token_bytes
     kept = np.minimum(before + new, width + new)
     moved = count * (new * n_head * (qk + v) * element_bytes + kept * np.asarray(token))
+    moved = moved + count * new * np.asarray(passed_bytes)
     flops = 2 * count * n_head * seen * depth
     return Work(flops, np.where(is_backward, 2.0, 1.0) * moved, tensor_family)
 

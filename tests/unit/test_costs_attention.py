@@ -5,6 +5,7 @@ import pytest
 
 from hwmodels.chip import CHIPS
 from hwmodels.costs import AttentionParameters, attention_time_s
+from hwmodels.costs.work import attention_work
 from hwmodels.errors import SpecError
 
 CHIP = CHIPS.load("h800")
@@ -35,6 +36,30 @@ def test_shared_key_value_heads_move_fewer_bytes() -> None:
     shared = attention_time_s(starved, PLAIN, 1, 1024, 64, 8, 128, 128)
     assert str(all_heads.bound) == str(shared.bound) == "memory"
     assert float(all_heads.time_s / shared.time_s) == pytest.approx(128 / 72, rel=1e-6)
+
+
+def test_passes_before_the_core_add_their_bytes_at_their_share_of_hbm() -> None:
+    passing = PLAIN.model_copy(update={"pass_efficiency": 0.5})
+    shape = (3, [1, 700, 4096], 16, 16, 192, 128)
+    plain = attention_time_s(CHIP, passing, *shape)
+    passed = attention_time_s(CHIP, passing, *shape, passed_bytes=1000.0)
+    seconds = 3 * np.array([1, 700, 4096]) * 1000.0 / (0.5 * CHIP.hbm_bytes_per_s)
+    np.testing.assert_allclose(passed.time_s - plain.time_s, seconds)
+    none = attention_time_s(CHIP, passing, *shape, passed_bytes=0.0)
+    np.testing.assert_array_equal(none.time_s, plain.time_s)
+
+
+def test_an_attention_that_mostly_passes_is_bound_by_memory() -> None:
+    assert str(attention_time_s(CHIP, PLAIN, 1, 4096, 16, 16, 192, 128).bound) == "compute"
+    passing = attention_time_s(CHIP, PLAIN, 1, 4096, 16, 16, 192, 128, passed_bytes=1e6)
+    assert str(passing.bound) == "memory"
+
+
+def test_a_roofline_counts_what_passes_before_the_core() -> None:
+    plain, passed = (
+        attention_work(2, 100, 4, 4, 192, 128, passed_bytes=each).moved_bytes for each in (0, 50.0)
+    )
+    assert float(passed - plain) == 2 * 100 * 50.0
 
 
 def test_a_tiny_attention_is_its_launch() -> None:

@@ -3,6 +3,7 @@
 TensorRT-LLM's kernels walk one head in blocks of 128 x 128. FlashAttention-3, which SGLang calls,
 packs the heads that share keys into the rows of a unit and splits keys where units are few; on
 absorbed MLA (576 + 512) its blocks are 64 x 64. SGLang converts an FP8 latent cache to BF16 first.
+Rows say what passes there are before the core.
 """
 
 from calibration.fit.families import CostModel
@@ -32,6 +33,7 @@ FREE = {
     "sustained_fraction": (0.4, 1.0),
 }
 SPLITTING = {"split_s": (0.2e-6, 12e-6), "l2_bytes_per_clock": (15.0, 128.0)}
+PASSING = {"pass_efficiency": (0.1, 1.0)}
 CONVERTING = {"convert_s": (0.5e-6, 15e-6), "convert_bytes_per_clock": (0.2, 20.0)}
 
 
@@ -53,4 +55,5 @@ def cost_model(rows: KernelRows, chip: ChipSpec) -> CostModel:
         convert_bytes_per_clock=1.45 if converts else None,
     )
     free = FREE | (SPLITTING if packs else {}) | (CONVERTING if converts else {})
+    free |= PASSING if "passed_bytes" in rows.shape else {}
     return CostModel(tuple(structure.model_copy(update=start) for start in STARTS), free)

@@ -1,12 +1,13 @@
 """AIConfigurator `gqa_context` and `gqa_generation`: the core of grouped-query attention.
 
 Both tables have the same columns: `isl` new tokens after `step` cached ones. One new token after
-some is decoding, everything else is context.
+some is decoding, everything else is context. Context also puts its new keys and values in the
+cache, which the op reads in BF16 and writes as they are stored.
 """
 
 from typing import Any
 
-from calibration.read.mla_shapes import cache_bytes, suffix
+from calibration.read.mla_shapes import BF16, cache_bytes, suffix
 from calibration.read.settings import WHERE, Columns, Part, parts
 from calibration.read.tables import Rows
 from calibration.rows import KernelRows, sites
@@ -48,7 +49,11 @@ def _rows(part: Part, is_decode: bool) -> KernelRows:
         "tensor_family": "fp8" if compute == "fp8" else "bf16",
         "element_bytes": (cache_bytes(compute) + OUTPUT_BYTES) / 2,
     }  # fmt: skip
-    shape |= {"kv_length": isl + step} if is_decode else {"length": isl, "prefix": step}
+    if is_decode:
+        shape["kv_length"] = isl + step
+    else:
+        given = kv_heads * 2 * d_head * BF16
+        shape |= {"length": isl, "prefix": step, "passed_bytes": given + shape["kv_token_bytes"]}
     return KernelRows(
         setting=part.setting(),
         kind="decode_attention" if is_decode else "attention",
