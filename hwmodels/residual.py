@@ -31,8 +31,10 @@ from hwmodels.errors import CalibrationError
 
 TREES, STEP = 150, 0.15
 """How many, and the part of what is left over that one of them takes."""
-LEVELS_MAX, LEAF_ROWS = 6, 30
+LEVELS_MAX, LEAF_ROWS = 6, 8
 """Questions of a tree: as many as leave that many rows to a leaf, were they spread evenly."""
+POINTS = 512
+"""That are asked at once: their places in all trees stay in the cache of a core."""
 EDGES = 63
 """Places of one feature where a question can be asked: its quantiles."""
 CLIP = 0.15
@@ -95,11 +97,16 @@ class _Trees(NamedTuple):
 
     def at(self, features: Floats) -> Floats:
         """Return (points,) the sum of the trees."""
-        bins = _bins(self.edges, features)
-        place = np.zeros((len(features), len(self.leaf)), np.uint8)
-        for feature, edge in zip(self.feature.T, self.edge.T, strict=True):
-            place = 2 * place + (bins[feature] > edge[:, None]).T
-        return np.asarray(self.leaf[np.arange(len(self.leaf)), place].sum(axis=1))
+        bins, (trees, leaves) = _bins(self.edges, features), self.leaf.shape
+        first = np.arange(trees)[:, None] * leaves
+        total = np.empty(len(features))
+        for start in range(0, len(features), POINTS):
+            some = bins[:, start : start + POINTS]
+            place = np.zeros((trees, some.shape[1]), np.uint8)
+            for feature, edge in zip(self.feature.T, self.edge.T, strict=True):
+                place = 2 * place + (some[feature] > edge[:, None])
+            total[start : start + POINTS] = self.leaf.take(first + place).sum(axis=0)
+        return total
 
 
 def _bins(edges: list[Floats], features: Floats) -> npt.NDArray[np.uint8]:
