@@ -64,15 +64,15 @@ def test_products_on_sites_left_out(table, family, constants, with_rows):
     check(fit_family(rows, H200), constants, with_rows)
 
 
-# Bars: decode 2.5/8; prefill 2.8/9.5 (BF16 not quite: SGLang 2.83, TensorRT-LLM 3.8/10.9);
-# GQA 4/12; quantise 10/25.
+# Bars: decode 2.5/8; prefill 2.8/9.5; GQA 4/12; quantise 10/25. Those of constants alone are what
+# is reached.
 @pytest.mark.parametrize(
     ("name", "library", "family", "constants", "with_rows"),
     [
         ("mla_generation", "trtllm", "mla_decode", (0.06, 0.16), (0.025, 0.08)),
         ("mla_context", "trtllm", "mla_prefill_fp8kv", (0.06, 0.16), (0.028, 0.095)),
-        ("mla_context", "trtllm", "mla_prefill", (0.06, 0.16), (0.040, 0.115)),
-        ("mla_context", "sglang", "mla_prefill", (0.06, 0.16), (0.029, 0.095)),
+        ("mla_context", "trtllm", "mla_prefill", (0.045, 0.10), (0.028, 0.095)),
+        ("mla_context", "sglang", "mla_prefill", (0.05, 0.11), (0.028, 0.095)),
         ("gqa_context", "sglang", "gqa_context", (0.06, 0.16), (0.04, 0.12)),
         ("quantize", "trtllm", "quantize_fp8", (0.10, 0.25), (0.10, 0.25)),
     ],
