@@ -22,16 +22,23 @@ Generation = Literal["ampere", "hopper", "blackwell"]
 
 
 class Fp8Unit(Spec):
-    """Abilities of the FP8 tensor cores that decide what block scaling costs (ISCA'25 §3.1).
+    """Abilities of the FP8 tensor cores that decide what block scaling costs (ISCA'25 §3.1), and
+    what quantising and transposing do (arXiv 2412.19437 §3.5.2).
 
     Attributes:
         accumulation_mantissa_bits: fraction bits of the accumulator.
         block_scaling: True where the tensor core applies block scales itself; otherwise CUDA
             cores promote partial sums.
+        casts_in_flight: True where formats change on the way from memory to shared memory, so that
+            an operand is read in the format it lies there in and never written and read again.
+        transposed_reads: True where tensor cores read FP8 operands from shared memory along either
+            axis, so that none is written anew for its layout.
     """
 
     accumulation_mantissa_bits: Annotated[int, Field(ge=1, le=52)]
     block_scaling: bool
+    casts_in_flight: bool = False
+    transposed_reads: bool = False
 
 
 class ChipSpec(Spec):

@@ -36,7 +36,7 @@ from workloads.batch import BatchSpec
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.parallel import ParallelPlan
-from workloads.recipes import RECIPES, Recipe, recipe
+from workloads.recipes import RECIPES, Abilities, Recipe, recipe
 from workloads.units import layout_text
 
 
@@ -260,8 +260,12 @@ class Experiment(Spec):
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that the document names."""
-        return recipe(self.precision.recipe)
+        """The recipe that the document names, on the FP8 unit of the chip."""
+        unit = self.cluster.node.chip.fp8_unit
+        named = recipe(self.precision.recipe)
+        if unit is None:
+            return named
+        return named.able(Abilities(unit.casts_in_flight, unit.transposed_reads))
 
     @property
     def dispatch_format(self) -> NumberFormat:

@@ -32,6 +32,10 @@ class Gemm:
     For fprop and dgrad, `m` counts the rows of all groups together and each group has its own
     (k, n) weight; for wgrad, `m x n` is one group's weight and `k` counts all groups' rows.
     A wgrad accumulates into FP32, so it reads and writes its output.
+
+    Attributes:
+        in_memory: bytes of an element of A and of B in memory, where products change formats on the
+            way; None where both lie there in `format`.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Gemm:
     role: GemmRole = "fprop"
     groups: int = 1
     routed: bool = False
+    in_memory: tuple[float, float] | None = None
     stream: ClassVar[Stream] = COMPUTE
 
     @property
@@ -82,11 +87,11 @@ class Gemm:
     @property
     def bytes(self) -> float:
         """Operands read once, result moved once; scales excluded."""
-        element = self.format.element_bytes
+        of_a, of_b = self.in_memory or (self.format.element_bytes,) * 2
         if self.role == "wgrad":
             result = self.groups * self.m * self.n * self.output_bytes
-            return (self.m + self.n) * self.k * element + result
-        operands = (self.m + self.groups * self.n) * self.k * element
+            return (self.m * of_a + self.n * of_b) * self.k + result
+        operands = (self.m * of_a + self.groups * self.n * of_b) * self.k
         return operands + self.m * self.n * self.output_bytes
 
     @property

@@ -46,7 +46,8 @@ def _gemms(ops: Sequence[Op], first: Gemm, load: Floats) -> dict[str, Any]:
     """Load scales the rows of a forward or dgrad product, and the depth of a weight gradient."""
     wgrad = column(ops, "role", load) == "wgrad"
     m, n, k, groups = (column(ops, name, load) for name in ("m", "n", "k", "groups"))
-    return {
+    in_memory = {"operand_bytes": first.in_memory} if first.in_memory else {}
+    return in_memory | {
         "m": m * np.where(wgrad, groups, load),
         "n": n,
         "k": k * np.where(wgrad, load / groups, 1.0),

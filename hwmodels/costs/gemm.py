@@ -7,7 +7,7 @@ values, 64 BF16 values). In cycles:
 
     c_mma  = 2 a b step / (R eta)                    tensor core; R FLOPs of one SM in one clock
     c_smem = operand rows * 128 / smem               operand reads, see ChipSpec.operand_tile
-    c_l2   = (a + b) 128 / l2b                       refill of the tile
+    c_l2   = (a ea + b eb) 128 / (e l2b)             refill of the tile
     c_oob  = oob (ceil(m / bm) bm - m)               rows of the last tile beyond the product
     c_iter = (c_mma^4 + c_smem^4 + c_l2^4 + it0^4 [+ c_oob^4])^(1/4) + prom a b / 128
     c_tile = ceil(k / (s step)) c_iter + ot + output_bytes a b / l2b
@@ -22,7 +22,9 @@ rows beyond the end of a tensor slowly: DeepGEMM's products take 46.8 us at m = 
 m = 128, n = 7168, k = 10240 on H200; its sources call it a bound of "TMA L2 OOB".)
 
 Bytes are both operands and the output once; when the smaller operand of a group does not fit
-phi L2, operands are read again in every wave (footprint of a square wave of tiles). On chips whose
+phi L2, operands are read again in every wave (footprint of a square wave of tiles). Where formats
+change on the way to a tile, e are its bytes of an element and ea and eb those in memory, which L2
+hands on as well; everywhere else the three are one. On chips whose
 tensor cores apply block scales themselves there is no promotion (`prom`).
 
 With a fixed tile and lam = 1, and where neither memory nor the cap binds, this is
@@ -53,7 +55,15 @@ from pydantic import Field
 
 from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.chip import ChipSpec
-from hwmodels.costs.gemm_loops import STEP_BYTES, Machine, Product, Search, Tile, search_for
+from hwmodels.costs.gemm_loops import (
+    STEP_BYTES,
+    ElementBytes,
+    Machine,
+    Product,
+    Search,
+    Tile,
+    search_for,
+)
 from hwmodels.costs.gemm_tiles import SPLITS, Dispatch, Tiles, candidates
 from hwmodels.costs.kernel_time import KernelTime, smooth_maximum
 from hwmodels.spec import Spec
@@ -132,12 +142,11 @@ class _Work(NamedTuple):
     groups: Floats
     sms: Floats
     tensor_family: str
-    element_bytes: float
-    output_bytes: float
+    bytes_of: ElementBytes
 
     @property
     def step(self) -> float:
-        return STEP_BYTES / self.element_bytes
+        return STEP_BYTES / self.bytes_of.tile
 
 
 class _TileCycles(NamedTuple):
@@ -162,6 +171,7 @@ def gemm_time_s(
     tensor_family: str,
     element_bytes: float,
     output_bytes: float,
+    operand_bytes: tuple[float, float] | None = None,
     quantised: bool = False,
     sms: npt.ArrayLike | None = None,
 ) -> KernelTime:
@@ -178,6 +188,7 @@ def gemm_time_s(
         m, n, k, groups: shapes; m and k need not be whole (a mean over ranks).
         tensor_family: key of `ChipSpec.tensor`.
         element_bytes: bytes of an element of A and B.
+        operand_bytes: of A and of B in memory, where their formats change on the way.
         output_bytes: bytes moved per element of C: 2 written in BF16, 8 read and written in FP32.
         quantised: whether activations come quantised, by an op of their own, although those that
             the constants were fitted to quantised theirs.
@@ -190,7 +201,9 @@ def gemm_time_s(
     rows, cols, depth, count, used = np.broadcast_arrays(
         *(np.asarray(size, np.float64) for size in sizes)
     )
-    work = _Work(rows, cols, depth, count, used, tensor_family, element_bytes, output_bytes)
+    in_memory = operand_bytes or (element_bytes, element_bytes)
+    bytes_of = ElementBytes(element_bytes, *in_memory, output_bytes)
+    work = _Work(rows, cols, depth, count, used, tensor_family, bytes_of)
     work_s, index = _fastest(chip, parameters, work)
 
     peak = chip.tensor_flops_per_s(tensor_family) * work.sms / chip.sms
@@ -293,14 +306,25 @@ def _tile_cycles(
     rate = chip.flops_per_clock_per_sm(work.tensor_family) * parameters.tensor_efficiency
     c_mma = 2 * a * b * work.step / rate
     c_smem = operand_rows(chip, a, b) * STEP_BYTES / chip.shared_memory_bytes_per_clock
-    c_l2 = (a + b / chip.operand_sms) * STEP_BYTES / parameters.l2_bytes_per_clock
+    c_l2 = _refilled_rows(chip, work, tiles) * STEP_BYTES / parameters.l2_bytes_per_clock
     floor = np.asarray(parameters.iteration_floor_cycles, np.float64)
     step = smooth_maximum(4.0, c_mma, c_smem, c_l2, floor)
     scales_itself = chip.fp8_unit is not None and chip.fp8_unit.block_scaling
     promotion = (0.0 if scales_itself else parameters.promotion_cycles) * a * b / 128
-    written = work.output_bytes * a * b / parameters.l2_bytes_per_clock
+    written = work.bytes_of.result * a * b / parameters.l2_bytes_per_clock
     is_floor = floor > np.maximum(c_mma, np.maximum(c_smem, c_l2))
     return _TileCycles(step, promotion, parameters.tile_overhead_cycles + written, is_floor)
+
+
+def _refilled_rows(chip: ChipSpec, work: _Work, tiles: Tiles) -> Floats:
+    """Return the rows of both operands that L2 hands on for one step of a tile, a row of what is
+    wider in memory than in the tile counting for more.
+    """
+    wide_a, wide_b = work.bytes_of.a / work.bytes_of.tile, work.bytes_of.b / work.bytes_of.tile
+    swapped = tiles.mma != tiles.rows
+    of_mma = tiles.mma * np.where(swapped, wide_b, wide_a)
+    of_other = tiles.other * np.where(swapped, wide_a, wide_b)
+    return np.asarray(of_mma + of_other / chip.operand_sms)
 
 
 def operand_rows(chip: ChipSpec, a: Floats, b: Floats) -> Floats:
@@ -353,7 +377,7 @@ def _searched(
         splits,
         Machine(*numbers),
         Product(*map(np.array, products)),  # copies: views of one number are not to be written to
-        (work.element_bytes, work.output_bytes),
+        work.bytes_of,
         parameters.overlap_exponent,
         chosen,
     )
@@ -369,17 +393,17 @@ def _memory_s(
     splits: Floats,
 ) -> Floats:
     """Return the memory time of candidates; `count` is their tiles before they are split."""
-    operand_a = work.rows * work.depth * work.element_bytes
-    operand_b = work.groups * work.cols * work.depth * work.element_bytes
+    operand_a = work.rows * work.depth * work.bytes_of.a
+    operand_b = work.groups * work.cols * work.depth * work.bytes_of.b
     smaller = np.minimum(operand_a, operand_b) / work.groups
     wave = np.minimum(count * splits, work.sms)
     # A square wave of `wave` tiles reads 2 sqrt(wave bm bn) rows and columns of its operands.
     sides = 2 * np.sqrt(wave * tiles.rows * tiles.cols)
-    again = count / wave * sides * work.depth * work.element_bytes
+    again = count / wave * sides * work.depth * ((work.bytes_of.a + work.bytes_of.b) / 2)
     once = operand_a + operand_b
     fits = smaller <= parameters.l2_usable * chip.l2_bytes
     moved = np.where(fits, once, np.maximum(once, again))
-    moved = moved + work.rows * work.cols * work.output_bytes
+    moved = moved + work.rows * work.cols * work.bytes_of.result
     per_sm = parameters.sm_hbm_bytes_per_clock * chip.peak_clock_hz
     hbm = parameters.hbm_efficiency * chip.hbm_bytes_per_s
     return np.asarray(np.maximum(moved / hbm, moved / (wave * per_sm)))

@@ -54,6 +54,15 @@ class Machine(NamedTuple):
     l2_bytes: Any
 
 
+class ElementBytes(NamedTuple):
+    """Bytes of an element in a tile, of A and of B in memory, and of the result."""
+
+    tile: float
+    a: float
+    b: float
+    result: float
+
+
 class Product(NamedTuple):
     """A product as numbers; in columns: (machines, products)."""
 
@@ -69,15 +78,12 @@ def choose(
     splits: Floats,
     machines: Machine,
     products: Product,
-    bytes_of: tuple[float, float],
+    bytes_of: ElementBytes,
     exponent: float,
     chosen: Ints,
 ) -> None:
     """Write to `chosen` (machines, products) which tile and split is the fastest, as
     tile * len(splits) + split.
-
-    Args:
-        bytes_of: an element of the operands, and of the result.
     """
     for machine in range(chosen.shape[0]):
         rates = Machine(
@@ -130,15 +136,13 @@ def tile_of(tiles: Tile, machine: int, number: int) -> Tile:
     )
 
 
-def fewest_seconds(
-    tile: Tile, machine: Machine, product: Product, bytes_of: tuple[float, float]
-) -> float:
+def fewest_seconds(tile: Tile, machine: Machine, product: Product, bytes_of: ElementBytes) -> float:
     """Return what no split gets below: the steps of all tiles, spread evenly over the SMs."""
     m = product.rows / product.groups
     if not tile.above_m < m <= tile.upto_m:
         return np.inf
     count = product.groups * np.ceil(m / tile.rows) * np.ceil(product.cols / tile.cols)
-    steps = product.depth * bytes_of[0] / STEP_BYTES
+    steps = product.depth * bytes_of.tile / STEP_BYTES
     cycles = count * steps * (tile.step_cycles + tile.promotion_cycles)
     return float(cycles / (product.sms * machine.clock_hz))
 
@@ -148,19 +152,19 @@ def seconds(
     split: float,
     machine: Machine,
     product: Product,
-    bytes_of: tuple[float, float],
+    bytes_of: ElementBytes,
     exponent: float,
     enough_s: float,
 ) -> float:
     """Return the time with one tile and split, or infinity once it is seen to be `enough_s`."""
-    m, element_bytes = product.rows / product.groups, bytes_of[0]
+    m = product.rows / product.groups
     if not tile.above_m < m <= tile.upto_m:
         return np.inf
     blocks = np.ceil(m / tile.rows)
     count = product.groups * blocks * np.ceil(product.cols / tile.cols)
     lam, waves = machine.wave_quantisation, count * split / product.sms
     waves = lam * np.ceil(waves) + (1 - lam) * max(1.0, waves)
-    steps = np.ceil(product.depth * element_bytes / (split * STEP_BYTES))
+    steps = np.ceil(product.depth * bytes_of.tile / (split * STEP_BYTES))
     plain = tile.step_cycles
     cycles = steps * (plain + tile.promotion_cycles) + tile.outside_cycles
     if waves * cycles / machine.clock_hz >= enough_s:
@@ -169,13 +173,14 @@ def seconds(
     if beyond > 0:
         cycles += steps * (np.sqrt(np.sqrt(plain**4 + beyond**4)) - plain) / blocks
     compute_s = waves * cycles / machine.clock_hz
-    operand_a = product.rows * product.depth * element_bytes
-    operand_b = product.groups * product.cols * product.depth * element_bytes
+    operand_a = product.rows * product.depth * bytes_of.a
+    operand_b = product.groups * product.cols * product.depth * bytes_of.b
     moved, busy = operand_a + operand_b, min(count * split, product.sms)
     if min(operand_a, operand_b) / product.groups > machine.l2_bytes:
         sides = 2 * np.sqrt(busy * tile.rows * tile.cols)
-        moved = max(moved, count / busy * sides * product.depth * element_bytes)
-    moved += product.rows * product.cols * bytes_of[1]
+        both = (bytes_of.a + bytes_of.b) / 2
+        moved = max(moved, count / busy * sides * product.depth * both)
+    moved += product.rows * product.cols * bytes_of.result
     memory_s = moved / min(machine.hbm_bytes_per_s, busy * machine.sm_bytes_per_s)
     added_s = 0.0
     if split > 1:

@@ -42,11 +42,13 @@ def gemm_work(
     tensor_family: str,
     element_bytes: float,
     output_bytes: float,
+    operand_bytes: tuple[float, float] | None = None,
     quantised: bool = False,
 ) -> Work:
     """Return the work of `gemm_time_s`; quantising is no work of the product."""
     rows, cols, depth, count = _columns(m, n, k, groups)
-    operands = (rows + count * cols) * depth * element_bytes
+    of_a, of_b = operand_bytes or (element_bytes, element_bytes)
+    operands = (rows * of_a + count * cols * of_b) * depth
     return Work(2 * rows * cols * depth, operands + rows * cols * output_bytes, tensor_family)
 
 

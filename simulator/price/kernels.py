@@ -296,14 +296,14 @@ def _tensor_family(op: Op) -> str:
 
 @lru_cache(maxsize=64)
 def _by_family(same: Same) -> list[tuple[str, tuple[Op, ...], list[int]]]:
-    """Group ops that one call can price: of one family, with results of one width, all or none of
-    them routed; with their places.
+    """Group ops that one call can price: of one family, with operands and results of one width, all
+    or none of them routed; with their places.
     """
     ops: tuple[Op, ...] = same.value
-    families: dict[tuple[str, int, bool], list[int]] = {}
+    families: dict[tuple[str, Hashable, bool], list[int]] = {}
     for index, op in enumerate(ops):
-        output_bytes = op.output_bytes if isinstance(op, Gemm) else 0
-        families.setdefault((op.family, output_bytes, op.routed), []).append(index)
+        widths = (op.output_bytes, op.in_memory) if isinstance(op, Gemm) else None
+        families.setdefault((op.family, widths, op.routed), []).append(index)
     return [
         (family, tuple(ops[index] for index in members), members)
         for (family, *_), members in families.items()

@@ -76,8 +76,12 @@ def test_machines_are_searched_with_their_own_numbers(searching):
         assert (many.time_s[number] == alone.time_s).all()
 
 
-def by_hand_s(parameters: GemmParameters, m: float, n: float, k: float) -> float:
-    """The equation of the module's docstring, one tile after another, FP8 on H200."""
+def by_hand_s(
+    parameters: GemmParameters, m: float, n: float, k: float, ea: float = 1, eb: float = 1
+) -> float:
+    """The equation of the module's docstring, one tile after another, FP8 on H200; `ea` and `eb`
+    bytes of an element in memory.
+    """
     tiles = candidates(
         parameters.dispatch,
         parameters.tile,
@@ -93,7 +97,9 @@ def by_hand_s(parameters: GemmParameters, m: float, n: float, k: float) -> float
         for s in SPLITS if p.split_k else (1.0,):
             c_mma = 2 * a * b * 128 / (CHIP.flops_per_clock_per_sm("fp8") * p.tensor_efficiency)
             c_smem = (a / 64) * (64 + b) * 128 / 128
-            c_l2 = (a + b) * 128 / p.l2_bytes_per_clock
+            swapped = (a, b) != (bm, bn)
+            c_l2 = (a * (eb if swapped else ea) + b * (ea if swapped else eb)) * 128
+            c_l2 /= p.l2_bytes_per_clock
             c_oob = p.ragged_cycles * (math.ceil(m / bm) * bm - m)
             terms = [c_mma, c_smem, c_l2, p.iteration_floor_cycles]
             plain, ragged = (sum(t**4 for t in (*terms, x)) ** 0.25 for x in (0.0, c_oob))
@@ -104,9 +110,10 @@ def by_hand_s(parameters: GemmParameters, m: float, n: float, k: float) -> float
             count = math.ceil(m / bm) * math.ceil(n / bn) * s
             lam, w = p.wave_quantisation, count / sms
             compute_s = (lam * math.ceil(w) + (1 - lam) * max(1, w)) * c_tile / clock
-            moved, busy = m * k + n * k, min(count, sms)
-            if min(m * k, n * k) > p.l2_usable * CHIP.l2_bytes:
-                moved = max(moved, count / s / busy * 2 * math.sqrt(busy * bm * bn) * k)
+            moved, busy = m * k * ea + n * k * eb, min(count, sms)
+            if min(m * k * ea, n * k * eb) > p.l2_usable * CHIP.l2_bytes:
+                side = math.sqrt(busy * bm * bn)
+                moved = max(moved, count / s / busy * (side * ea + side * eb) * k)
             moved += 2 * m * n
             memory_s = moved / min(
                 p.hbm_efficiency * CHIP.hbm_bytes_per_s, busy * p.sm_hbm_bytes_per_clock * clock
@@ -127,3 +134,27 @@ def test_prices_are_those_of_the_equation(library):
     times = fp8(CHIP, LIBRARIES[library], m, n, k)
     capped = 2 * m * n * k / CHIP.tensor_flops_per_s("fp8")
     np.testing.assert_allclose(times.time_s, np.maximum(wanted, capped), rtol=1e-9)
+
+
+@pytest.mark.parametrize("library", sorted(LIBRARIES))
+@pytest.mark.parametrize("in_memory", [(2.0, 1.0), (1.0, 2.0), (2.0, 2.0)])
+def test_operands_wider_in_memory_cost_what_the_equation_says(library, in_memory, searching):
+    """Found by the search and by trying every tile, to the bit; steps and tiles stay FP8's."""
+    m, n, k = shapes(25, seed=4)
+    wanted = [
+        by_hand_s(LIBRARIES[library], *shape, *in_memory) for shape in zip(m, n, k, strict=True)
+    ]
+    searching(None)
+    tried = fp8(CHIP, LIBRARIES[library], m, n, k, operand_bytes=in_memory).time_s
+    searching(gemm_loops.compiled())
+    found = fp8(CHIP, LIBRARIES[library], m, n, k, operand_bytes=in_memory).time_s
+    assert (found == tried).all()
+    capped = 2 * m * n * k / CHIP.tensor_flops_per_s("fp8")
+    np.testing.assert_allclose(found, np.maximum(wanted, capped), rtol=1e-9)
+    assert (found >= fp8(CHIP, LIBRARIES[library], m, n, k).time_s).all()
+
+
+def test_operands_that_lie_in_memory_as_in_the_tile_cost_what_they_did():
+    m, n, k = shapes(50, seed=5)
+    same = fp8(CHIP, LIBRARIES["fine"], m, n, k, operand_bytes=(1.0, 1.0)).time_s
+    assert (same == fp8(CHIP, LIBRARIES["fine"], m, n, k).time_s).all()

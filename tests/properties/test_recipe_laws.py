@@ -1,5 +1,7 @@
 """Laws of every recipe and every block: FLOPs follow weights, backward undoes forward."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +13,11 @@ from workloads.blocks.gqa import GQASpec
 from workloads.blocks.mla import MLASpec
 from workloads.blocks.moe import MoESpec
 from workloads.ops import Attention, Comm, Gemm, MemoryOp
-from workloads.recipes import RECIPES, Operand, Passes
+from workloads.recipes import RECIPES, Abilities, Operand, Passes
 
 WIDTHS = st.integers(1, 40).map(lambda n: 8 * n)
 WIRE = {"fp8": FORMATS["fp8_1x128"], "bf16": FORMATS["bf16"]}
+UNITS = [Abilities(casts, transposes) for casts in (False, True) for transposes in (False, True)]
 
 
 @st.composite
@@ -41,7 +44,7 @@ def moe(draw):
 
 @st.composite
 def sites(draw, names=tuple(RECIPES)):
-    recipe = RECIPES[draw(st.sampled_from(names))]
+    recipe = RECIPES[draw(st.sampled_from(names))].able(draw(st.sampled_from(UNITS)))
     return Site(draw(WIDTHS), draw(st.integers(1, 3)), draw(WIDTHS), recipe,
                 local_experts=draw(st.integers(1, 8)), gpus_per_token=draw(st.floats(0.5, 8)),
                 dispatch=WIRE[draw(st.sampled_from(recipe.dispatches))])  # fmt: skip
@@ -175,3 +178,29 @@ def test_what_came_in_the_format_of_products_is_not_cast_again(recipe, rows, n, 
     assert all(op.routed for op in moved)
     again = [op.name for op in routed.forward if op.name.startswith("cast X")]
     assert bool(again) == is_cast
+
+
+def moved(passes):
+    """Bytes of all kernels."""
+    return sum(op.bytes for name in "FBW" for op in passes.of(name) if not isinstance(op, Comm))
+
+
+@given(st.one_of(ATTENTIONS, FFNS), sites())
+def test_what_a_unit_can_do_besides_changes_no_product_and_adds_no_bytes(block, site):
+    """FLOPs stay, as do exchanges; bytes and launches fall or stay with each ability."""
+    plain = work(block, replace(site, recipe=site.recipe.able(Abilities())))
+    able = work(block, site)
+    for name in "FBW":
+        assert flops(able, name) == flops(plain, name)
+        assert [op for op in able.of(name) if isinstance(op, Comm)] == [
+            op for op in plain.of(name) if isinstance(op, Comm)
+        ]
+        kept = [op.name for op in plain.of(name)]
+        assert all(op.name in kept for op in able.of(name))
+    assert moved(able) <= moved(plain)
+    assert able.saved_bytes == plain.saved_bytes
+
+
+@given(st.one_of(ATTENTIONS, FFNS), sites(["bf16"]), st.sampled_from(UNITS))
+def test_a_recipe_without_casts_has_no_use_for_them(block, site, unit):
+    assert site.recipe.able(unit) is site.recipe

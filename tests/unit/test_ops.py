@@ -24,6 +24,18 @@ def test_a_product_reads_its_operands_once_and_writes_bf16():
     assert Gemm("x", 8, 6, 4, BF16, "dgrad").bytes == (8 * 4 + 4 * 6 + 8 * 6) * 2
 
 
+def test_an_operand_may_be_wider_in_memory_than_where_it_is_multiplied():
+    """Activations of two bytes, weights of one; a weight gradient of two kinds of activations."""
+    assert Gemm("x", 8, 6, 4, FP8, groups=3, in_memory=(2, 1)).bytes == (
+        2 * 8 * 4 + 3 * 4 * 6 + 8 * 6 * 2
+    )
+    wgrad = Gemm("x", 8, 6, 4, FP8, "wgrad", in_memory=(1, 2))
+    assert wgrad.bytes == 8 * 4 + 2 * 6 * 4 + 8 * 6 * 8
+    shape = cost_shape([wgrad], np.ones((1, 1)))
+    assert (shape["element_bytes"], shape["operand_bytes"]) == (1, (1, 2))
+    assert "operand_bytes" not in cost_shape([Gemm("x", 8, 6, 4, FP8)], np.ones((1, 1)))
+
+
 def test_each_group_has_a_weight_of_its_own():
     """Three experts: 8 rows together, three weights of 4 x 6."""
     assert Gemm("x", 8, 6, 4, FP8, groups=3).bytes == 8 * 4 + 3 * 4 * 6 + 8 * 6 * 2

@@ -44,13 +44,14 @@ class GatedFFN(FFNSpec):
 
 
 def gated(recipe: Recipe, name: str, tokens: int, hidden: int, width: int) -> Passes:
-    """Return the kernels of a gated FFN on rows that are in the format of products.
+    """Return the kernels of a gated FFN on rows that a cast was asked of.
 
-    The gradient of what it gives comes likewise, as in the trace, where it was cast for the wire.
+    The gradient of what it gives comes in the format of products, as in the trace, where it was
+    cast for the wire.
     """
     came, made = Operand.QUANTISED, Operand.READY
     return (
-        recipe.linear(f"{name} up+gate", tokens, 2 * width, hidden, x=came)
+        recipe.linear(f"{name} up+gate", tokens, 2 * width, hidden, x=recipe.asked_for)
         + recipe.swiglu(name, tokens, width)
         + recipe.linear(f"{name} down", tokens, hidden, width, x=made, dy=came)
     )

@@ -13,7 +13,7 @@ from pydantic import model_validator
 from hwmodels.units import Width
 from workloads.blocks import AttentionCore, AttentionSpec, Site
 from workloads.ops import MemoryOp
-from workloads.recipes import BF16_BYTES, Passes
+from workloads.recipes import BF16_BYTES, Operand, Passes
 
 
 class GQASpec(AttentionSpec):
@@ -78,7 +78,7 @@ class GQASpec(AttentionSpec):
             + self._head_norms(t)
             + self._positions(t)
             + self.softmax(site)
-            + recipe.scale_transposes(backward=linears)
+            + recipe.scale_transposes(backward=linears, operand=Operand.WIDE)
             + recipe.attention_output(t, value)
             + recipe.linear("o", t, h, value)
         )

@@ -70,7 +70,7 @@ class MLASpec(AttentionSpec):
             + positions
             + self.softmax(site)
             + block.made_again(up, positions)
-            + site.recipe.scale_transposes(backward=linears + made_again)
+            + site.recipe.scale_transposes(backward=linears + made_again, operand=Operand.WIDE)
             + block.output()
         )
 

@@ -12,11 +12,11 @@ from workloads.recipes import BF16_BYTES, Passes
 def mtp_projection(site: Site) -> Passes:
     """Return the embedding lookup, the two norms and the projection in front of the MTP layer.
 
-    What is projected is kept in the format of products; inputs of the norms are kept where nothing
+    What is projected is kept as its product reads it; inputs of the norms are kept where nothing
     is computed again.
     """
     t, h, recipe = site.tokens, site.hidden, site.recipe
-    kept = recipe.format.bytes_of(t * 2 * h)
+    kept = recipe.kept.bytes_of(t * 2 * h)
     if not recipe.recomputes:
         kept += t * 2 * h * BF16_BYTES
     before = Passes(

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from inspect import isabstract
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from hwmodels.errors import SpecError, suggestion
 from hwmodels.formats import NumberFormat
@@ -67,6 +67,22 @@ class Operand(Enum):
     READY = auto()
 
 
+class Abilities(NamedTuple):
+    """What the unit that multiplies spares the kernels around its products.
+
+    Attributes:
+        casts_in_flight: formats change on the way from memory to the unit: an operand is read as it
+            lies there.
+        transposed_reads: the unit reads operands along either axis.
+    """
+
+    casts_in_flight: bool = False
+    transposed_reads: bool = False
+
+
+NO_ABILITIES = Abilities()
+
+
 @dataclass(frozen=True, slots=True)
 class ParameterBytes:
     """Bytes of one parameter in memory.
@@ -106,6 +122,20 @@ class Recipe(ABC):
     recomputes: ClassVar[bool]
     dispatches: ClassVar[tuple[str, ...]]
     parameter: ClassVar[ParameterBytes]
+
+    def able(self, abilities: Abilities) -> "Recipe":
+        """Return the recipe on a unit with these abilities: this one, if it has no use for them."""
+        return self
+
+    @property
+    def asked_for(self) -> Operand:
+        """How a tensor that a block asked a `cast` of comes to its products."""
+        return Operand.QUANTISED
+
+    @property
+    def kept(self) -> NumberFormat:
+        """Format in which an operand waits for its weight gradient."""
+        return self.format
 
     @abstractmethod
     def cast(
@@ -154,8 +184,14 @@ class Recipe(ABC):
         """Return what keeps the output of an attention core for the backward pass."""
 
     @abstractmethod
-    def scale_transposes(self, forward: int = 0, backward: int = 0) -> Passes:
-        """Return as many small kernels that bring the scales of operands into order."""
+    def scale_transposes(
+        self, forward: int = 0, backward: int = 0, operand: Operand = Operand.QUANTISED
+    ) -> Passes:
+        """Return as many small kernels that bring the scales of operands into order.
+
+        Args:
+            operand: how these came.
+        """
 
     @abstractmethod
     def weight_casts(self, parameters: float) -> tuple[MemoryOp, ...]:

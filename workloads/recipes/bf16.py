@@ -75,7 +75,9 @@ class Bf16(Recipe):
         """Keep it as it is."""
         return Passes(saved_bytes=rows * width * BF16_BYTES)
 
-    def scale_transposes(self, forward: int = 0, backward: int = 0) -> Passes:
+    def scale_transposes(
+        self, forward: int = 0, backward: int = 0, operand: Operand = Operand.QUANTISED
+    ) -> Passes:
         """Do nothing: no tensor has scales."""
         return Passes()
 
