@@ -21,14 +21,21 @@ from hwmodels.units import (
 Generation = Literal["ampere", "hopper", "blackwell"]
 
 
+PROMOTED = 128
+"""Elements of k after which partial sums of FP8 products go to FP32 registers of the CUDA cores on
+today's tensor cores, whose accumulators have 13 fraction bits (arXiv 2412.19437 §3.3.2)."""
+PROMOTED_BITS, FP32_BITS = 13, 23
+MOST_PROMOTIONS = 4.0  # an instruction takes 32 elements at once
+
+
 class Fp8Unit(Spec):
     """Abilities of the FP8 tensor cores that decide what block scaling costs (ISCA'25 §3.1), and
     what quantising and transposing do (arXiv 2412.19437 §3.5.2).
 
     Attributes:
-        accumulation_mantissa_bits: fraction bits of the accumulator.
+        accumulation_mantissa_bits: fraction bits of the accumulator; see `promotions`.
         block_scaling: True where the tensor core applies block scales itself; otherwise CUDA
-            cores promote partial sums.
+            cores do as they promote partial sums.
         casts_in_flight: True where formats change on the way from memory to shared memory, so that
             an operand is read in the format it lies there in and never written and read again.
         transposed_reads: True where tensor cores read FP8 operands from shared memory along either
@@ -40,6 +47,20 @@ class Fp8Unit(Spec):
     casts_in_flight: bool = False
     transposed_reads: bool = False
 
+    @property
+    def promotions(self) -> float:
+        """How often partial sums are promoted in `PROMOTED` elements of k: once today.
+
+        Two things ask for it (ISCA'25 §3.1). Block scales on CUDA cores do once. A short
+        accumulator does as often as its sums would else be off by more than today's: each addition
+        drops what is below the last bit of the largest term, so that errors grow with the elements
+        and halve with a bit. That one bit more holds twice the elements is derived, not measured.
+        An accumulator of FP32's 23 bits gains nothing by promotion.
+        """
+        bits = self.accumulation_mantissa_bits
+        for_sums = 0.0 if bits >= FP32_BITS else min(2.0 ** (PROMOTED_BITS - bits), MOST_PROMOTIONS)
+        return for_sums if self.block_scaling else max(1.0, for_sums)
+
 
 class ChipSpec(Spec):
     """A GPU.
@@ -49,7 +70,7 @@ class ChipSpec(Spec):
         peak_clock_hz: the clock at which the datasheet peaks hold:
             `peak = sms * clock * FLOPs per clock per SM`.
         tensor: dense peak FLOP/s by format family (`bf16`, `fp8`, `fp4`, `tf32`), sparsity off.
-        vector_flops_per_s: FP32 CUDA-core peak.
+        vector_flops_per_s: FP32 CUDA-core peak; what promotes partial sums of FP8 products.
         hbm_capacity_bytes: as the driver reports it, more than the decimal GB of the label; driver
             and CUDA context keep some of it.
         hbm_bytes_per_s, l2_bytes: memory.
@@ -99,6 +120,11 @@ class ChipSpec(Spec):
                 f"chip {self.name}: no {family!r} tensor rate{suggestion(family, self.tensor)}"
             )
         return self.tensor[family] * ((self.sms if sms is None else sms) / self.sms)
+
+    @property
+    def promotions(self) -> float:
+        """How often FP8 products promote partial sums, see `Fp8Unit.promotions`."""
+        return 1.0 if self.fp8_unit is None else self.fp8_unit.promotions
 
     def flops_per_clock_per_sm(self, family: str) -> float:
         """Tensor FLOPs of one SM in one clock."""

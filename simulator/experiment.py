@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
+from hwmodels.chip import FP32_BITS, PROMOTED, PROMOTED_BITS
 from hwmodels.cluster import ClusterSpec
 from hwmodels.document import Document, Source
 from hwmodels.errors import InfeasibleError, SpecError, suggestion
@@ -216,11 +217,33 @@ class Experiment(Spec):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What else to know, in words: a layout that gave way, values far from every known one."""
+        """What else to know, in words: a layout that gave way, an ability that spares nothing,
+        values far from every known one.
+        """
         source = self.sources.get("plan.layout")
         gave_way = source is not None and source.text.startswith(GAVE_WAY)
         layout = [f"plan.layout: {source.text}"] if gave_way and source is not None else []
-        return (*layout, *map(str, self.far_values))
+        return (*layout, *self._fp8_unit_in_vain, *map(str, self.far_values))
+
+    @property
+    def _fp8_unit_in_vain(self) -> tuple[str, ...]:
+        """Why tensor cores that scale blocks, or sum in more bits, are no faster for it."""
+        unit = self.cluster.node.chip.fp8_unit
+        if unit is None or self.recipe.format.family != "fp8" or unit.promotions < 1:
+            return ()
+        bits, why = unit.accumulation_mantissa_bits, ""
+        if unit.block_scaling:
+            why = (
+                f"block_scaling spares nothing with accumulators of {bits} bits, whose sums are "
+                f"promoted every {PROMOTED} elements all the same; {FP32_BITS} bits need no "
+                f"promotion"
+            )
+        elif bits > PROMOTED_BITS:
+            why = (
+                f"accumulators of {bits} bits spare nothing where CUDA cores apply the scales of "
+                f"blocks, every {PROMOTED} elements; block_scaling = true lets them"
+            )
+        return (f"cluster.node.chip.fp8_unit: {why}",) if why else ()
 
     @property
     def unlike(self) -> tuple[str, ...]:

@@ -78,6 +78,12 @@ class Gemm:
         return 2.0 * self.m * self.n * self.k
 
     @property
+    def scaled_flops(self) -> float:
+        """Those of them whose sums take the scales of blocks that FP8 shares along k."""
+        is_scaled = self.format.family == "fp8" and self.format.scale_block > 0
+        return self.flops if is_scaled else 0.0
+
+    @property
     def output_bytes(self) -> int:
         """Bytes moved per element of C: written in BF16; a weight gradient is read and written in
         FP32, to accumulate over micro-batches in the product's own epilogue.

@@ -99,8 +99,7 @@ def cost_model(kernel: str, chip: ChipSpec, *, few_sms: bool) -> CostModel:
     """
     if kernel in FORMATS:
         family = FORMATS[kernel].tensor_family
-        scales_itself = chip.fp8_unit is not None and chip.fp8_unit.block_scaling
-        promotes = family == "fp8" and not scales_itself
+        promotes = family == "fp8" and chip.promotions > 0
         start = GemmParameters(
             launch_s=2e-6, wave_quantisation=0.5, promotion_cycles=1.0 if promotes else 0.0
         )

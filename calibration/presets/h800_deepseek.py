@@ -45,6 +45,13 @@ HEAD_RATE = (
     "would let them reach up to 132/112 of it"
 )
 
+PROMOTION_OF = "h200-trtllm"
+PROMOTION = (
+    f"as {PROMOTION_OF} has it, fitted to block-scaled products on the same SM: shapes tell "
+    "promotion from the rate of the tensor core there, one tile in one trace does not; moves no "
+    "price on H800"
+)
+
 NOT_IN_TRACE = {"loss": "elementwise"}
 """Memory-bound families of the head, and those they are taken to be like."""
 
@@ -115,10 +122,15 @@ def _shipped_bf16() -> GemmTableFit:
 
 
 def _add_gemms(document: ProfileDocument, fit: FitResult) -> None:
+    promotion = PROFILES.load(PROMOTION_OF).parameters("fp8_block")
+    assert isinstance(promotion, GemmParameters), "products are priced as products"
     for family in (*FITTED_GEMMS, *ROUTER_GEMMS):
         found = fit.families[family]
         assert isinstance(found, GemmParameters), "the fit of a GEMM family is one"
-        document.tables[f"gemm.{family}"] = found.model_dump()
+        table = document.tables[f"gemm.{family}"] = found.model_dump(exclude_none=True)
+        if family in FITTED_GEMMS:
+            table["contained_promotion_cycles"] = promotion.promotion_cycles
+            document.assumed[f"gemm.{family}.contained_promotion_cycles"] = PROMOTION
         document.sources[f"gemm.{family}"] = NOT_IDENTIFIED
         for name in ("tensor_efficiency", "tile_overhead_cycles"):
             document.sources[f"gemm.{family}.{name}"] = TRACE
@@ -140,7 +152,7 @@ def _add_gemms(document: ProfileDocument, fit: FitResult) -> None:
 def _add_bf16(document: ProfileDocument, table: GemmTableFit) -> None:
     found = table.parameters
     rate = Sourced(found.sustained_fraction, HEAD_RATE, table.sustained_p10, table.sustained_p90)
-    values = found.model_dump(exclude={"tile"})
+    values = found.model_dump(exclude_none=True)
     document.tables["gemm.bf16"] = values | {"sustained_fraction": rate}
     document.sources["gemm.bf16"] = NOT_IDENTIFIED
     for name in FREE_CONSTANTS:

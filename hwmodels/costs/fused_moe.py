@@ -30,7 +30,8 @@ from pydantic import Field
 
 from hwmodels.arrays import Floats, Ints
 from hwmodels.chip import ChipSpec
-from hwmodels.costs.gemm import QUANTISE_RATE, operand_rows
+from hwmodels.costs.gemm import QUANTISE_RATE
+from hwmodels.costs.gemm_cycles import operand_rows
 from hwmodels.costs.gemm_loops import STEP_BYTES
 from hwmodels.costs.kernel_time import KernelTime, smooth_maximum
 from hwmodels.spec import Spec
@@ -250,8 +251,8 @@ def _tile_cycles(
     c_l2 = np.asarray((rows + columns) * STEP_BYTES / parameters.l2_bytes_per_clock)
     floor = np.asarray(parameters.iteration_floor_cycles, np.float64)
     iteration = smooth_maximum(4.0, c_mma, c_smem, c_l2, floor)
-    if chip.fp8_unit is None or not chip.fp8_unit.block_scaling:
-        iteration = iteration + parameters.promotion_cycles * rows * columns / 128
+    promotion = chip.promotions * parameters.promotion_cycles
+    iteration = iteration + promotion * rows * columns / 128
     written = OUTPUT_BYTES * rows * columns / parameters.l2_bytes_per_clock
     steps = np.ceil(product.depth / step)
     return np.asarray(steps * iteration + parameters.tile_overhead_cycles + written)

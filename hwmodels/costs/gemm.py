@@ -9,7 +9,8 @@ values, 64 BF16 values). In cycles:
     c_smem = operand rows * 128 / smem               operand reads, see ChipSpec.operand_tile
     c_l2   = (a ea + b eb) 128 / (e l2b)             refill of the tile
     c_oob  = oob (ceil(m / bm) bm - m)               rows of the last tile beyond the product
-    c_iter = (c_mma^4 + c_smem^4 + c_l2^4 + it0^4 [+ c_oob^4])^(1/4) + prom a b / 128
+    c_iter = (c_mma^4 + c_smem^4 + c_l2^4 + it0^4 [+ c_oob^4])^(1/4) + c_prom
+    c_prom = (N prom + (N - 1) in) a b / 128         block scales and promotion on CUDA cores
     c_tile = ceil(k / (s step)) c_iter + ot + output_bytes a b / l2b
     T      = groups ceil(m / groups / bm) ceil(n / bn) s;   w = T / SMs
     t_comp = (lam ceil(w) + (1 - lam) max(1, w)) c_tile / f
@@ -24,8 +25,12 @@ m = 128, n = 7168, k = 10240 on H200; its sources call it a bound of "TMA L2 OOB
 Bytes are both operands and the output once; when the smaller operand of a group does not fit
 phi L2, operands are read again in every wave (footprint of a square wave of tiles). Where formats
 change on the way to a tile, e are its bytes of an element and ea and eb those in memory, which L2
-hands on as well; everywhere else the three are one. On chips whose
-tensor cores apply block scales themselves there is no promotion (`prom`).
+hands on as well; everywhere else the three are one.
+
+N is how often the chip promotes partial sums in 128 elements of k (`Fp8Unit.promotions`), 1 on
+Hopper, 0 on Blackwell; `in` are cycles of promotion that a fit could not tell from `eta`. No step
+is faster than at the tensor core's peak, nor than CUDA cores add the sums up, 2 N a b FLOPs, where
+promotion hides behind products (two WGMMA in flight, arXiv 2412.19437 §3.3.2).
 
 With a fixed tile and lam = 1, and where neither memory nor the cap binds, this is
 
@@ -53,8 +58,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from hwmodels.arrays import Floats, Ints, Mask
+from hwmodels.arrays import Floats, Ints
 from hwmodels.chip import ChipSpec
+from hwmodels.costs.gemm_cycles import tile_cycles
 from hwmodels.costs.gemm_loops import (
     STEP_BYTES,
     ElementBytes,
@@ -103,6 +109,8 @@ class GemmParameters(Spec):
         wave_quantisation: lam, 1 when whole waves are paid, 0 when a tuner escapes them.
         promotion_cycles: prom, cycles per 128 accumulators per step for block scales applied on
             CUDA cores. 0: no block scales.
+        contained_promotion_cycles: in, the same of promotion that `tensor_efficiency` contains; a
+            chip that promotes less is faster by it.
         ragged_cycles: oob, cycles by which each row that a tile has beyond the product delays one
             step. 0: such rows cost no more than others.
         quantise_bytes: qsm, quantise traffic per element of A, in bytes at `QUANTISE_RATE`.
@@ -129,6 +137,7 @@ class GemmParameters(Spec):
     l2_usable: Annotated[float, Field(ge=0.2, le=1.5)] = 0.6
     wave_quantisation: Annotated[float, Field(ge=0, le=1)] = 1.0
     promotion_cycles: Annotated[float, Field(ge=0, le=4)] = 0.0
+    contained_promotion_cycles: Annotated[float, Field(ge=0, le=4)] | None = None
     ragged_cycles: Annotated[float, Field(ge=0, le=40)] = 0.0
     quantise_bytes: Annotated[float, Field(ge=0, le=20)] = 0.0
 
@@ -147,17 +156,6 @@ class _Work(NamedTuple):
     @property
     def step(self) -> float:
         return STEP_BYTES / self.bytes_of.tile
-
-
-class _TileCycles(NamedTuple):
-    """Cycles of tiles, whatever the product: of one step along k without and with promotion of
-    block scales, outside the steps; and whether a step takes its least time.
-    """
-
-    step: Floats
-    promotion: Floats
-    outside: Floats
-    is_floor: Mask
 
 
 def gemm_time_s(
@@ -277,7 +275,7 @@ def _tile_s(
     chip: ChipSpec, parameters: GemmParameters, work: _Work, tiles: Tiles, splits: Floats
 ) -> tuple[Floats, Ints]:
     """Return the time of products with tiles and splits, and the place in `BOUNDS` of its bound."""
-    cycles = _tile_cycles(chip, parameters, work, tiles)
+    cycles = tile_cycles(chip, parameters, work.tensor_family, work.bytes_of, tiles)
     group_rows = work.rows / work.groups
     blocks = np.ceil(group_rows / tiles.rows)
     count = work.groups * blocks * np.ceil(work.cols / tiles.cols)
@@ -299,41 +297,6 @@ def _tile_s(
     return np.where(is_used, total_s, np.inf), index
 
 
-def _tile_cycles(
-    chip: ChipSpec, parameters: GemmParameters, work: _Work, tiles: Tiles
-) -> _TileCycles:
-    a, b = tiles.mma, tiles.other
-    rate = chip.flops_per_clock_per_sm(work.tensor_family) * parameters.tensor_efficiency
-    c_mma = 2 * a * b * work.step / rate
-    c_smem = operand_rows(chip, a, b) * STEP_BYTES / chip.shared_memory_bytes_per_clock
-    c_l2 = _refilled_rows(chip, work, tiles) * STEP_BYTES / parameters.l2_bytes_per_clock
-    floor = np.asarray(parameters.iteration_floor_cycles, np.float64)
-    step = smooth_maximum(4.0, c_mma, c_smem, c_l2, floor)
-    scales_itself = chip.fp8_unit is not None and chip.fp8_unit.block_scaling
-    promotion = (0.0 if scales_itself else parameters.promotion_cycles) * a * b / 128
-    written = work.bytes_of.result * a * b / parameters.l2_bytes_per_clock
-    is_floor = floor > np.maximum(c_mma, np.maximum(c_smem, c_l2))
-    return _TileCycles(step, promotion, parameters.tile_overhead_cycles + written, is_floor)
-
-
-def _refilled_rows(chip: ChipSpec, work: _Work, tiles: Tiles) -> Floats:
-    """Return the rows of both operands that L2 hands on for one step of a tile, a row of what is
-    wider in memory than in the tile counting for more.
-    """
-    wide_a, wide_b = work.bytes_of.a / work.bytes_of.tile, work.bytes_of.b / work.bytes_of.tile
-    swapped = tiles.mma != tiles.rows
-    of_mma = tiles.mma * np.where(swapped, wide_b, wide_a)
-    of_other = tiles.other * np.where(swapped, wide_a, wide_b)
-    return np.asarray(of_mma + of_other / chip.operand_sms)
-
-
-def operand_rows(chip: ChipSpec, a: Floats, b: Floats) -> Floats:
-    """Return the rows of both operands that one step of a tile reads from shared memory."""
-    rows, cols = chip.operand_tile
-    width = np.minimum(b, cols)
-    return np.asarray((a / rows) * np.maximum(1.0, b / cols) * (rows + width / chip.operand_sms))
-
-
 def _searched(
     search: Search,
     chip: ChipSpec,
@@ -347,7 +310,7 @@ def _searched(
     shaped = Tiles(*(column.reshape(-1, *(1,) * ndim) for column in tiles))
     of_tiles = [
         np.reshape(column, (tiles.rows.size, -1)).T
-        for column in _tile_cycles(chip, parameters, work, shaped)[:3]
+        for column in tile_cycles(chip, parameters, work.tensor_family, work.bytes_of, shaped)[:3]
     ]
     of_machines = [
         np.ravel(np.asarray(number, np.float64))

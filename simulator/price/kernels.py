@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.arrays import Floats, Ints
-from hwmodels.chip import ChipSpec
+from hwmodels.chip import PROMOTED, ChipSpec
 from hwmodels.columns import stacked, structure
 from hwmodels.costs import BOUNDS, KernelTime, Parameters, kernel_time_s
 from hwmodels.identity import Same
@@ -281,10 +281,15 @@ def _residual_factor(profile: Same, family: str, ops: Same, loads: bytes) -> Flo
 
 
 def _roofline(chip: ChipSpec, sms: Any, ops: Sequence[Op], load: Floats) -> KernelTime:
-    """Larger of FLOPs over peak (on the SMs in use) and bytes over HBM bandwidth."""
+    """Largest of FLOPs over peak (on the SMs in use) and bytes over HBM bandwidth; and where CUDA
+    cores promote partial sums behind FP8 products, of a multiply-add each time over their peak.
+    """
     rates = [chip.tensor_flops_per_s(_tensor_family(op), sms) for op in ops]
     peak = np.concatenate([np.reshape(rate, (-1, 1, 1)) for rate in rates], axis=1)
-    compute_s = column(ops, "flops", load) * load / peak
+    scaled = [op.scaled_flops if isinstance(op, Gemm) else 0.0 for op in ops]
+    promoted = chip.promotions / PROMOTED * np.reshape(scaled, (-1, *(1,) * (load.ndim - 1)))
+    vector_s = promoted * load / np.asarray(chip.vector_flops_per_s * (sms / chip.sms))
+    compute_s = np.maximum(column(ops, "flops", load) * load / peak, vector_s)
     memory_s = column(ops, "bytes", load) * load / np.asarray(chip.hbm_bytes_per_s)
     index = np.where(compute_s >= memory_s, COMPUTE_BOUND, MEMORY_BOUND)
     return KernelTime(np.maximum(compute_s, memory_s), index)

@@ -58,18 +58,6 @@ def test_partial_waves_cost_less_where_a_tuner_escapes_them() -> None:
     assert ratio == pytest.approx(2 / (133 / 132), rel=1e-3)
 
 
-def test_promotion_is_paid_only_where_the_tensor_core_does_not_scale() -> None:
-    assert CHIP.fp8_unit is not None
-    scaling_unit = CHIP.fp8_unit.model_copy(update={"block_scaling": True})
-    scaling_chip = CHIP.model_copy(update={"fp8_unit": scaling_unit})
-    promoting = WAVES.model_copy(update={"promotion_cycles": 0.9})
-    assert bf16(promoting, 4096, 4096, 4096).time_s > bf16(WAVES, 4096, 4096, 4096).time_s
-    assert (
-        bf16(promoting, 4096, 4096, 4096, chip=scaling_chip).time_s
-        == bf16(WAVES, 4096, 4096, 4096).time_s
-    )
-
-
 def test_quantising_the_activations_adds_their_traffic() -> None:
     quantising = WAVES.model_copy(update={"contains_quantise": True, "quantise_bytes": 8.0})
     added = bf16(quantising, 4096, 4096, 7168).time_s - bf16(WAVES, 4096, 4096, 7168).time_s
