@@ -8,7 +8,7 @@ from rich.table import Table
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.errors import InfeasibleError
-from hwmodels.prices import PriceSpec
+from hwmodels.prices import PriceSpec, network_usd, power_w
 from hwmodels.units import format_quantity
 from simulator.tell.terminal import table
 
@@ -37,9 +37,9 @@ def network_facts(cluster: ClusterSpec, prices: PriceSpec) -> dict[str, Any]:
         "diameter_switches": cluster.fabric.diameter(counts.endpoints),
         "bisection_bytes_per_s": bisection,
         "prices": prices.name,
-        "cost_usd": prices.cost_usd(counts),
-        "cost_usd_per_gpu": prices.cost_usd(counts) / cluster.gpus,
-        "power_w": prices.power_w(counts) if powered else None,
+        "cost_usd": network_usd(cluster, prices),
+        "cost_usd_per_gpu": network_usd(cluster, prices) / cluster.gpus,
+        "power_w": power_w(cluster, prices).network_w if powered else None,
     }
 
 

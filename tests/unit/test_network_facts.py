@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from hwmodels.cluster import CLUSTERS
-from hwmodels.prices import PRICES, PriceSpec
+from hwmodels.errors import InfeasibleError
+from hwmodels.prices import PRICES, PriceSpec, network_usd, power_w
 from simulator.cli import moesim
 from simulator.tell.network import network_facts
 
@@ -32,6 +33,30 @@ def test_facts_of_eight_planes_by_hand() -> None:
     assert facts["bisection_bytes_per_s"] == pytest.approx(1024 * 50e9)
     assert facts["scale_up_bisection_bytes_per_s"] == pytest.approx(4 * 200e9)
     assert facts["cost_usd"] == 96 * PRICE.switch_usd + 2048 * PRICE.link_usd
+
+
+def test_power_of_a_cluster_is_that_of_its_gpus_and_its_fabric() -> None:
+    """2,048 GPUs of 700 W; 96 switches of 747 W and 2,048 links of 17 W."""
+    power = power_w(CLUSTERS.load("h800-2048-mpft"), PRICE)
+    assert power.gpus_w == 2048 * 700
+    assert power.network_w == 96 * 747 + 2048 * 17
+    assert power.total_w == power.gpus_w + power.network_w
+
+
+def test_price_and_power_of_a_cluster_are_those_that_show_tells() -> None:
+    cluster = CLUSTERS.load("h800-2048-mpft")
+    facts = network_facts(cluster, PRICE)
+    assert facts["cost_usd"] == network_usd(cluster, PRICE)
+    assert facts["power_w"] == power_w(cluster, PRICE).network_w
+
+
+def test_a_cluster_without_a_fabric_pays_for_none_and_draws_for_none() -> None:
+    unpowered = PriceSpec(name="p", switch_usd=1, link_usd=1)
+    rack = CLUSTERS.load("gb200-nvl72")
+    assert network_usd(rack, unpowered) == 0
+    assert power_w(rack, unpowered) == (72 * 1200, 0)
+    with pytest.raises(InfeasibleError, match="price p: switch_w and link_w must be given"):
+        power_w(CLUSTERS.load("h800-2048-mpft"), unpowered)
 
 
 def test_what_is_not_known_is_not_told() -> None:
