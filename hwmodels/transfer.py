@@ -67,29 +67,48 @@ def transfer_spread(measured_on: str, chip: ChipSpec) -> float:
     return SIBLING_SPREAD if same else GENERATION_SPREAD
 
 
-def adapted(parameters: Parameters, measured_on: str, chip: ChipSpec) -> Parameters:
+def is_powered_alike(measured_on: str, chip: ChipSpec) -> bool:
+    """Return whether a chip has the power for its tensor cores that the one of that name has; one
+    that is no preset is only known as it is.
+    """
+    origin = _preset(measured_on)
+    return origin is None or all(
+        _power(chip, family) == _power(origin, family)
+        for family in chip.tensor.keys() & origin.tensor.keys()
+    )
+
+
+def adapted(
+    parameters: Parameters, measured_on: str, chip: ChipSpec, tensor_family: str = "bf16"
+) -> Parameters:
     """Return constants measured on one chip as they should be on another.
+
+    Args:
+        tensor_family: that they are of, whose rate shares the power of the chip.
 
     Raises:
         UnknownPresetError: no chip has the name.
     """
-    return _adapted(Same(parameters), measured_on, Same(chip))
+    return _adapted(Same(parameters), measured_on, Same(chip), tensor_family)
 
 
 @lru_cache(maxsize=1024)
-def _adapted(same: Same, measured_on: str, same_chip: Same) -> Parameters:
+def _adapted(same: Same, measured_on: str, same_chip: Same, tensor_family: str) -> Parameters:
     parameters: Parameters = same.value
     if not isinstance(parameters, GemmParameters):
         return parameters
     chip: ChipSpec = same_chip.value
-    origin = CHIPS.load(measured_on)
+    origin = _preset(measured_on) or CHIPS.load(measured_on)
+    if not {tensor_family} <= chip.tensor.keys() & origin.tensor.keys():
+        tensor_family = "bf16"  # every chip has it
     old, new = GENERATIONS[origin.generation], GENERATIONS[chip.generation]
     overhead_ratio = new.tile_overhead_cycles / old.tile_overhead_cycles
     overhead = parameters.tile_overhead_cycles * overhead_ratio
     hbm = parameters.hbm_efficiency * (new.hbm_efficiency / old.hbm_efficiency)
     sustained = parameters.sustained_fraction
     if sustained < 1:
-        sustained *= (_power(chip) / _power(origin)) * (old.tensor_energy / new.tensor_energy)
+        watts = _power(chip, tensor_family) / _power(origin, tensor_family)
+        sustained *= watts * (old.tensor_energy / new.tensor_energy)
     return parameters.model_copy(
         update={
             "tile_overhead_cycles": min(overhead, MOST_OVERHEAD_CYCLES),
@@ -99,6 +118,11 @@ def _adapted(same: Same, measured_on: str, same_chip: Same) -> Parameters:
     )
 
 
-def _power(chip: ChipSpec) -> float:
-    """Return the watts of a chip for each FLOP/s of its BF16 tensor cores."""
-    return chip.tdp_w / chip.tensor["bf16"]
+@lru_cache(maxsize=64)
+def _preset(name: str) -> ChipSpec | None:
+    return CHIPS.load(name) if name in CHIPS.names() else None
+
+
+def _power(chip: ChipSpec, tensor_family: str) -> float:
+    """Return the watts of a chip for each FLOP/s of its tensor cores."""
+    return chip.tdp_w / chip.tensor[tensor_family]

@@ -19,7 +19,7 @@ from hwmodels.columns import stacked, structure
 from hwmodels.costs import BOUNDS, KernelTime, Parameters, kernel_time_s
 from hwmodels.identity import Same
 from hwmodels.profile import KernelProfile
-from hwmodels.transfer import adapted, is_same, transfer_spread
+from hwmodels.transfer import adapted, is_powered_alike, is_same, transfer_spread
 from simulator.price.finite import check_finite
 from workloads.ops import Gemm, Op
 from workloads.shapes import column, cost_shape
@@ -92,8 +92,12 @@ class KernelPricer:
         """Return what prices a family; None for the roofline."""
         if self.profile is None or not self.profile.knows(family):
             return None
-        found = self.profile.parameters(family)
-        return adapted(found, self.profile.chip, self.chip) if self.is_transferred else found
+        found, origin = self.profile.parameters(family), self.profile.chip
+        if not self.is_transferred and is_powered_alike(origin, self.chip):
+            return found
+        # A family is named after the format that it multiplies in.
+        tensor_family = next((known for known in ("fp8", "fp4") if known in family), "bf16")
+        return adapted(found, origin, self.chip, tensor_family)
 
     def corrections(self, family: str, ops: tuple[Op, ...], loads: Floats) -> Floats:
         """Return (ops, loads) seconds over what the constants of a family give."""

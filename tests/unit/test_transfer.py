@@ -10,6 +10,7 @@ from hwmodels.transfer import (
     GENERATIONS,
     SIBLING_SPREAD,
     adapted,
+    is_powered_alike,
     is_same,
     transfer_spread,
 )
@@ -69,3 +70,20 @@ def test_a_chip_with_numbers_of_ones_own_is_still_the_chip():
 def test_an_unknown_origin_is_refused():
     with pytest.raises(UnknownPresetError):
         adapted(BF16, "h2000", H200)
+
+
+def test_tensor_cores_of_one_format_do_not_take_the_power_of_another():
+    """Twice the BF16 rate at the same watts: BF16 sustains half its share, FP8 what it did."""
+    tensor = H200.tensor | {"bf16": 2 * H200.tensor["bf16"]}
+    chip = H200.model_copy(update={"tensor": tensor})
+    assert adapted(BF16, "h200", chip, "fp8").sustained_fraction == 0.77
+    assert adapted(BF16, "h200", chip).sustained_fraction == 0.4  # the least there is
+    assert not is_powered_alike("h200", chip)
+    assert is_powered_alike("h200", H200)
+    assert is_powered_alike("mine", chip)
+
+
+def test_a_chip_given_less_power_than_it_was_measured_with_sustains_less():
+    """In proportion, at home as after a transfer; what never met its limit is left alone."""
+    found = adapted(BF16, "h200", H200.model_copy(update={"tdp_w": 500.0}))
+    assert found.sustained_fraction == pytest.approx(0.77 * 500 / 700, rel=1e-12)
