@@ -80,6 +80,8 @@ class ChipSpec(Spec):
             memory once.
         operand_sms: SMs that share one copy of the operand of the columns.
         nvlink_bytes_per_s: scale-up bandwidth of one GPU, one direction.
+        exchange_engine: whether an engine of its own forwards, copies and sums what expert
+            exchanges move, in place of SMs (ISCA'25 §4.4.2, DeepSeek-V3 report §3.5.1: a wish).
     """
 
     name: str
@@ -96,6 +98,7 @@ class ChipSpec(Spec):
     operand_tile: tuple[Parts, Parts]
     operand_sms: Parts
     nvlink_bytes_per_s: BytesPerSecond
+    exchange_engine: bool = False
     tdp_w: Watts
     fp8_unit: Fp8Unit | None = None
 

@@ -30,7 +30,7 @@ from hwmodels.spec import (
     override,
     read_document,
 )
-from hwmodels.units import Experts, Parts, Seed, Share
+from hwmodels.units import Experts, Seed, Share
 from simulator.network.links import Routing
 from simulator.ranks import RanksSpec
 from workloads.batch import BatchSpec
@@ -67,7 +67,8 @@ class CommunicationSpec(Spec):
 
     Attributes:
         sms: SMs that the kernels of the exchange hold; compute has the others. Where nothing is
-            exchanged (a dense model, or `plan.ep` of 1), compute has all.
+            exchanged (a dense model, or `plan.ep` of 1), or the chip has an engine for it
+            (`ChipSpec.exchange_engine`), none are held; 0 is taken there only.
         lent_sms: share of these that compute has too in parts that nothing overlaps: 0 where their
             kernels are built for as few SMs as those of overlapped parts, 1 where for all.
         dispatch: number format of tokens that go out, and of their gradients; the recipe's own
@@ -83,7 +84,7 @@ class CommunicationSpec(Spec):
             hashes begins with `ranks.seed`.
     """
 
-    sms: Parts = 20
+    sms: Annotated[int, Field(ge=0, le=4096)] = 20
     lent_sms: Annotated[float, Field(ge=0, le=1)] = 0.0
     dispatch: Literal["fp8", "bf16"] | None = None
     combine: Literal["bf16"] = "bf16"
@@ -97,6 +98,9 @@ class CommunicationSpec(Spec):
         """Format of combined tokens."""
         return WIRE_FORMATS[self.combine]
 
+
+ENGINE_WORKS = "none are held, cluster.node.chip.exchange_engine moves tokens in their place"
+"""Said of SMs that exchanges were given and do not need."""
 
 GAVE_WAY = "the preset's gives way to an even split"
 """Begins the source of a layout that came with a preset and did not hold the rest."""
@@ -217,13 +221,15 @@ class Experiment(Spec):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What else to know, in words: a layout that gave way, an ability that spares nothing,
-        values far from every known one.
+        """What else to know, in words: a layout that gave way, SMs that nothing holds, an ability
+        that spares nothing, values far from every known one.
         """
         source = self.sources.get("plan.layout")
         gave_way = source is not None and source.text.startswith(GAVE_WAY)
         layout = [f"plan.layout: {source.text}"] if gave_way and source is not None else []
-        return (*layout, *self._fp8_unit_in_vain, *map(str, self.far_values))
+        free = self.exchanges and self.communication.sms > self.held_sms
+        engine = [f"communication.sms: {ENGINE_WORKS}"] if free else []
+        return (*layout, *engine, *self._fp8_unit_in_vain, *map(str, self.far_values))
 
     @property
     def _fp8_unit_in_vain(self) -> tuple[str, ...]:
@@ -317,8 +323,9 @@ class Experiment(Spec):
 
     @property
     def held_sms(self) -> int:
-        """SMs that communication kernels hold: none where nothing is exchanged."""
-        return self.communication.sms if self.exchanges else 0
+        """SMs that communication kernels hold: none where nothing is exchanged, or not by SMs."""
+        by_sms = self.exchanges and not self.cluster.node.chip.exchange_engine
+        return self.communication.sms if by_sms else 0
 
     def _why_layout_gives_way(self, document: Document) -> str:
         """Return why a layout that came with a preset does not hold what was put in its place, and
@@ -353,6 +360,10 @@ class Experiment(Spec):
             raise SpecError(
                 f"communication.sms: must leave SMs to compute, at most {chip.sms - 1} "
                 f"on {chip.name}, got {self.communication.sms}"
+            )
+        if self.exchanges and not (self.communication.sms or chip.exchange_engine):
+            raise SpecError(
+                "communication.sms: at least 1 without cluster.node.chip.exchange_engine, got 0"
             )
         # Folded parts keep the loads of the stages that play them first.
         kept = ["ranks.expert_load.correlation"]

@@ -69,15 +69,18 @@ def normal_exchange(
     Args:
         token_bytes: of one copy of one token, see `FORMAT_ON_THE_WIRE`.
         library: without it links run at their datasheet rates.
-        sms: given to communication.
+        sms: given to communication; an engine in their place (`ChipSpec.exchange_engine`) needs
+            none, and never holds links up.
 
     Raises:
         InputError: no SMs, or no bytes.
         InfeasibleError: the matrix does not fit the nodes, or the library says nothing of it.
     """
     check_exchange(matrix, token_bytes, cluster)
-    if not 1 <= sms <= cluster.node.chip.sms:
-        raise InputError(f"sms: must be 1 to {cluster.node.chip.sms}, got {sms}")
+    chip = cluster.node.chip
+    least = 0 if chip.exchange_engine else 1
+    if not least <= sms <= chip.sms:
+        raise InputError(f"sms: must be {least} to {chip.sms}, got {sms}")
     ports = normal_ports(matrix).carrying(direction)
     rates = normal_rates(direction, matrix, token_bytes, cluster, library, sms)
     times = port_times(ports.nic, ports.nvlink, token_bytes, rates)
@@ -85,7 +88,7 @@ def normal_exchange(
     slowest = ports.slowest(rates.nic_bytes_per_s, rates.nvlink_bytes_per_s)
     if library is not None and library.exchange is not None:
         exchange, busiest = library.exchange, _busiest(matrix, token_bytes)
-        busy_s = channel_s(exchange, direction, busiest, sms)
+        busy_s = 0.0 if chip.exchange_engine else channel_s(exchange, direction, busiest, sms)
         parts_s = busy_s, times.nic_s, times.nvlink_s
         time_s = rates.latency_s + float(moving_s(exchange, direction, busiest, *parts_s))
         if busy_s > times.moving_s:

@@ -90,6 +90,9 @@ def exchange_rates(
 ) -> PortRates:
     """Return what ports reach in normal mode with `sms` SMs, on the links of `cluster`.
 
+    An engine in place of SMs (`ChipSpec.exchange_engine`) keeps links as busy as enough SMs do;
+    what links reach at best, and how long ranks wait for each other, stays.
+
     Args:
         nodes: of the group.
         topology: how the fabric of the cluster is wired.
@@ -103,7 +106,7 @@ def exchange_rates(
     if exchange is None:
         raise InfeasibleError(f"library {library.name}: has no exchange in normal mode")
     share = 1.0
-    if exchange.saturating_sms is not None:
+    if exchange.saturating_sms is not None and not cluster.node.chip.exchange_engine:
         share = min(1.0, sms / exchange.saturating_sms)
     spans = nodes > 1
     nic_scale, nvlink_scale = link_scales(library, cluster, spans)
