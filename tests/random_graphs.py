@@ -58,6 +58,12 @@ def wild_graph(rng):
     )
 
 
+def with_shares(rng, graph):
+    """The same graph, whose tasks move only a share of their bytes over some of their links."""
+    share = np.array([rng.choice([1.0, 1.0, 0.5, rng.random()]) for _ in graph.transfers.link])
+    return replace(graph, transfers=replace(graph.transfers, share=np.maximum(share, 1e-3)))
+
+
 def with_transfers(rng, graph):
     """The same graph, most tasks of which move bytes over one to four links.
 

@@ -13,6 +13,7 @@ holds fewer of its GPUs is hit by fewer tokens.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,6 +39,8 @@ class RoutingStatistics:
         gpus_per_token: distinct GPUs its experts are on, its own counted if chosen.
         members: GPUs of the group on each node; left out where nodes hold equally many.
         node_hits: expected copies for each node, which sum to `nodes_per_token`; likewise.
+        none_of: chance that a token goes to none of 0, 1, ... `nodes` nodes that are named; left
+            out where it is not known, as where nodes hold unlike many.
     """
 
     nodes: int
@@ -46,6 +49,7 @@ class RoutingStatistics:
     gpus_per_token: float
     members: tuple[int, ...] = ()
     node_hits: tuple[float, ...] = ()
+    none_of: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -61,6 +65,15 @@ class RoutingStatistics:
         Where nodes hold unlike many, of a token on the node that sends most.
         """
         return self.nodes_per_token - min(self.node_hits)
+
+    def any_of(self, named: Sequence[int]) -> float:
+        """Return the chance that a token goes to any of some nodes, which hold its experts alike.
+
+        Where that is not known, the most it can be: every copy is of another token.
+        """
+        if self.none_of:
+            return 1.0 - self.none_of[len(named)]
+        return min(1.0, sum(self.node_hits[node] for node in named))
 
 
 def expected_copies(
@@ -106,15 +119,19 @@ def copies_on(
     nodes, ep = len(members), sum(members)
     node_of_gpu = np.repeat(np.arange(nodes), members)
     local = moe.routed_experts // ep
+    even = len(set(members)) == 1
     if limit == groups:
         hits = np.array([_hit(moe.routed_experts, count * local, moe.top_k) for count in members])
         per_gpu = ep * _hit(moe.routed_experts, local, moe.top_k)
+        held = moe.routed_experts // nodes  # of each node, where they are alike
+        named = range(nodes + 1 if even else 0)
+        none_of = [1.0 - _hit(moe.routed_experts, each * held, moe.top_k) for each in named]
     else:
         rng = np.random.default_rng(seed)
         gpu = draw_experts(moe, groups, limit, _TOKENS, rng) // local
         hits = _hits_per_row(node_of_gpu[gpu], nodes)
+        none_of = _none_of(node_of_gpu[gpu], nodes) if even else []
         per_gpu = float(_hits_per_row(gpu, ep).sum())
-    even = len(set(members)) == 1
     return RoutingStatistics(
         nodes,
         ep,
@@ -122,6 +139,7 @@ def copies_on(
         per_gpu,
         members,
         () if even else tuple(hits.tolist()),
+        tuple(none_of),
     )
 
 
@@ -211,6 +229,23 @@ def _hits_per_row(values: NDArray[np.intp], bins: int) -> Floats:
     hit = np.zeros((len(values), bins), dtype=bool)
     np.put_along_axis(hit, values, True, axis=1)
     return np.asarray(hit.sum(axis=0) / len(values))
+
+
+def _none_of(values: NDArray[np.intp], bins: int) -> list[float]:
+    """Return the chance that a row has none of 0, 1, ... `bins` named bins, all of them alike.
+
+    A row with values in h bins misses j of n with chance C(n - h, j) / C(n, j).
+    """
+    hit = np.zeros((len(values), bins), dtype=bool)
+    np.put_along_axis(hit, values, True, axis=1)
+    share = np.bincount(hit.sum(axis=1), minlength=bins + 1) / len(values)
+    return [
+        sum(
+            float(share[held]) * math.comb(bins - held, named) / math.comb(bins, named)
+            for held in np.flatnonzero(share).tolist()
+        )
+        for named in range(bins + 1)
+    ]
 
 
 def correlated(persistent: Floats, fresh: Floats, correlation: float) -> Floats:

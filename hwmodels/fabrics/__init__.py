@@ -23,8 +23,10 @@ from hwmodels.fabrics.topology import Topology
 from hwmodels.spec import Kinded
 from hwmodels.units import LinkRate, Parts, Seconds
 
-NOT_WIRED = frozenset({"link_bytes_per_s", "host_latency_s", "hop_latency_s"})
-"""Values of a fabric that say how fast it is, not what is joined to what."""
+NOT_WIRED = frozenset(
+    {"link_bytes_per_s", "host_latency_s", "hop_latency_s", "multicast", "reduction"}
+)
+"""Values of a fabric that say how fast it is and what it can, not what is joined to what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class FabricSpec(Kinded, ABC):
 
     @property
     def shape(self) -> tuple[Hashable, ...]:
-        """All values but rates and latencies: fabrics of one shape are wired alike."""
+        """All values but rates, latencies and abilities: fabrics of one shape are wired alike."""
         return tuple(value for name, value in self if name not in NOT_WIRED)
 
     @property
@@ -109,12 +111,18 @@ class SwitchedFabric(FabricSpec, ABC):
         link_bytes_per_s: one direction of one link.
         host_latency_s: a small message end to end, without its switches: both hosts and wires.
         hop_latency_s: added by each switch on the way.
+        multicast: whether switches copy a token that is dispatched to several nodes, so that its
+            sender sends it once (ISCA'25 §6.5: a wish).
+        reduction: whether switches sum the parts of a token that nodes send home in combine, so
+            that its home receives one (likewise).
     """
 
     switch_radix: Annotated[int, Field(ge=2, le=4096, multiple_of=2)]
     link_bytes_per_s: LinkRate
     host_latency_s: Seconds
     hop_latency_s: Seconds
+    multicast: bool = False
+    reduction: bool = False
 
     def latency_s(self, switches: npt.ArrayLike) -> Floats:
         """Return `host_latency_s + switches * hop_latency_s` (ISCA'25 Table 5)."""

@@ -212,6 +212,7 @@ class _Player:
             moves.crossings.links,
             moves.moved_bytes,
             moves.bytes_per_s,
+            moves.share,
         )
         return moved, moves
 

@@ -52,12 +52,15 @@ class ReplicaNames(Sequence[str]):
         return f"replica {replica}/{self.names[number]}"
 
 
-def tile_transfers(crossings: Crossings, moved_bytes: Floats, bytes_per_s: Floats) -> Transfers:
+def tile_transfers(
+    crossings: Crossings, moved_bytes: Floats, bytes_per_s: Floats, share: Floats | None = None
+) -> Transfers:
     """Return what the tasks of a tiled graph move.
 
     Args:
         moved_bytes: (tasks, replicas) by each task of each replica.
         bytes_per_s: (links, replicas) of each link of each replica.
+        share: (crossings, replicas) as of `Transfers`.
     """
     replicas = moved_bytes.shape[1]
     copy = np.arange(replicas, dtype=np.int64)[:, None]
@@ -68,6 +71,7 @@ def tile_transfers(crossings: Crossings, moved_bytes: Floats, bytes_per_s: Float
         link=(crossings.link + copy * len(crossings.links)).ravel(),
         link_bytes_per_s=np.ascontiguousarray(bytes_per_s.T).ravel(),
         links=ReplicaNames(crossings.links, replicas),
+        share=None if share is None else np.ascontiguousarray(share.T).ravel(),
     )
 
 
@@ -90,19 +94,20 @@ def play_moving(
     crossings: Crossings,
     moved_bytes: Floats,
     bytes_per_s: Floats,
+    share: Floats | None = None,
 ) -> Moved:
     """Play the replicas of one group.
 
     Args:
         duration_s: (tasks, replicas) seconds before the bytes of a task move, or all of its.
-        moved_bytes, bytes_per_s: as of `tile_transfers`.
+        moved_bytes, bytes_per_s, share: as of `tile_transfers`.
 
     Raises:
         DeadlockError: some tasks can never start.
     """
     replicas, streams = duration_s.shape[1], len(graph.streams)
     whole = tile(graph, np.ascontiguousarray(duration_s.T))
-    transfers = tile_transfers(crossings, moved_bytes, bytes_per_s)
+    transfers = tile_transfers(crossings, moved_bytes, bytes_per_s, share)
     timeline = engine.play(whole.with_durations(whole.duration_s, transfers))
     ready_s, start_s, end_s = (
         np.ascontiguousarray(column.reshape(replicas, -1).T)

@@ -54,12 +54,14 @@ class Links(NamedTuple):
 
     Attributes:
         link_start, link: CSR; links that each task crosses.
+        share: (crossings,) of a task's bytes that the link carries.
         task: (crossings,) whose it is.
         first: (links,) where those of a link begin in `moving`; the first `movers` move now.
         moving, place: (crossings,) crossings by link, and where each is among them.
         rate, left_bytes, since_s: (tasks,) bytes/s since then, and what was left then.
         fair: (tasks,) bytes/s that are being worked out, negative until they are.
         free, rising: (links,) bytes/s not given away, and transfers that can still have more.
+        load: (links,) sum of the shares of these.
         seen_link, seen_task: (links,) and (tasks,) the last round that each was looked at.
         found_links, found_tasks: (links,) and (tasks,) those connected, first found first.
         same_instant: transfers that end within this fraction of the time end together.
@@ -68,6 +70,7 @@ class Links(NamedTuple):
     link_start: Ints
     link: Ints
     bytes_per_s: Floats
+    share: Floats
     task: Ints
     first: Ints
     movers: Ints
@@ -79,6 +82,7 @@ class Links(NamedTuple):
     fair: Floats
     free: Floats
     rising: Ints
+    load: Floats
     seen_link: Ints
     seen_task: Ints
     found_links: Ints
@@ -183,7 +187,9 @@ def find_connected(links: Links, link: int, instant: int) -> tuple[int, int]:
         looked_at += 1
         links.free[visited] = links.bytes_per_s[visited]
         links.rising[visited] = links.movers[visited]
+        links.load[visited] = 0.0
         for m in range(links.first[visited], links.first[visited] + links.movers[visited]):
+            links.load[visited] += links.share[links.moving[m]]
             task = links.task[links.moving[m]]
             if links.seen_task[task] == instant:
                 continue
@@ -209,14 +215,14 @@ def divide(links: Links, found_links: int, found_tasks: int) -> None:
     shares = [(0.0, 0) for _ in range(0)]
     for f in range(found_links):
         link = links.found_links[f]
-        shares.append((links.free[link] / links.rising[link], link))
+        shares.append((links.free[link] / links.load[link], link))
     heapify(shares)
     while found_tasks > 0:
         share, link = heappop(shares)
         if links.rising[link] == 0:
             continue
-        if share != links.free[link] / links.rising[link]:
-            heappush(shares, (links.free[link] / links.rising[link], link))
+        if share != links.free[link] / links.load[link]:
+            heappush(shares, (links.free[link] / links.load[link], link))
             continue
         for m in range(links.first[link], links.first[link] + links.movers[link]):
             task = links.task[links.moving[m]]
@@ -224,7 +230,8 @@ def divide(links: Links, found_links: int, found_tasks: int) -> None:
                 links.fair[task] = share
                 found_tasks -= 1
                 for crossing in range(links.link_start[task], links.link_start[task + 1]):
-                    links.free[links.link[crossing]] -= share
+                    links.free[links.link[crossing]] -= share * links.share[crossing]
+                    links.load[links.link[crossing]] -= links.share[crossing]
                     links.rising[links.link[crossing]] -= 1
 
 

@@ -5,7 +5,7 @@ from collections.abc import Generator
 import numpy as np
 import simpy
 
-from hwmodels.arrays import Floats, Mask
+from hwmodels.arrays import Floats
 from simulator.engines.transfers import SAME_INSTANT, Transfers
 
 
@@ -45,22 +45,23 @@ class SharedLinks:
             for task in np.array(moving, dtype=np.int64)[over].tolist():
                 self.over.pop(task).succeed()
 
-    def crossings(self, tasks: list[int]) -> Mask:
-        """Return (tasks, links): which task crosses which link."""
-        crosses = np.zeros((len(tasks), len(self.transfers.links)), dtype=np.bool_)
+    def crossings(self, tasks: list[int]) -> Floats:
+        """Return (tasks, links): the share of its bytes that a task moves over a link."""
+        crosses = np.zeros((len(tasks), len(self.transfers.links)))
         for row, task in enumerate(tasks):
-            crosses[row, self.transfers.links_of(task)] = True
+            crosses[row, self.transfers.links_of(task)] = self.transfers.shares_of(task)
         return crosses
 
 
-def fair_rates(crosses: Mask, bytes_per_s: Floats) -> Floats:
+def fair_rates(crosses: Floats, bytes_per_s: Floats) -> Floats:
     """Return the max-min fair rate of each transfer, by progressive filling.
 
     All rates rise together until a link is full; the transfers that cross it keep their rates, and
     the others rise on. No transfer could be faster unless one that is no faster became slower.
 
     Args:
-        crosses: (transfers, links); each transfer crosses a link.
+        crosses: (transfers, links) share of its rate that each transfer takes from a link; each
+            crosses one at least.
         bytes_per_s: (links,) capacities.
 
     Returns:
@@ -75,5 +76,5 @@ def fair_rates(crosses: Mask, bytes_per_s: Floats) -> Floats:
         full = room.argmin()
         rate[rising] += room[full]
         free -= room[full] * risers
-        rising &= ~crosses[:, full]
+        rising &= crosses[:, full] == 0
     return rate

@@ -5,7 +5,8 @@ A task with a transfer first occupies its stream for its duration, in which noth
 fair rate: the rates of all transfers that move at this moment rise together, and a transfer stops
 rising when one of its links is full. Rates are divided anew whenever a transfer starts or ends. So
 a lone transfer takes `duration_s + moved_bytes / (capacity of its slowest link)`, and `n` equal
-ones on one link take `n` times as long to move. Transfers have no weights or priorities.
+ones on one link take `n` times as long to move. Transfers have no weights or priorities. A link
+may carry a share of the bytes only; at a rate r a transfer then takes that share of r from it.
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ class Transfers:
         link_start, link: CSR; task `i` crosses `link[link_start[i]:link_start[i + 1]]`.
         link_bytes_per_s: (links,) capacity, shared by all transfers that cross a link.
         links: names, for people.
+        share: (crossings,) of its bytes that a task moves over each of its links, in the order of
+            `link`; all of them where it is left out.
 
     Raises:
         InputError: a column has the wrong length or points outside, bytes or a capacity is no
@@ -46,6 +49,7 @@ class Transfers:
     link: Ints
     link_bytes_per_s: Floats
     links: Sequence[str]
+    share: Floats | None = None
 
     def __post_init__(self) -> None:
         self._check_columns()
@@ -57,9 +61,19 @@ class Transfers:
         """(tasks,) The task moves bytes over links: it is no ordinary one."""
         return (self.moved_bytes > 0) & (np.diff(self.link_start) > 0)
 
+    @property
+    def shares(self) -> Floats:
+        """(crossings,) of the bytes of its task that each link carries."""
+        return np.ones(len(self.link)) if self.share is None else self.share
+
     def links_of(self, task: int) -> Ints:
         """Return the links that `task` crosses."""
         return self.link[self.link_start[task] : self.link_start[task + 1]]
+
+    def shares_of(self, task: int) -> Floats:
+        """Return the share of its bytes that each link of `task` carries."""
+        first, last = self.link_start[task], self.link_start[task + 1]
+        return np.ones(last - first) if self.share is None else self.share[first:last]
 
     def _check_columns(self) -> None:
         start, links = self.link_start, len(self.links)
@@ -79,6 +93,16 @@ class Transfers:
             )
 
     def _check_quantities(self) -> None:
+        if self.share is not None:
+            if self.share.shape != self.link.shape:
+                raise InputError(
+                    f"transfers: share must have one number for each of {len(self.link)} links "
+                    f"crossed, got {len(self.share)}"
+                )
+            for crossing in np.flatnonzero(~((self.share >= LEAST) & (self.share <= 1)))[:1]:
+                raise InputError(
+                    f"transfers: share must lie in {LEAST:g} to 1, got {self.share[crossing]}"
+                )
         for task in np.flatnonzero(~_is_quantity(self.moved_bytes))[:1]:
             raise InputError(
                 f"transfers: moved_bytes must be 0 or lie in {LEAST:g} to {MOST:g}, "

@@ -20,7 +20,7 @@ from simulator.lower.record import PipelineRecord
 
 
 class Meetings(NamedTuple):
-    """What met on the NICs of all ranks; kinds as in `simulator.lower.shared_nics`.
+    """What met on the NICs of all ranks; kinds as in `simulator.lower.nic_crossings`.
 
     Attributes:
         separate_step_s: the step if each kind of traffic had a NIC to itself.

@@ -14,8 +14,9 @@ meets takes what it takes folded. Waiting and latency come first, as time; then 
     ring      at the end of the step, over both directions, no faster than NVLink lets it
 
 Bytes are counted in seconds of a NIC: what keeps it busy for a second alone is a second of it,
-whatever rate this kind of traffic reaches. How kernels and exchanges slow each other stays as in
-the folded part.
+whatever rate this kind of traffic reaches. Where switches copy or sum the tokens of an exchange,
+one direction of its NICs carries less (`CommTimes.lighter_s`), and others can have the rest. How
+kernels and exchanges slow each other stays as in the folded part.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,6 @@ import numpy as np
 
 from hwmodels.arrays import Floats, Ints, Mask
 from simulator.engines.graph import TaskGraph
-from simulator.engines.moving import Crossings
 from simulator.engines.order import ready_s
 from simulator.engines.timeline import Timeline
 from simulator.engines.transfers import Transfers
@@ -36,64 +36,22 @@ from simulator.lower.expansion import STREAMS, Expansion, expand
 from simulator.lower.folded import FoldedPlay
 from simulator.lower.folded_pipeline import of_mean_rank, timeline_of
 from simulator.lower.lowered import Lowered
+from simulator.lower.nic_crossings import (
+    NIC_BYTES_PER_S,
+    NO_TRAFFIC,
+    RING,
+    TRAFFIC,
+    NicCrossings,
+    dispatches,
+    lighter_share,
+    nic_crossings,
+)
 from simulator.lower.parts import PartPlay
 from simulator.lower.record import PipelineRecord
 from simulator.price.messages import MessageTimes
 from simulator.price.optimizer import OptimizerSeconds
 from simulator.price.segments import ExchangePart, SegmentPricer
 from workloads.ops import COMPUTE
-
-TRAFFIC = ("expert exchanges", "pipeline messages", "gradient rings")
-EXCHANGE, MESSAGE, RING = range(len(TRAFFIC))
-NO_TRAFFIC = -1
-WAYS = ("out", "in")
-NIC_BYTES_PER_S = 1e9
-"""Of every NIC: bytes are counted in seconds of one, so that any rate serves."""
-
-
-class NicCrossings(NamedTuple):
-    """Who crosses which NIC of a pipeline.
-
-    Attributes:
-        traffic: (tasks,) kind of traffic, as index into `TRAFFIC`, or `NO_TRAFFIC`.
-        nics: (tasks, 2) NICs that each takes, 2r out of rank r and 2r + 1 into it; -1 for none.
-        links: those, and behind them one for each task that has a rate of its own.
-        own: (own rates,) these tasks: exchanges and rings.
-    """
-
-    traffic: Ints
-    nics: Ints
-    links: Crossings
-    own: Ints
-
-    @classmethod
-    def of(cls, traffic: Ints, nics: Ints, pp: int) -> "NicCrossings":
-        """Return the links of tasks of a pipeline of `pp` ranks."""
-        own = np.flatnonzero((traffic == EXCHANGE) | (traffic == RING))
-        rates = np.full((len(traffic), 1), -1)
-        rates[own, 0] = len(WAYS) * pp + np.arange(len(own))
-        crossed = np.append(nics, rates, axis=1)
-        links = Crossings(
-            link_start=np.concatenate(([0], np.cumsum((crossed >= 0).sum(axis=1)))),
-            link=crossed[crossed >= 0],
-            links=(
-                *(f"rank {r}/nic {way}" for r in range(pp) for way in WAYS),
-                *(f"task {task} at its own rate" for task in own.tolist()),
-            ),
-        )
-        return cls(traffic, nics, links, own)
-
-    def bytes_per_s(self, moving_s: Floats, nic_s: Floats) -> Floats:
-        """Return (links, ...) rates of links, so that no task is faster than alone.
-
-        Args:
-            moving_s, nic_s: (tasks, ...) seconds in which bytes move if nobody is met, and that a
-                NIC would need by itself.
-        """
-        moving_s, nic_s = moving_s[self.own], nic_s[self.own]
-        share = np.divide(nic_s, moving_s, out=np.ones_like(nic_s), where=nic_s > 0)
-        whole = np.ones((len(self.links.links) - len(self.own), *share.shape[1:]))
-        return np.concatenate([whole, share]) * NIC_BYTES_PER_S
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,12 +60,14 @@ class NicGraph:
 
     Attributes:
         optimizer: (parts, pp) tasks of the end of the step: rings, kernels, rings.
+        is_dispatch: (tasks,) whether a task is a dispatch.
     """
 
     expansion: Expansion
     graph: TaskGraph
     optimizer: Ints
     crossings: NicCrossings
+    is_dispatch: Mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,12 +78,19 @@ class TaskSeconds:
         seconds: all of it, waiting for other ranks included.
         wait_s, moving_s: of these, the first spent waiting, the last moving bytes over NICs.
         nic_s: seconds that a NIC would need by itself for these bytes, at most `moving_s`.
+        lighter_s: of these, in the direction of which switches take work; else as many.
     """
 
     seconds: Floats
     wait_s: Floats
     moving_s: Floats
     nic_s: Floats
+    lighter_s: Floats
+
+    @property
+    def lighter(self) -> Floats:
+        """Share of a task's bytes that the direction has of which switches take work."""
+        return lighter_share(self.lighter_s, self.nic_s)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,27 +177,13 @@ def _transfers(nics: NicGraph, alone: TaskSeconds) -> Transfers:
     """Return what tasks move over NICs, each no faster than alone."""
     links = nics.crossings.links
     return Transfers(
+        share=nics.crossings.shares(alone.lighter, nics.is_dispatch),
         moved_bytes=alone.nic_s * NIC_BYTES_PER_S,
         link_start=links.link_start,
         link=links.link,
         link_bytes_per_s=nics.crossings.bytes_per_s(alone.moving_s, alone.nic_s),
         links=links.links,
     )
-
-
-@lru_cache(maxsize=4)
-def nic_crossings(lowered: Lowered) -> NicCrossings:
-    """Return who crosses which NIC of a pipeline, in the order of the tasks of its expansion."""
-    expansion, pp = expand(lowered), len(lowered.pipeline.program)
-    traffic = np.full(len(expansion.graph), NO_TRAFFIC)
-    traffic[expansion.graph.collective >= 0] = EXCHANGE
-    traffic[expansion.message] = MESSAGE
-    target = expansion.rank.copy()
-    target[expansion.message] = lowered.pipeline.links.receiver
-    crossed = np.stack([2 * expansion.rank, 2 * target + 1], axis=1)
-    crossed[traffic == NO_TRAFFIC] = -1
-    crossed[expansion.message[~_crosses(lowered)]] = -1
-    return NicCrossings.of(traffic, crossed, pp)
 
 
 @lru_cache(maxsize=4)
@@ -266,13 +219,8 @@ def nic_graph(lowered: Lowered) -> NicGraph:
     crossings = NicCrossings.of(
         np.append(before.traffic, traffic), np.append(before.nics, crossed, axis=0), pp
     )
-    return NicGraph(expansion, graph, optimizer, crossings)
-
-
-def _crosses(lowered: Lowered) -> Mask:
-    """Return (messages,) whether each takes NICs in any pipeline."""
-    hops = np.asarray(lowered.program.placement.crosses.any(axis=2))
-    return lowered.pipeline.links.of_messages(hops)
+    is_dispatch = np.append(dispatches(lowered), np.zeros(optimizer.size, np.bool_))
+    return NicGraph(expansion, graph, optimizer, crossings, is_dispatch)
 
 
 def _task_seconds(
@@ -293,13 +241,14 @@ def _task_seconds(
     alone.seconds[expansion.end] = folded.lag_s
     of_messages = folded.lowered.pipeline.links.of_messages
     alone.seconds[expansion.message] = of_messages(messages.slowest(messages.times.seconds))
-    for column in (alone.moving_s, alone.nic_s):
+    for column in (alone.moving_s, alone.nic_s, alone.lighter_s):
         column[expansion.message] = of_messages(messages.slowest(messages.times.nic_s))
     before, after, kernels_s = optimizer.reduce, optimizer.gather, optimizer.kernels_s[None]
     for column, rings, between in (
         (alone.seconds, (before.seconds, after.seconds), kernels_s),
         (alone.moving_s, (before.moving_s, after.moving_s), 0 * kernels_s),
         (alone.nic_s, (before.nic_s, after.nic_s), 0 * kernels_s),
+        (alone.lighter_s, (before.nic_s, after.nic_s), 0 * kernels_s),
     ):
         column[nics.optimizer] = np.concatenate([rings[0], between, rings[1]])
     return alone
@@ -323,7 +272,7 @@ def slowest_ranks(folded: FoldedPlay, pricer: SegmentPricer) -> TaskSeconds:
     Played alone it takes as long as the part did on all ranks.
     """
     lowered = folded.lowered
-    moving, nic_s = _exchange_parts(folded, pricer)
+    moving, nic_s, lighter_s = _exchange_parts(folded, pricer)
     columns: list[tuple[Floats, ...]] = []
     first = 0
     for key, loads in zip(lowered.keys, lowered.loads, strict=True):
@@ -331,18 +280,19 @@ def slowest_ranks(folded: FoldedPlay, pricer: SegmentPricer) -> TaskSeconds:
         end_s, worked_s = play.played.end_s, play.seconds
         spent_s = end_s - ready_s(part.graph.graph, end_s)
         spent_s, worked_s = (_of_group(play, seconds) for seconds in (spent_s, worked_s))
-        parts = np.zeros((2, *worked_s.shape))
+        parts = np.zeros((3, *worked_s.shape))
         comm = lowered.comm_of[key]
         moves = np.flatnonzero(comm >= 0)
         if len(moves):
             place = comm[moves], first + part.load[moves]
-            parts[:, moves] = moving[place] * worked_s[moves], nic_s[place]
+            moving_s = moving[place] * worked_s[moves]
+            parts[:, moves] = moving_s, nic_s[place], lighter_s[place]
         columns.append((spent_s, np.maximum(spent_s - worked_s, 0.0), *parts))
         first += loads
     return TaskSeconds(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
-def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, Floats]:
+def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, Floats, Floats]:
     """Return (exchanges, slots, draws) of all parts, as of `exchange_parts`."""
 
     def seconds(part: ExchangePart) -> Floats:
@@ -351,13 +301,14 @@ def _exchange_parts(folded: FoldedPlay, pricer: SegmentPricer) -> tuple[Floats, 
     return exchange_parts(seconds)
 
 
-def exchange_parts(seconds: Callable[[ExchangePart], Floats]) -> tuple[Floats, Floats]:
+def exchange_parts(seconds: Callable[[ExchangePart], Floats]) -> tuple[Floats, Floats, Floats]:
     """Return the share of an exchange's time in which bytes move, and the seconds that its slowest
-    port needs of a NIC if nothing slows it down.
+    port needs of a NIC if nothing slows it down, in either direction and in the lighter one.
 
     Args:
         seconds: returns those of a part of its time.
     """
     whole_s, moving_s = seconds("seconds"), seconds("moving_s")
     moving = np.divide(moving_s, whole_s, out=np.zeros_like(whole_s), where=whole_s > 0)
-    return moving, np.minimum(seconds("nic_s"), moving_s)
+    nic_s = np.minimum(seconds("nic_s"), moving_s)
+    return moving, nic_s, np.minimum(seconds("lighter_s"), nic_s)

@@ -10,18 +10,19 @@ from typing import NamedTuple
 import numpy as np
 
 from hwmodels.arrays import Floats
-from simulator.lower.rank_seconds import RankSeconds, loads_of
-from simulator.lower.shared_nics import (
+from simulator.lower.nic_crossings import (
     EXCHANGE,
     MESSAGE,
     NIC_BYTES_PER_S,
     RING,
     TRAFFIC,
     NicCrossings,
-    before_bytes_s,
-    exchange_parts,
+    dispatches,
+    lighter_share,
     nic_crossings,
 )
+from simulator.lower.rank_seconds import RankSeconds, loads_of
+from simulator.lower.shared_nics import before_bytes_s, exchange_parts
 from simulator.lower.spread import GroupDraw
 from simulator.price.optimizer import OptimizerSeconds
 
@@ -33,6 +34,7 @@ class RankMoves(NamedTuple):
         seconds: of each task if it meets nobody; first_s: of these, before its bytes move.
         nic_s: seconds that a NIC needs for its bytes.
         bytes_per_s: (links, replicas) of the links that tasks cross.
+        share: (crossings, replicas) of a task's bytes on each link; None where it is all.
     """
 
     crossings: NicCrossings
@@ -40,6 +42,7 @@ class RankMoves(NamedTuple):
     first_s: Floats
     nic_s: Floats
     bytes_per_s: Floats
+    share: Floats | None
 
     @property
     def moved_bytes(self) -> Floats:
@@ -52,11 +55,13 @@ def rank_moves(ranks: RankSeconds, draw: GroupDraw) -> RankMoves:
     seconds, expansion, work = ranks.seconds([draw]), ranks.expansion, ranks.work
     moving_s, nic_s = np.zeros_like(seconds), np.zeros_like(seconds)
     load = loads_of([draw])
-    moving, needed_s = exchange_parts(lambda part: ranks.exchange_s([draw], load, part))
+    moving, needed_s, lighter_s = exchange_parts(lambda part: ranks.exchange_s([draw], load, part))
     tasks = np.flatnonzero(work.exchange >= 0)
     place = work.exchange[tasks], work.slot[tasks], np.zeros_like(tasks)
     moving_s[tasks] = moving[place][:, None] * seconds[tasks]
     nic_s[tasks] = np.minimum(needed_s[place][:, None], moving_s[tasks])
+    lighter = np.ones_like(seconds)
+    lighter[tasks] = lighter_share(lighter_s[place], needed_s[place])[:, None]
     messages_s = ranks.message_nic_s([draw])
     moving_s[expansion.message] = nic_s[expansion.message] = messages_s
     crossings = nic_crossings(ranks.lowered)
@@ -66,6 +71,7 @@ def rank_moves(ranks: RankSeconds, draw: GroupDraw) -> RankMoves:
         before_bytes_s(seconds, moving_s, nic_s),
         nic_s,
         crossings.bytes_per_s(moving_s, nic_s),
+        crossings.shares(lighter, dispatches(ranks.lowered)),
     )
 
 

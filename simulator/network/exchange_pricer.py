@@ -7,13 +7,16 @@ GPUs that want them (ISCA'25 "Insights into DeepSeek-V3", arXiv 2505.09343 §4.3
     t_port = max(nic_bytes / nic_rate, nvlink_bytes / nvlink_rate)
     t      = latency + notify + max over ports
 
+A NIC port sends and receives at once. Switches that copy or sum tokens take bytes off one of these
+directions only (`simulator.network.group_ports`); `lighter_s` has what is left of it.
+
 Where all that take part sit on one node, no NIC carries anything; one GPU by itself moves nothing
 and takes no time. `simulator.network.expert_exchange` has the same for a matrix of who sends what
 to whom, and plays it as flows.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -23,6 +26,7 @@ from hwmodels.arrays import Floats, Ints
 from hwmodels.cluster import ClusterSpec
 from hwmodels.costs.exchange import Direction
 from hwmodels.errors import SpecError
+from hwmodels.fabrics import FabricSpec, SwitchedFabric
 from hwmodels.identity import Same
 from hwmodels.library import LibrarySpec
 from simulator.network.comm_times import AS_PRICED, CommTimes, Slow
@@ -124,13 +128,23 @@ def _basis(cluster: ClusterSpec, library: LibrarySpec | None) -> str:
     )
 
 
-ExchangePart = Literal["seconds", "moving_s", "nic_s"]
-"""Which seconds are asked for: all, or of these those in which bytes move, or that NICs need."""
+ExchangePart = Literal["seconds", "moving_s", "nic_s", "lighter_s"]
+"""Which seconds are asked for: all, or of these those in which bytes move, or that NICs need, in
+their fuller direction or in the one of which switches take work.
+"""
 
 
 @lru_cache(maxsize=256)
-def _ports(routing: RoutingStatistics) -> GroupPorts:
-    return GroupPorts.of(routing)
+def _ports(routing: RoutingStatistics, once: bool = False) -> GroupPorts:
+    return GroupPorts.of(routing, once)
+
+
+def once_on_nics(fabric: FabricSpec) -> tuple[Direction, ...]:
+    """Return the kinds of exchange whose tokens a fabric copies, or sums, in its switches."""
+    if not isinstance(fabric, SwitchedFabric):
+        return ()
+    able: dict[Direction, bool] = {"dispatch": fabric.multicast, "combine": fabric.reduction}
+    return tuple(direction for direction, is_able in able.items() if is_able)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +154,13 @@ class ExchangePricer:
     Attributes:
         layouts: ports of a group, for each way in which groups lie over nodes.
         part: which seconds `exchange_s` returns.
+        once: the same layouts for kinds of exchange whose tokens switches copy or sum.
     """
 
     rates: ExchangeRates
     layouts: tuple[GroupPorts, ...]
     part: ExchangePart = "seconds"
+    once: Mapping[Direction, tuple[GroupPorts, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, machine: Machine) -> "ExchangePricer":
@@ -154,7 +170,12 @@ class ExchangePricer:
             SpecError: as `ExchangeRates.of`.
         """
         layouts = tuple(map(_ports, machine.routing))
-        return cls(ExchangeRates.of(machine, [ports.nodes for ports in layouts]), layouts)
+        rates = ExchangeRates.of(machine, [ports.nodes for ports in layouts])
+        once = {
+            direction: tuple(_ports(routing, True) for routing in machine.routing)
+            for direction in once_on_nics(machine.cluster.fabric)
+        }
+        return cls(rates, layouts, once=once)
 
     def exchange_s(
         self,
@@ -181,7 +202,9 @@ class ExchangePricer:
             layout: (...) which of `layouts` each group has; left out, a group stands for all of
                 them and is as slow as the slowest.
         """
-        layouts = [self._on(ports, comm, load, slow) for ports in self.layouts]
+        direction: Direction = "dispatch" if comm.kind == "dispatch" else "combine"
+        ports_of = self.once.get(direction, self.layouts)
+        layouts = [self._on(ports, comm, load, slow, direction) for ports in ports_of]
         if len(layouts) == 1:
             return layouts[0]
         seconds = np.stack([times.seconds for times in layouts])
@@ -191,15 +214,26 @@ class ExchangePricer:
             np.stack([getattr(times, name) for times in layouts])
             for name in ("latency_s", "nic_s", "nvlink_s")
         )
-        return CommTimes(*(np.take_along_axis(each, place, axis=0)[0] for each in columns))
+        times = CommTimes(*(np.take_along_axis(each, place, axis=0)[0] for each in columns))
+        if direction not in self.once:
+            return times
+        lighter_s = np.stack([each.lighter_s for each in layouts])
+        return replace(times, spared_s=np.take_along_axis(lighter_s, place, axis=0)[0])
 
-    def _on(self, ports: GroupPorts, comm: Comm, load: Floats, slow: Slow) -> CommTimes:
+    def _on(
+        self, ports: GroupPorts, comm: Comm, load: Floats, slow: Slow, direction: Direction
+    ) -> CommTimes:
         if ports.ranks == 1:
             nothing = np.zeros(load.shape[:-1])
             return CommTimes(nothing, nothing, nothing)
-        direction: Direction = "dispatch" if comm.kind == "dispatch" else "combine"
         nic, nvlink = _copies(ports, load, slow)
-        return port_times(nic, nvlink, comm.token_bytes, self.rates.ports[direction, ports.nodes])
+        rates = self.rates.ports[direction, ports.nodes]
+        times = port_times(nic, nvlink, comm.token_bytes, rates)
+        if direction not in self.once:
+            return times
+        sent = ports.nic * (ports.nic_sent * slow.nic).max(axis=-1)
+        lighter_s = port_times(sent, 0.0, comm.token_bytes, rates).nic_s
+        return replace(times, spared_s=np.broadcast_to(lighter_s, nic.shape))
 
 
 def _copies(ports: GroupPorts, load: Floats, slow: Slow) -> tuple[Floats, Floats]:

@@ -4,6 +4,12 @@ Of a token's copies on other nodes each crosses the NIC of its GPU once; there t
 number forwards it over NVLink, modulo how many of the group the node holds. Where nodes hold unlike
 many, the few of a node forward for many, and the fullest port holds all up. Ports count as in
 `simulator.network.slowest_port`.
+
+Where switches copy tokens (`SwitchedFabric.multicast`) a token that leaves its node crosses the NIC
+of its GPU once, whatever the nodes it goes to. What NICs receive stays: as many copies arrive. On
+equal nodes that are equally loaded as many were sent as are received, so that the fuller direction
+of a NIC, and with it the time of the exchange, stays too; what is gained is the other direction.
+Sums in switches (`reduction`) are the same for a combine, with the directions exchanged.
 """
 
 from dataclasses import dataclass
@@ -35,14 +41,22 @@ class GroupPorts:
     nvlink_received: Floats
 
     @classmethod
-    def of(cls, routing: RoutingStatistics) -> "GroupPorts":
-        """Return the ports of a group whose tokens are copied so."""
+    def of(cls, routing: RoutingStatistics, once: bool = False) -> "GroupPorts":
+        """Return the ports of a group whose tokens are copied so.
+
+        Args:
+            once: switches copy tokens (combine: sum them), so that NICs send them once.
+        """
         layout, hits = group_layout(routing.members), np.array(routing.node_hits)
         node, fellows = layout.node, np.array(routing.members)[layout.node] - 1
         # Ranks whose tokens each forwards, itself among them.
         forwards = np.bincount(layout.forwarder.ravel(), minlength=routing.gpus)
         copies = routing.gpus_per_token / routing.gpus
         nic_sent = np.asarray(routing.nodes_per_token - hits[node], np.float64)
+        if once:
+            every = range(routing.nodes)
+            leaves = [routing.any_of([other for other in every if other != at]) for at in every]
+            nic_sent = np.minimum(nic_sent, np.array(leaves)[node])
         nic_received = np.asarray(hits[node] * (forwards - 1), np.float64)
         nvlink_sent = np.asarray(copies * (forwards * fellows), np.float64)
         nvlink_received = np.asarray(copies * (routing.gpus - forwards), np.float64)

@@ -139,7 +139,7 @@ def _rings(by_rank: tuple[tuple[GradientSync, ...], ...], machine: Machine) -> R
                 part[number, sync.ranks] = every[rank, slowest]
     latency_s, nic_s, nvlink_s, in_turn_s = parts
     names = tuple(sync.name for sync in by_rank[0])
-    return RingSeconds(latency_s, nic_s, nvlink_s, in_turn_s, names)
+    return RingSeconds(latency_s, nic_s, nvlink_s, in_turn_s, names=names)
 
 
 class _Syncs(NamedTuple):

@@ -3,6 +3,7 @@ the interpreter, and against an account of every byte.
 """
 
 import random
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ import pytest
 from hwmodels.errors import DeadlockError
 from simulator.engines import array, reference
 from simulator.engines.loops import PLAIN, compiled
-from tests.random_graphs import random_graph, wild_graph, with_transfers
+from tests.random_graphs import random_graph, wild_graph, with_shares, with_transfers
 
 COLUMNS = ("ready_s", "start_s", "end_s")
 
@@ -68,6 +69,21 @@ def test_random_graphs_play_as_in_the_reference_engine(seed):
         met += slowed(expected)
     assert transfers > 3000
     assert met > transfers / 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shares_of_bytes_play_as_in_the_reference_engine(seed):
+    rng = random.Random(f"shares {seed}")
+    moved = 0
+    for _ in range(300):
+        graph = crowded_graph(rng)
+        part = with_shares(rng, graph)
+        whole = replace(part, transfers=replace(part.transfers, share=None))
+        expected, once = reference.play(part), array.play(part, compiled())
+        assert_close(columns(once), columns(expected))
+        assert columns(once).tobytes() == columns(array.play(part, PLAIN)).tobytes()
+        moved += not np.allclose(columns(expected), columns(reference.play(whole)))
+    assert moved > 100
 
 
 def test_compiled_loops_give_the_bits_of_the_plain_ones():

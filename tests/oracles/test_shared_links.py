@@ -68,6 +68,26 @@ def test_transfers_that_meet_share_until_one_is_over(play):
     assert play(net.build()).end_s.tolist() == [15, 14]
 
 
+def test_a_link_may_carry_a_share_of_the_bytes(play):
+    """Both rise to 3.2 bytes/s, when `b` is full of 3.2 and a quarter of 3.2: `x` moves its 8
+    bytes in 2.5 s, and `y` the last 4 of its 12 at the 4 bytes/s of `b`.
+    """
+    net = Links(a=4, b=4)
+    net.send("x", 8, "ab")
+    net.send("y", 12, "b")
+    graph = net.build()
+    shared = replace(graph.transfers, share=np.array([1.0, 0.25, 1.0]))
+    assert play(replace(graph, transfers=shared)).end_s == pytest.approx([2.5, 3.5])
+
+
+@pytest.mark.parametrize("share", [[1.0], [1.0, 0.0], [1.0, 1.5], [1.0, np.nan]])
+def test_shares_are_of_something_and_of_no_more_than_all(share):
+    net = Links(a=4, b=4)
+    net.send("x", 8, "ab")
+    with pytest.raises(InputError, match="transfers: share must"):
+        replace(net.build().transfers, share=np.array(share))
+
+
 def test_nothing_moves_during_the_fixed_part(play):
     """`y` has the link for itself while `x` waits out its latency of 3 s."""
     net = Links(a=2)

@@ -8,16 +8,9 @@ import pytest
 from simulator.driver.step import play
 from simulator.engines import array, reference
 from simulator.lower.folded_pipeline import of_mean_rank, timeline_of
+from simulator.lower.nic_crossings import EXCHANGE, MESSAGE, RING, TRAFFIC
 from simulator.lower.pipeline import rank_times
-from simulator.lower.shared_nics import (
-    EXCHANGE,
-    MESSAGE,
-    RING,
-    TRAFFIC,
-    nic_graph,
-    on_shared_nics,
-    slowest_ranks,
-)
+from simulator.lower.shared_nics import nic_graph, on_shared_nics, slowest_ranks
 from simulator.network.machine import Machine
 from simulator.price.kernels import KernelPricer
 from simulator.price.messages import message_times

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simulator.driver.step import play
-from simulator.lower.shared_nics import EXCHANGE, MESSAGE, RING
+from simulator.lower.nic_crossings import EXCHANGE, MESSAGE, RING
 from simulator.tell.facts.nics import Nics
 
 ROOM = ("cluster.node.chip.hbm_capacity_bytes", "2 TB")

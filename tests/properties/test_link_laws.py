@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from simulator.driver.run import run
 from simulator.driver.step import play
-from simulator.lower.shared_nics import EXCHANGE, MESSAGE, RING
+from simulator.lower.nic_crossings import EXCHANGE, MESSAGE, RING
 from simulator.network.exchange_pricer import ExchangePricer
 from simulator.network.group_ports import GroupPorts
 from simulator.network.machine import Machine

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 from rich.console import Console
 
 from hwmodels.arrays import Floats
+from simulator.lower.nic_crossings import TRAFFIC
 from simulator.lower.played import Played
-from simulator.lower.shared_nics import TRAFFIC
 from simulator.tell.facts import Facts
 
 
