@@ -5,6 +5,10 @@ DeepSeek-V3 stores activations (arXiv 2412.19437 §3.3.2); `fp8_128x128` shares 
 128x128 block of a weight. Tensor cores that scale blocks themselves take `mxfp8` (one E8M0 scale
 per 32; OCP Microscaling Formats 1.0) and `nvfp4` (one E4M3 scale per 16; NVIDIA Blackwell
 Architecture Technical Brief). `bytes_of` counts the scales, `element_bytes` does not.
+
+LogFMT (ISCA'25 "Insights into DeepSeek-V3", arXiv 2505.09343 §3.2) keeps a sign and steps between
+the least and the largest logarithm of a 1x128 tile. What goes with a tile is not published: both in
+FP32, 8 bytes, are assumed.
 """
 
 from dataclasses import dataclass
@@ -34,6 +38,11 @@ class NumberFormat:
     scale_bytes: int = 4
 
     @property
+    def is_logarithmic(self) -> bool:
+        """Whether elements are coded by their logarithm."""
+        return self.name.startswith("logfmt")
+
+    @property
     def element_bytes(self) -> float:
         """Bytes of one element without its share of a scale."""
         return self.bits / 8
@@ -55,8 +64,8 @@ _ALL = (
     NumberFormat("mxfp8", 8, 4, 3, "fp8", scale_block=32, scale_bytes=1),
     NumberFormat("nvfp4", 4, 2, 1, "fp4", scale_block=16, scale_bytes=1),
     NumberFormat("e5m6", 12, 5, 6, "bf16"),
-    NumberFormat("logfmt8", 8, 0, 7, "bf16"),
-    NumberFormat("logfmt10", 10, 0, 9, "bf16"),
+    NumberFormat("logfmt8", 8, 0, 7, "bf16", scale_block=128, scale_bytes=8),
+    NumberFormat("logfmt10", 10, 0, 9, "bf16", scale_block=128, scale_bytes=8),
 )
 FORMATS: dict[str, NumberFormat] = {f.name: f for f in _ALL}
 

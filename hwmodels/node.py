@@ -43,10 +43,13 @@ class NicSpec(Spec):
     Attributes:
         ports: links that may go to different switches, each to a plane of its own.
         link_bytes_per_s: one direction of one port.
+        codec: whether it codes and decodes what experts send home in fewer bits, so that GPUs need
+            not (ISCA'25 §3.2.2, §6.5: a wish). NVLink then carries BF16.
     """
 
     ports: Annotated[int, Field(ge=1, le=64)] = 1
     link_bytes_per_s: LinkRate
+    codec: bool = False
 
 
 class HostSpec(Spec):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
@@ -20,7 +20,7 @@ from hwmodels.document import Document, Source
 from hwmodels.errors import InfeasibleError, SpecError, suggestion
 from hwmodels.far_values import FarValue, far_values
 from hwmodels.fields import with_numbers
-from hwmodels.formats import FORMATS, NumberFormat
+from hwmodels.formats import NumberFormat
 from hwmodels.profile import KernelProfile
 from hwmodels.spec import (
     Catalogue,
@@ -30,8 +30,9 @@ from hwmodels.spec import (
     override,
     read_document,
 )
-from hwmodels.units import Experts, Seed, Share
-from simulator.network.links import Routing
+from hwmodels.units import Seed
+from simulator.communication import WIRE_FORMATS, CommunicationSpec
+from simulator.network.exchange_pricer import once_on_nics
 from simulator.ranks import RanksSpec
 from workloads.batch import BatchSpec
 from workloads.mesh import Mesh
@@ -57,46 +58,6 @@ class PrecisionSpec(Spec):
     """
 
     recipe: Annotated[str, AfterValidator(_known_recipe)] = "fp8-blockwise"
-
-
-WIRE_FORMATS = {"fp8": FORMATS["fp8_1x128"], "bf16": FORMATS["bf16"]}
-
-
-class CommunicationSpec(Spec):
-    """The expert exchange, and the network that all traffic crosses.
-
-    Attributes:
-        sms: SMs that the kernels of the exchange hold; compute has the others. Where nothing is
-            exchanged (a dense model, or `plan.ep` of 1), or the chip has an engine for it
-            (`ChipSpec.exchange_engine`), none are held; 0 is taken there only.
-        lent_sms: share of these that compute has too in parts that nothing overlaps: 0 where their
-            kernels are built for as few SMs as those of overlapped parts, 1 where for all.
-        dispatch: number format of tokens that go out, and of their gradients; the recipe's own
-            where it is left out.
-        combine: number format of what comes home; casts for others are not modelled yet.
-        routed_nodes_max: nodes one token's experts may sit on, instead of the model's own rule
-            (`MoESpec.groups_per_token`), which holds where this is left out.
-        exposed_rate: rate of exchanges that no compute overlaps, relative to the profile's, which
-            was measured with nothing else running.
-        nics: `separate`: exchanges, pipeline messages and gradient rings have a NIC each to
-            themselves; `shared`: those of one GPU meet on its NIC.
-        routing: how switches choose among equal paths; see `simulator.network.routing`. What `ecmp`
-            hashes begins with `ranks.seed`.
-    """
-
-    sms: Annotated[int, Field(ge=0, le=4096)] = 20
-    lent_sms: Annotated[float, Field(ge=0, le=1)] = 0.0
-    dispatch: Literal["fp8", "bf16"] | None = None
-    combine: Literal["bf16"] = "bf16"
-    routed_nodes_max: Experts | None = None
-    exposed_rate: Share = 1.0
-    nics: Literal["separate", "shared"] = "separate"
-    routing: Routing = "adaptive"
-
-    @property
-    def combine_format(self) -> NumberFormat:
-        """Format of combined tokens."""
-        return WIRE_FORMATS[self.combine]
 
 
 ENGINE_WORKS = "none are held, cluster.node.chip.exchange_engine moves tokens in their place"
@@ -302,6 +263,14 @@ class Experiment(Spec):
         return WIRE_FORMATS[self.communication.dispatch or self.recipe.dispatches[0]]
 
     @property
+    def codec_overhead(self) -> float:
+        """By which coding lengthens the time in which combines move, as a share of it."""
+        by_sms = (
+            self.communication.combine_format.is_logarithmic and not self.cluster.node.nic.codec
+        )
+        return self.communication.codec_overhead if by_sms else 0.0
+
+    @property
     def pipelines(self) -> int:
         """Ranks of one pipeline rank, each in a pipeline of its own."""
         return self.gpus // self.mesh.size("pp")
@@ -365,6 +334,7 @@ class Experiment(Spec):
             raise SpecError(
                 "communication.sms: at least 1 without cluster.node.chip.exchange_engine, got 0"
             )
+        self._check_codec()
         # Folded parts keep the loads of the stages that play them first.
         kept = ["ranks.expert_load.correlation"]
         if len(set(self.ranks.expert_load.loads)) == 1:
@@ -382,6 +352,23 @@ class Experiment(Spec):
                     f"got {straggler.gpu}"
                 )
         self.ranks.expert_load.check(self.model, self.plan.ep)
+
+    def _check_codec(self) -> None:
+        """Refuse codes that nobody could write or sum up."""
+        combine, fabric = self.communication.combine, self.cluster.fabric
+        if not (self.exchanges and self.communication.combine_format.is_logarithmic):
+            return
+        if self.cluster.node.chip.exchange_engine and not self.cluster.node.nic.codec:
+            raise SpecError(
+                f"communication.combine: {combine} is coded by SMs of the exchange, in whose place "
+                f"cluster.node.chip.exchange_engine moves tokens; use bf16 or fp8, or "
+                f"cluster.node.nic.codec"
+            )
+        if "combine" in once_on_nics(fabric):
+            raise SpecError(
+                f"communication.combine: switches with cluster.fabric.reduction sum bf16 or fp8, "
+                f"not logarithms, got {combine}"
+            )
 
 
 EXPERIMENTS = Catalogue("experiment", Path(__file__).parent / "presets" / "experiments", Experiment)

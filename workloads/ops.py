@@ -254,6 +254,7 @@ class Comm:
         axes: of the mesh, along which ranks take part.
         size_bytes: of one copy of one token; of all other kinds by nccl-tests' conventions.
         tokens: of one rank; those that each gets depend on the load of its experts.
+        nvlink_bytes: of a copy on NVLink where NICs code what they send, else None.
     """
 
     name: str
@@ -262,11 +263,18 @@ class Comm:
     size_bytes: float
     tokens: int = 1
     stream: Stream = COMM
+    nvlink_bytes: float | None = None
 
     @property
     def token_bytes(self) -> float:
         """One copy of all tokens of a rank."""
         return self.tokens * self.size_bytes
+
+    @property
+    def nvlink_token_bytes(self) -> float:
+        """The same on NVLink."""
+        each = self.size_bytes if self.nvlink_bytes is None else self.nvlink_bytes
+        return self.tokens * each
 
     @property
     def routed(self) -> bool:

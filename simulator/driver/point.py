@@ -130,7 +130,11 @@ def _pricer(experiment: Experiment, machine: Machine, slow: float) -> SegmentPri
     exchanges = ExchangePricer.of(machine)
     return SegmentPricer(
         KernelPricer(chip, profile, experiment.compute_sms),
-        replace(exchanges, rates=exchanges.rates.slowed(slow)),
+        replace(
+            exchanges,
+            rates=exchanges.rates.slowed(slow),
+            codec_overhead=experiment.codec_overhead,
+        ),
         KernelPricer(chip, profile, experiment.alone_sms),
         exposed_factor=1 / experiment.communication.exposed_rate,
     )

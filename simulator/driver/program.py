@@ -19,6 +19,7 @@ def program_of(experiment: Experiment) -> Program:
 def program_inputs(experiment: Experiment) -> dict[str, Any]:
     """Return all that the program of an experiment depends on."""
     cluster, communication = experiment.cluster, experiment.communication
+    codes = communication.combine != "bf16"
     return {
         "model": experiment.model,
         "plan": experiment.plan,
@@ -29,4 +30,5 @@ def program_inputs(experiment: Experiment) -> dict[str, Any]:
         "dispatch": experiment.dispatch_format,
         "combine": communication.combine_format,
         "routed_nodes_max": communication.routed_nodes_max,
+        "nic_codec": codes and cluster.node.nic.codec,
     }

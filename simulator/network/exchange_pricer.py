@@ -8,7 +8,9 @@ GPUs that want them (ISCA'25 "Insights into DeepSeek-V3", arXiv 2505.09343 §4.3
     t      = latency + notify + max over ports
 
 A NIC port sends and receives at once. Switches that copy or sum tokens take bytes off one of these
-directions only (`simulator.network.group_ports`); `lighter_s` has what is left of it.
+directions only (`simulator.network.group_ports`); `lighter_s` has what is left of it. SMs that code
+what is combined lengthen the time in which it moves by a share of it, `codec_overhead`; NICs and
+NVLink are not busy for longer.
 
 Where all that take part sit on one node, no NIC carries anything; one GPU by itself moves nothing
 and takes no time. `simulator.network.expert_exchange` has the same for a matrix of who sends what
@@ -155,12 +157,14 @@ class ExchangePricer:
         layouts: ports of a group, for each way in which groups lie over nodes.
         part: which seconds `exchange_s` returns.
         once: the same layouts for kinds of exchange whose tokens switches copy or sum.
+        codec_overhead: by which coding by SMs lengthens a combine, of the time in which it moves.
     """
 
     rates: ExchangeRates
     layouts: tuple[GroupPorts, ...]
     part: ExchangePart = "seconds"
     once: Mapping[Direction, tuple[GroupPorts, ...]] = field(default_factory=dict)
+    codec_overhead: float = 0.0
 
     @classmethod
     def of(cls, machine: Machine) -> "ExchangePricer":
@@ -211,8 +215,8 @@ class ExchangePricer:
         chosen = seconds.argmax(axis=0) if layout is None else layout
         place = np.broadcast_to(chosen, seconds.shape[1:])[None]
         columns = (
-            np.stack([getattr(times, name) for times in layouts])
-            for name in ("latency_s", "nic_s", "nvlink_s")
+            np.stack([np.broadcast_to(getattr(times, name), place.shape[1:]) for times in layouts])
+            for name in ("latency_s", "nic_s", "nvlink_s", "in_turn_s")
         )
         times = CommTimes(*(np.take_along_axis(each, place, axis=0)[0] for each in columns))
         if direction not in self.once:
@@ -228,7 +232,9 @@ class ExchangePricer:
             return CommTimes(nothing, nothing, nothing)
         nic, nvlink = _copies(ports, load, slow)
         rates = self.rates.ports[direction, ports.nodes]
-        times = port_times(nic, nvlink, comm.token_bytes, rates)
+        times = port_times(nic, nvlink, comm.token_bytes, rates, comm.nvlink_token_bytes)
+        if direction == "combine" and self.codec_overhead:
+            times = replace(times, in_turn_s=self.codec_overhead * times.moving_s)
         if direction not in self.once:
             return times
         sent = ports.nic * (ports.nic_sent * slow.nic).max(axis=-1)

@@ -94,16 +94,21 @@ def direct_ports(matrix: RoutingMatrix, over_nvlink: bool = True) -> PortCopies:
 
 
 def port_times(
-    nic_copies: Floats | float, nvlink_copies: Floats | float, token_bytes: float, rates: PortRates
+    nic_copies: Floats | float,
+    nvlink_copies: Floats | float,
+    token_bytes: float,
+    rates: PortRates,
+    nvlink_token_bytes: float | None = None,
 ) -> CommTimes:
     """Return (...) seconds until the slowest port is done, and of NICs and NVLink by themselves.
 
     Args:
         nic_copies, nvlink_copies: (...) through the fullest port of each kind, one direction.
-        token_bytes: of one copy.
+        token_bytes: of one copy; nvlink_token_bytes: on NVLink, where it is another.
     """
     nic_s = np.zeros(np.shape(nic_copies))
     if np.any(nic_copies):  # else no rate of a NIC is asked for
         nic_s = np.asarray(nic_copies * (token_bytes / rates.nic_bytes_per_s))
-    nvlink_s = np.asarray(nvlink_copies * (token_bytes / rates.nvlink_bytes_per_s))
+    inside = token_bytes if nvlink_token_bytes is None else nvlink_token_bytes
+    nvlink_s = np.asarray(nvlink_copies * (inside / rates.nvlink_bytes_per_s))
     return CommTimes(np.full(nic_s.shape, rates.latency_s), nic_s, nvlink_s)

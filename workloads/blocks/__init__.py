@@ -34,6 +34,7 @@ class Site:
         local_experts: routed experts a rank holds.
         gpus_per_token: distinct GPUs one token is sent to, expected.
         dispatch, combine: number formats on the wire.
+        nic_codec: whether NICs code what comes home, so that no kernel does.
     """
 
     hidden: int
@@ -44,6 +45,7 @@ class Site:
     gpus_per_token: float = 0.0
     dispatch: NumberFormat = FORMATS["fp8_1x128"]
     combine: NumberFormat = FORMATS["bf16"]
+    nic_codec: bool = False
 
     @property
     def tokens(self) -> int:

@@ -3,6 +3,11 @@
 The router belongs to the attention side of the dispatch, as in the trace: the gate, top-k and the
 cast for the wire run before tokens leave, and their gradients after the gradients come home.
 Routed work is written for a balanced load of `tokens * top_k` rows a rank.
+
+What comes home, results of experts forward and gradients backward, is of one format. Sent in FP8
+it is cast by memory-bound kernels, as what is dispatched: each row of a GPU once before it leaves,
+each token once at home. LogFMT is coded by the kernels of the exchange themselves
+(`simulator.network.exchange_pricer`). A codec of NICs does either for nothing.
 """
 
 from typing import Annotated, Literal
@@ -13,7 +18,7 @@ from hwmodels.formats import FORMATS
 from hwmodels.units import Experts, Width
 from workloads.blocks import FFNSpec, Site
 from workloads.blocks.ffn import SCALES, gated
-from workloads.ops import COMM, COMPUTE, Comm, Gemm, MemoryOp, Op, Stream
+from workloads.ops import COMM, COMPUTE, Comm, Gemm, MemoryOp, Op, Stream, Work
 from workloads.recipes import BF16_BYTES, Operand, Passes
 
 BF16 = FORMATS["bf16"]
@@ -103,7 +108,7 @@ class MoESpec(FFNSpec):
         count = MemoryOp("layout count", "expert_map", 0, stream=COMM)
         dispatch = Passes(
             (count, _exchange(site, "dispatch", "dispatch")),
-            (_exchange(site, "dispatch", "combine"),),
+            _brought_home(site, "dispatch"),
         )
         return (
             recipe.norm("experts", t, h)
@@ -177,7 +182,7 @@ def _combine(site: Site) -> Passes:
     The gradient is cast for the wire on the stream that sends it.
     """
     return Passes(
-        (_exchange(site, "combine", "combine"),),
+        _brought_home(site, "combine"),
         (*_wire_cast(site, "cast dY for dispatch", COMM), _exchange(site, "combine", "dispatch")),
     )
 
@@ -189,6 +194,22 @@ def _wire_cast(site: Site, name: str, stream: Stream = COMPUTE) -> tuple[Op, ...
     return (MemoryOp(name, "cast", size, stream=stream),) if element < BF16_BYTES else ()
 
 
+def _brought_home(site: Site, name: str) -> tuple[Work, ...]:
+    """Return the exchange that ends a way, and the casts around it where kernels cast."""
+    comm, wire = _exchange(site, name, "combine"), site.combine
+    if wire.bits >= 16 or wire.is_logarithmic or site.nic_codec:
+        return (comm,)
+    row = site.hidden * (BF16_BYTES + wire.element_bytes)
+    arrived = site.tokens * site.gpus_per_token
+    return (
+        MemoryOp(f"cast for {name} home", "cast", arrived * row, routed=True, stream=COMM),
+        comm,
+        MemoryOp(f"cast back from {name} home", "cast", site.tokens * row),
+    )
+
+
 def _exchange(site: Site, name: str, kind: Literal["dispatch", "combine"]) -> Comm:
     wire = site.dispatch if kind == "dispatch" else site.combine
-    return Comm(name, kind, ("ep",), wire.bytes_of(site.hidden), site.tokens)
+    coded = kind == "combine" and site.nic_codec
+    nvlink = BF16.bytes_of(site.hidden) if coded else None
+    return Comm(name, kind, ("ep",), wire.bytes_of(site.hidden), site.tokens, nvlink_bytes=nvlink)

@@ -44,6 +44,7 @@ def training_program(
     dispatch: NumberFormat,
     combine: NumberFormat,
     routed_nodes_max: int | None,
+    nic_codec: bool = False,
 ) -> Program:
     """Lay one training step of `model` over `gpus` GPUs; the same one for the same arguments.
 
@@ -51,6 +52,7 @@ def training_program(
         recipe: number formats, and the kernels around products.
         dispatch, combine: number formats of the expert exchange on the wire.
         routed_nodes_max: nodes one token's experts may sit on; None leaves it to the model.
+        nic_codec: whether NICs code what is combined.
 
     Raises:
         SpecError: unknown schedule or unreadable layout.
@@ -61,16 +63,14 @@ def training_program(
     microbatches = _microbatches(plan, batch, gpus)
     placement = Placement(plan.mesh(gpus), gpus_per_node)
     routing = _routing(model, placement, routed_nodes_max)
-    site = _site(model, plan, batch, recipe, routing, dispatch, combine)
+    site = _site(model, plan, batch, recipe, routing, dispatch, combine, nic_codec)
     stages = stage_layers(model, site, plan.stages(model))
     table = step_table(plan.pipeline_schedule.steps(plan.pp, microbatches))
     homes = homes_of(plan)
     tables = shared_tables(homes, stages)
     home_of = {rank: home for home in homes for rank in home.ranks}
     ends = [
-        _rank_end(
-            stages, home_of[rank], rank, table.steps[rank], placement, tables, plan.zero, recipe
-        )
+        _rank_end(stages, home_of[rank], rank, table.steps, placement, tables, plan.zero, recipe)
         for rank in range(plan.pp)
     ]
     parts, part = distinct_parts(table, stages)
@@ -103,6 +103,7 @@ def _site(
     routing: Sequence[RoutingStatistics],
     dispatch: NumberFormat,
     combine: NumberFormat,
+    nic_codec: bool,
 ) -> Site:
     return Site(
         model.hidden,
@@ -113,6 +114,7 @@ def _site(
         gpus_per_token=max((statistics.gpus_per_token for statistics in routing), default=0.0),
         dispatch=dispatch,
         combine=combine,
+        nic_codec=nic_codec,
     )
 
 
@@ -134,7 +136,7 @@ def _rank_end(
     stages: Sequence[Sequence[Layer]],
     home: Home,
     rank: int,
-    program: Sequence[TrainingStep],
+    programs: Sequence[Sequence[TrainingStep]],
     placement: Placement,
     tables: Sequence[Holders],
     zero: int,
@@ -147,7 +149,9 @@ def _rank_end(
     shared = [table.seen_from(rank, placement) for table in tables]
     return (
         optimizer_step(parameters, dense, experts, placement.everyone, zero, shared, recipe=recipe),
-        memory_terms(stages, home.stages, program, dense.shape[1], experts.shape[1], zero, recipe),
+        memory_terms(
+            stages, home.stages, programs[rank], dense.shape[1], experts.shape[1], zero, recipe
+        ),
     )
 
 

@@ -1,0 +1,60 @@
+"""The expert exchange and the network, as an experiment asks for them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hwmodels.formats import FORMATS, NumberFormat
+from hwmodels.spec import Spec
+from hwmodels.units import Experts, Share
+from simulator.network.links import Routing
+
+WIRE_FORMATS = {
+    "fp8": FORMATS["fp8_1x128"],
+    "bf16": FORMATS["bf16"],
+    "logfmt8": FORMATS["logfmt8"],
+    "logfmt10": FORMATS["logfmt10"],
+}
+
+
+class CommunicationSpec(Spec):
+    """The expert exchange, and the network that all traffic crosses.
+
+    Attributes:
+        sms: SMs that the kernels of the exchange hold; compute has the others. Where nothing is
+            exchanged (a dense model, or `plan.ep` of 1), or the chip has an engine for it
+            (`ChipSpec.exchange_engine`), none are held; 0 is taken there only.
+        lent_sms: share of these that compute has too in parts that nothing overlaps: 0 where their
+            kernels are built for as few SMs as those of overlapped parts, 1 where for all.
+        dispatch: number format of tokens that go out, and of their gradients; the recipe's own
+            where it is left out.
+        combine: number format of what comes home, results of experts and, backward, gradients of
+            their inputs alike: DeepSeek-V3 keeps both in BF16, for training's precision, which is
+            not simulated. FP8 is cast by kernels, LogFMT coded by the SMs of the exchange, either
+            by NICs that have a codec (`NicSpec.codec`).
+        codec_overhead: by which coding LogFMT lengthens the time in which a combine moves: 50 % to
+            100 % where it is fused into the exchange (ISCA'25 §3.2.1).
+        routed_nodes_max: nodes one token's experts may sit on, instead of the model's own rule
+            (`MoESpec.groups_per_token`), which holds where this is left out.
+        exposed_rate: rate of exchanges that no compute overlaps, relative to the profile's, which
+            was measured with nothing else running.
+        nics: `separate`: exchanges, pipeline messages and gradient rings have a NIC each to
+            themselves; `shared`: those of one GPU meet on its NIC.
+        routing: how switches choose among equal paths; see `simulator.network.routing`. What `ecmp`
+            hashes begins with `ranks.seed`.
+    """
+
+    sms: Annotated[int, Field(ge=0, le=4096)] = 20
+    lent_sms: Annotated[float, Field(ge=0, le=1)] = 0.0
+    dispatch: Literal["fp8", "bf16"] | None = None
+    combine: Literal["bf16", "fp8", "logfmt8", "logfmt10"] = "bf16"
+    codec_overhead: Annotated[float, Field(ge=0, le=10)] = 0.75
+    routed_nodes_max: Experts | None = None
+    exposed_rate: Share = 1.0
+    nics: Literal["separate", "shared"] = "separate"
+    routing: Routing = "adaptive"
+
+    @property
+    def combine_format(self) -> NumberFormat:
+        """Format of combined tokens."""
+        return WIRE_FORMATS[self.combine]
