@@ -334,6 +334,11 @@ class Experiment(Spec):
             raise SpecError(
                 "communication.sms: at least 1 without cluster.node.chip.exchange_engine, got 0"
             )
+        if not self.cluster.node.scale_up.switched:
+            raise InfeasibleError(
+                f"cluster.node.scale_up.switched: must be true, as links of single pairs of GPUs "
+                f"are not routed, got false for node {self.cluster.node.name}"
+            )
         self._check_codec()
         # Folded parts keep the loads of the stages that play them first.
         kept = ["ranks.expert_load.correlation"]

@@ -18,7 +18,8 @@ def network_facts(cluster: ClusterSpec, prices: PriceSpec) -> dict[str, Any]:
 
     `links` are those between switches; price and power are of switches and these links, without
     NICs and the cables to them. `diameter_switches` are passed on the longest way, and
-    `bisection_bytes_per_s` crosses the worst halving of the ports, one direction.
+    `bisection_bytes_per_s` crosses the worst halving of the ports, one direction; `scale_up_links`
+    are NVLinks of one GPU.
     """
     counts, node = cluster.fabric_counts, cluster.node
     scale_up = node.scale_up_topology()
@@ -29,6 +30,7 @@ def network_facts(cluster: ClusterSpec, prices: PriceSpec) -> dict[str, Any]:
     powered = prices.switch_w is not None and prices.link_w is not None
     return {
         "scale_up_gpus": node.gpus,
+        "scale_up_links": node.scale_up_links,
         "scale_up_switches": scale_up.switches,
         "scale_up_bisection_bytes_per_s": scale_up.bisection_bytes_per_s,
         "endpoints": counts.endpoints,
@@ -49,6 +51,7 @@ def show_network(console: Console, cluster: ClusterSpec, prices: PriceSpec) -> N
     grid = table(f"network of {cluster.gpus:,} GPUs", "", "")
     bisection = format_quantity(facts["scale_up_bisection_bytes_per_s"], "B/s")
     grid.add_row("GPUs joined by NVLink", str(facts["scale_up_gpus"]))
+    grid.add_row("NVLinks of each", str(facts["scale_up_links"]))
     grid.add_row("switches that join them", str(facts["scale_up_switches"]))
     grid.add_row("their bisection, one direction", bisection)
     if facts["endpoints"]:
