@@ -15,6 +15,7 @@ from hwmodels.costs.exchange import Direction, channel_s, latency_s, moving_s
 from hwmodels.errors import InfeasibleError, InputError
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.library import LibrarySpec
+from simulator.network.exchange_pricer import once_on_nics
 from simulator.network.flows import Flows
 from simulator.network.links import Network
 from simulator.network.machine import Machine
@@ -81,7 +82,8 @@ def normal_exchange(
     least = 0 if chip.exchange_engine else 1
     if not least <= sms <= chip.sms:
         raise InputError(f"sms: must be {least} to {chip.sms}, got {sms}")
-    ports = normal_ports(matrix).carrying(direction)
+    once = direction in once_on_nics(cluster.fabric)
+    ports = normal_ports(matrix, once).carrying(direction)
     rates = normal_rates(direction, matrix, token_bytes, cluster, library, sms)
     times = port_times(ports.nic, ports.nvlink, token_bytes, rates)
     time_s = float(times.seconds)
@@ -185,6 +187,8 @@ def exchange_flows(
     """Return the exchange as flows among the first GPUs of `network`; all start together.
 
     A copy that is forwarded is two flows, over NICs and over NVLink, as it is passed on in pieces.
+    What switches copy or sum is one flow for each copy all the same: what that spares NICs out and
+    links between switches is not counted here.
 
     Raises:
         InfeasibleError: the matrix does not fit, or two nodes have no path left between them.

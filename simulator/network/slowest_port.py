@@ -65,8 +65,12 @@ def first_of_most(values: Floats) -> int:
     return int(np.argmax(values >= values.max() * (1 - SAME)))
 
 
-def normal_ports(matrix: RoutingMatrix) -> PortCopies:
-    """Return the copies through ports of a dispatch in normal mode."""
+def normal_ports(matrix: RoutingMatrix, once: bool = False) -> PortCopies:
+    """Return the copies through ports of a dispatch in normal mode.
+
+    Args:
+        once: switches copy tokens, so that a NIC sends none twice: all of its tokens at most.
+    """
     layout, gpus = matrix.layout, matrix.gpus
     gpu, node = np.arange(gpus)[:, None], np.arange(matrix.nodes)
     across = np.where(layout.node[:, None] == node, 0.0, matrix.node_copies)
@@ -74,6 +78,8 @@ def normal_ports(matrix: RoutingMatrix) -> PortCopies:
     passed = np.where(by_way == gpu.T, 0.0, matrix.gpu_copies)
     copies = np.empty((4, gpus))
     copies[0] = across.sum(axis=1)
+    if once:
+        copies[0] = np.minimum(copies[0], matrix.tokens)
     copies[1] = np.bincount(layout.forwarder.ravel(), across.ravel(), gpus)
     copies[2] = np.bincount(by_way.ravel(), passed.ravel(), gpus)
     copies[3] = passed.sum(axis=0)

@@ -16,6 +16,9 @@ routing), no link between switches carries more than the ports below it, so that
 every slowdown is 1 and nothing is played. Faults of whole planes slow all ranks alike; anything
 else is felt by those whose bytes pass there, so that every rank has to be played.
 
+What switches copy or sum (`SwitchedFabric.multicast`) is played as many copies: links between
+switches are not spared, and where they bind these abilities are worth more than is told.
+
 Kinds of traffic do not meet.
 """
 

@@ -1,6 +1,7 @@
 """Switches that copy a dispatched token, and sum a combined one: what NICs still carry."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from simulator.network.comm_times import Slow
 from simulator.network.exchange_pricer import ExchangePricer, once_on_nics
 from simulator.network.group_ports import GroupPorts
 from simulator.network.machine import Machine
+from simulator.network.moe_exchange import ExpertTraffic, moe_exchange
 from tests.layer_work import exchange
 from workloads.blocks.moe import MoESpec
 from workloads.model import MODELS
@@ -94,6 +96,21 @@ def test_fabrics_say_what_they_do():
     assert once_on_nics(CLUSTERS.load("gb200-nvl72").fabric) == ()
     assert both.fabric.shape == CLUSTER.fabric.shape  # wired as it was
     assert "multicast" not in FabricSpec.kinds["scale_up_only"].model_fields
+
+
+def test_a_matrix_of_routes_is_sent_once_too():
+    """By one pass over the matrix; the busiest port is then one that receives."""
+    for direction, name, way in (
+        ("dispatch", "multicast", "nic into"),
+        ("combine", "reduction", "nic out of"),
+    ):
+        traffic = ExpertTraffic(64, tokens=512, moe=V3)
+        plain, once = (
+            moe_exchange(direction, "normal", traffic, cluster)
+            for cluster in (CLUSTER, with_abilities(**{name: True}))
+        )
+        assert once.slowest == f"{way} gpu 0"
+        assert replace(once, slowest="") == replace(plain, slowest="")
 
 
 # What it is worth
