@@ -72,6 +72,17 @@ ARROWS = {
         *PROGRAM,
     ],
     "simulator.published": ["simulator", "hwmodels", "workloads"],
+    # Studies are tables over what was played; they look into no graph.
+    "simulator.study": [
+        "simulator.study",
+        "simulator.driver",
+        "simulator.network",
+        "simulator.tell",
+        "simulator.experiment",
+        "simulator.uncertainty",
+        "hwmodels",
+        "workloads",
+    ],
     "simulator.driver": ["simulator", "hwmodels", "workloads"],
     "kernels": ["kernels"],
     "calibration": ["calibration", "hwmodels", "workloads", "kernels"],
@@ -84,7 +95,7 @@ CLOSED_DOORS = {
         "simulator.engines.engine",
         "simulator.engines.reference",
     ],
-    "simulator.driver": ["simulator.cli", "simulator.published"],
+    "simulator.driver": ["simulator.cli", "simulator.published", "simulator.study"],
     "simulator.tell": [
         "hwmodels.costs",
         "simulator.price.messages",
@@ -111,7 +122,7 @@ NAMELESS = [
 NAMES = re.compile(r"mla|dual_?pipe|deep_?seek|zero_?bubble|1f1b|zb1p", re.IGNORECASE)
 PASSES = {"F", "B", "Bi", "W", "FB"}
 
-ROOMS_MAX = 12
+ROOMS_MAX = 13
 """Files and folders at the top of the simulator that a newcomer is asked to tell apart."""
 
 # Measuring happens on GPU machines that have nothing of ours but these, and few libraries.
@@ -122,7 +133,10 @@ MEASURING_MAY_IMPORT = [*MEASURING, "kernels", "hwmodels.errors", "numpy", "torc
 LIBRARIES = {
     "torch": ["kernels", "calibration"],
     "triton": ["kernels", "calibration"],
-    "pandas": ["simulator.tell", ROOF],
+    "pandas": ["simulator.tell", "simulator.study", ROOF],
+    "plotly": ["simulator.tell"],
+    "ray": ["simulator.study"],
+    "simpleeval": ["simulator.study"],
     "matplotlib": ["simulator.tell", ROOF],
     "rich": ["simulator.tell", "simulator.published", ROOF],
     "click": ["simulator.tell", ROOF],

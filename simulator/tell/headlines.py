@@ -11,8 +11,16 @@ class Unit(NamedTuple):
 
 
 UNITS: dict[str, Unit] = {
+    "": Unit(1.0, ""),
     "s": Unit(1.0, " s"),
     "bytes": Unit(1e9, " GB"),
+    "B/s": Unit(1e9, " GB/s"),
+    "Hz": Unit(1e9, " GHz"),
+    "FLOP/s": Unit(1e12, " TFLOP/s"),
+    "watts": Unit(1e3, " kW"),
+    "USD": Unit(1e6, " M USD"),
+    "tokens/USD": Unit(1e6, " M tokens/USD"),
+    "tokens/J": Unit(1.0, " tokens/J"),
     "share": Unit(0.01, " %"),
     "tokens/s": Unit(1.0, " tokens/s"),
     "tokens/day": Unit(1e9, " B"),

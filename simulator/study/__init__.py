@@ -1,0 +1,1 @@
+"""Studies: tables over many played experiments. Nothing here looks inside a graph."""
