@@ -14,6 +14,7 @@ from simulator.cli.calibrate import calibrate, kernels
 from simulator.cli.collective import collective
 from simulator.cli.presets import list_presets, show
 from simulator.cli.run import compare, plot, reproduce, run, schema
+from simulator.cli.study import study
 from simulator.cli.validate import validate
 
 __all__ = ["main", "moesim"]
@@ -27,6 +28,7 @@ def moesim() -> None:
 
 for _command in (
     run,
+    study,
     compare,
     plot,
     reproduce,

@@ -1,8 +1,9 @@
 """Play many experiments: those that share a program are columns of one play."""
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 from hwmodels.errors import InputError
 from simulator.driver.explicit import play_explicit
@@ -13,6 +14,8 @@ from simulator.experiment import Experiment
 from simulator.lower.played import Played
 from simulator.lower.rank_seconds import RankSeconds
 from simulator.lower.shared_nics import on_shared_nics
+
+T = TypeVar("T")
 
 AT_ONCE = 256
 """Experiments looked at together; more would be no faster."""
@@ -57,65 +60,84 @@ def play_in_turn(
         raise InputError("experiments: must be several, got one; give it in a list")
     every, first = iter(experiments), 0
     while some := list(islice(every, at_once)):
-        names = [named(number, experiment) for number, experiment in enumerate(some, first)]
-        points = _points(some, names)
-        folded = _fold(points, names)
-        for place, point in enumerate(points):
-            with _naming(names[place]):
-                played = _played(point, *folded.pop(place), critical=critical)
+        for place, played in enumerate(attempts(some, critical=critical)):
+            if isinstance(played, InputError):
+                raise type(played)(f"{named(first + place, some[place])}: {played}") from None
             yield played
         first += len(some)
 
 
-def _points(experiments: Sequence[Experiment], names: Sequence[str]) -> list[Point]:
+def attempts(
+    experiments: Sequence[Experiment], *, critical: bool = False
+) -> Iterator[Played | InputError]:
+    """Play experiments side by side, and yield for each in its turn what was played, or why it
+    cannot run.
+    """
+    points = _points(experiments)
+    folded = _fold(points)
+    for place, point in enumerate(points):
+        if isinstance(point, InputError):
+            yield point
+            continue
+        fold = folded.pop(place)
+        if isinstance(fold, InputError):
+            yield fold
+        else:
+            yield _tried(partial(_played, point, *fold, critical=critical))
+
+
+def _tried(work: Callable[[], T]) -> T | InputError:
+    """Return what comes of some work, or why there is nothing."""
+    try:
+        return work()
+    except InputError as error:
+        return error
+
+
+def _points(experiments: Sequence[Experiment]) -> list[Point | InputError]:
     """Return experiments ready to be played; those of one program after another, so that each is
     built once, however many there are.
     """
     programs: dict[Hashable, list[int]] = {}
+    points: list[Point | InputError | None] = [None] * len(experiments)
     for place, experiment in enumerate(experiments):
         if not isinstance(experiment, Experiment):
             given = type(experiment).__name__
-            raise InputError(f"{names[place]}: must be an Experiment, got {given}")
+            points[place] = InputError(f"must be an Experiment, got {given}")
+            continue
         inputs = tuple(program_inputs(experiment).values())
         programs.setdefault(inputs, []).append(place)
-    points = {}
     for place in (place for places in programs.values() for place in places):
-        with _naming(names[place]):
-            points[place] = point_of(experiments[place])
-    return [points[place] for place in range(len(experiments))]
+        points[place] = _tried(partial(point_of, experiments[place]))
+    return [point for point in points if point is not None]
 
 
-def _fold(points: Sequence[Point], names: Sequence[str]) -> dict[int, tuple[Folded, int]]:
-    """Play points folded, and return by place what was played and which of it is this point's."""
-    played: dict[int, tuple[Folded, int]] = {}
-    for places in _side_by_side(points):
-        keep = points[places[0]].scope.keep
-        try:
-            folded = play_folded([points[place] for place in places], keep)
-        except InputError:
-            for place in places:  # to see which it is
-                with _naming(names[place]):
-                    play_folded([points[place]], keep)
-            raise
-        played |= {place: (folded, number) for number, place in enumerate(places)}
+def _fold(
+    points: Sequence[Point | InputError],
+) -> dict[int, tuple[Folded, int] | InputError]:
+    """Play points folded, and return by place what was played and which of it is this point's, or
+    why it cannot be played.
+    """
+    ready = {place: point for place, point in enumerate(points) if isinstance(point, Point)}
+    played: dict[int, tuple[Folded, int] | InputError] = {}
+    for places in _side_by_side(ready):
+        together = [ready[place] for place in places]
+        folded = _tried(partial(play_folded, together, together[0].scope.keep))
+        if isinstance(folded, Folded):
+            played |= {place: (folded, number) for number, place in enumerate(places)}
+            continue
+        for place in places:  # to see which it is
+            alone = _tried(partial(play_folded, [ready[place]], ready[place].scope.keep))
+            played[place] = (alone, 0) if isinstance(alone, Folded) else alone
     return played
 
 
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Say of which experiment an error is."""
-    try:
-        yield
-    except InputError as error:
-        raise type(error)(f"{name}: {error}") from None
-
-
-def _side_by_side(points: Sequence[Point]) -> Iterable[list[int]]:
+def _side_by_side(points: Mapping[int, Point]) -> Iterable[list[int]]:
     """Return the places of points that one play takes: of one program, engine and shape of loads.
     One that has to be looked into is by itself.
     """
     groups: dict[Hashable, list[int]] = {}
-    for place, point in enumerate(points):
+    for place, point in points.items():
         shape = point.draw.draws, point.draw.ranks
         key = id(point.lowered), point.experiment.ranks.engine, shape, point.scope
         groups.setdefault(place if point.scope.keep == "insides" else key, []).append(place)

@@ -56,10 +56,11 @@ def numbers(
     return metrics.numbers | phases | {MEMORY.name: memory_bytes["total"]}
 
 
-def headlines(metrics: Metrics, phases: Mapping[str, str]) -> tuple[Headline, ...]:
+def headlines(metrics: Metrics | type[Metrics], phases: Mapping[str, str]) -> tuple[Headline, ...]:
     """Return what these numbers are, in the same order.
 
     Args:
+        metrics: or a kind of them.
         phases: of the breakdown, with words for people.
     """
     seconds = (Headline(phase_path(name), words, "s") for name, words in phases.items())

@@ -108,6 +108,11 @@ class StudyDocument(Spec):
     version: str
 
 
+def screened_name(name: str) -> str:
+    """Return the column of what a number was screened to be, in a search that played some."""
+    return f"{name}.screened"
+
+
 @dataclass(frozen=True, eq=False)
 class StudyTable:
     """A study that ran, or part of it.

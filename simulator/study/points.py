@@ -1,0 +1,139 @@
+"""Points of a study: its axes crossed, and each point's experiment when it is asked for."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from hwmodels.errors import InputError
+from simulator.driver.program import program_inputs
+from simulator.experiment import Experiment
+from simulator.study.axes import Axis, check_count, is_number, label, read_axis
+from simulator.study.document import StudySpec
+from simulator.study.where import Conditions
+
+DOCUMENTS_KEPT = 1024
+SEED = "ranks.seed"
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """All points of a study, by number; the last axis moves fastest."""
+
+    spec: StudySpec
+    base: Experiment
+    axes: tuple[Axis, ...]
+
+    @classmethod
+    def of(cls, spec: StudySpec, base: Experiment) -> "Grid":
+        """Return the points of a study of `base`.
+
+        Raises:
+            SpecError: an axis cannot be read, conditions name what there is not, or points are too
+                many.
+        """
+        axes = tuple(read_axis(axis, base) for axis in spec.axes)
+        grid = cls(spec, base, axes)
+        check_count("axes", len(grid))
+        Conditions.of(spec.where).check({axis.name for axis in axes}, base)
+        return grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Values of each axis."""
+        return tuple(len(axis.values) for axis in self.axes)
+
+    def __len__(self) -> int:
+        return math.prod(self.shape)
+
+    def places(self, number: int) -> tuple[int, ...]:
+        """Return where a point is on each axis."""
+        return tuple(int(place) for place in np.unravel_index(number, self.shape))
+
+    def shown(self, number: int) -> dict[str, float | str]:
+        """Return what stands in the columns of the axes, and of fields that move with them."""
+        found: dict[str, Any] = {}
+        for axis, place in zip(self.axes, self.places(number), strict=True):
+            found[axis.name] = axis.shown[place]
+            for path, value in list(axis.changes(place).items())[1:]:
+                found[path] = value if is_number(value) else label(value)
+        return found
+
+    def changes(self, number: int) -> dict[str, Any]:
+        """Return the values of a point by path, its seed included."""
+        return self._changes(self.places(number), by_numbers=None) | self._seed(number)
+
+    def seed(self, number: int) -> int:
+        """Return what the chance of a point begins with."""
+        return int(self._seed(number).get(SEED, self.base.ranks.seed))
+
+    def experiment(self, number: int) -> Experiment:
+        """Return the experiment of a point.
+
+        Raises:
+            InputError: it is none.
+        """
+        places = self.places(number)
+        numbers = self._changes(places, by_numbers=True) | self._seed(number)
+        at = tuple(
+            -1 if axis.by_numbers else place for axis, place in zip(self.axes, places, strict=True)
+        )
+        try:
+            start = self._start(at)
+        except InputError:  # together with the numbers it may yet be one
+            return self.base.with_overrides(self.changes(number), f"study {self.spec.name}")
+        return start.with_numbers(numbers) if numbers else start
+
+    def admits(self, number: int) -> bool:
+        """Return whether a point meets all conditions.
+
+        Raises:
+            InputError: a condition looks at the experiment, and that is none.
+        """
+        conditions = Conditions.of(self.spec.where)
+        return conditions.hold(self.shown(number), lambda: self.experiment(number))
+
+    @lru_cache(maxsize=DOCUMENTS_KEPT)  # noqa: B019 - one grid a process, as long as the process
+    def _start(self, at: tuple[int, ...]) -> Experiment:
+        """Return the experiment at places of axes whose document is read; -1 for the others."""
+        changes: dict[str, Any] = {}
+        for axis, place in zip(self.axes, at, strict=True):
+            changes |= axis.changes(place) if place >= 0 else {}
+        return (
+            self.base.with_overrides(changes, f"study {self.spec.name}") if changes else self.base
+        )
+
+    def _changes(self, places: tuple[int, ...], by_numbers: bool | None) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for axis, place in zip(self.axes, places, strict=True):
+            if by_numbers is None or axis.by_numbers == by_numbers:
+                found |= axis.changes(place)
+        return found
+
+    def _seed(self, number: int) -> dict[str, Any]:
+        seed = self.base.ranks.seed if self.spec.seed is None else self.spec.seed
+        own = number if self.spec.seeds == "own" else 0
+        given = self.spec.seed is not None or self.spec.seeds == "own"
+        return {SEED: seed + own} if given else {}
+
+    def by_program(self) -> list[int]:
+        """Return all points, those that share a program one after another as far as axes tell."""
+        order = [place for place, axis in enumerate(self.axes) if self._asks_otherwise(axis)]
+        rest = [place for place in range(len(self.axes)) if place not in order]
+        numbers = np.arange(len(self)).reshape(self.shape).transpose([*order, *rest])
+        return [int(number) for number in numbers.ravel()]
+
+    def _asks_otherwise(self, axis: Axis) -> bool:
+        """Return whether points of an axis have programs of their own."""
+        programs = set()
+        for place in range(len(axis.values)):
+            try:
+                moved = self.base.with_overrides(axis.changes(place), "axis")
+            except InputError:
+                return True  # it may with other axes; nothing is lost if not
+            programs.add(tuple(program_inputs(moved).values()))
+            if len(programs) > 1:
+                return True
+        return False

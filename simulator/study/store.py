@@ -1,0 +1,210 @@
+"""A study's folder while it runs: part files renamed into place, compacted when all is there.
+
+A part file holds the rows of one task, under a name that says which; a process that is killed
+leaves whole parts, and files that no one reads. Wall times are kept apart, in `clock.jsonl`, so
+that tables of two runs are the same bytes.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hwmodels.errors import InputError, MachineError, SpecError
+from simulator.study.pareto import front
+from simulator.study.rows import Done, Fidelity, Row, Task
+from simulator.tell.study_table import (
+    DOCUMENT,
+    FEASIBLE,
+    FIDELITY,
+    PARETO,
+    POINT,
+    REASON,
+    ROWS,
+    SEED,
+    TABLE,
+    StudyDocument,
+    StudyTable,
+    load_document,
+    screened_name,
+)
+
+CLOCK = "clock.jsonl"
+LOOKED_AT = "looked_at"
+"""Under this key a part file lists its points, those that conditions left out included."""
+
+
+@dataclass(frozen=True, eq=False)
+class StudyFolder:
+    """Where a study's rows are kept.
+
+    Attributes:
+        schema: columns of a part file.
+        looked_at: (fidelity, point) whose rows are there, or that conditions left out.
+    """
+
+    path: Path
+    document: StudyDocument
+    schema: pa.Schema
+    looked_at: set[tuple[str, int]] = field(default_factory=set)
+
+    @classmethod
+    def open(
+        cls, path: Path, document: StudyDocument, schema: pa.Schema, *, resume: bool
+    ) -> "StudyFolder":
+        """Return the folder of a study, made if need be.
+
+        Raises:
+            InputError: it holds another study, or this one and `resume` is not given.
+            MachineError: it cannot be written.
+        """
+        if (path / DOCUMENT).exists():
+            there = load_document(path)
+            if not resume:
+                raise InputError(
+                    f"--out {path}: holds study {there.name!r} already; go on with --resume, or "
+                    f"give another folder"
+                )
+            if there.digest != document.digest:
+                raise InputError(
+                    f"--resume {path}: holds study {there.name!r} of another document, experiment "
+                    f"or version; give another folder"
+                )
+        folder = cls(path, document, schema)
+        with _writing(path):
+            (path / ROWS).mkdir(parents=True, exist_ok=True)
+            for left_over in (path / ROWS).glob("*.tmp"):
+                left_over.unlink()
+            text = document.model_dump_json(indent=1) + "\n"
+            _put(path / DOCUMENT, lambda file: file.write_text(text, encoding="utf-8"))
+        for part in folder._parts():
+            folder.looked_at.update(_listed(part))
+        return folder
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the table is there."""
+        return (self.path / TABLE).exists()
+
+    def missing(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return tasks without the points that were looked at before."""
+        left = (
+            Task(
+                fidelity,
+                tuple(point for point in points if (fidelity, point) not in self.looked_at),
+            )
+            for fidelity, points in tasks
+        )
+        return [task for task in left if task.points]
+
+    def add(self, done: Done) -> None:
+        """Keep what came of a task.
+
+        Raises:
+            MachineError: it cannot be written.
+        """
+        task = done.task
+        digest = hashlib.sha256(repr(task).encode()).hexdigest()[:12]
+        part = self.path / ROWS / f"{task.fidelity}-{task.points[0]:08d}-{digest}.parquet"
+        listed = json.dumps([task.fidelity, *task.points])
+        schema = self.schema.with_metadata({LOOKED_AT: listed})
+        table = _table(done.rows, schema)
+        with _writing(part):
+            _put(part, lambda file: pq.write_table(table, file))
+            with (self.path / CLOCK).open("a", encoding="utf-8") as clock:
+                entry = {"fidelity": task.fidelity, "points": len(task.points)}
+                clock.write(json.dumps(entry | {"seconds": round(done.seconds, 6)}) + "\n")
+        self.looked_at.update((task.fidelity, point) for point in task.points)
+
+    def rows(self, fidelity: Fidelity) -> pd.DataFrame:
+        """Return the rows so far of a fidelity, in the order of points."""
+        parts = sorted((self.path / ROWS).glob(f"{fidelity}-*.parquet"))
+        tables = [pq.read_table(part, schema=self.schema) for part in parts]
+        whole = pa.concat_tables(tables) if tables else self.schema.empty_table()
+        frame: pd.DataFrame = whole.to_pandas()
+        return frame.sort_values(POINT, ignore_index=True)
+
+    def compact(self) -> StudyTable:
+        """Write the table, of all rows, and take the parts away.
+
+        Raises:
+            MachineError: it cannot be written.
+        """
+        screened, played = self.rows("screen"), self.rows("play")
+        frame = pd.concat([played, screened]).drop_duplicates(POINT)
+        frame = frame.sort_values(POINT, ignore_index=True)
+        frame[PARETO] = front(frame, self.document)
+        schema = self.schema.append(pa.field(PARETO, pa.bool_()))
+        if len(played) and len(screened):
+            for name in self.document.objectives:  # how far a screen is off is for all to see
+                known = screened.set_index(POINT)[name]
+                frame[screened_name(name)] = frame[POINT].map(known)
+                schema = schema.append(pa.field(screened_name(name), pa.float64()))
+        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        with _writing(self.path / TABLE):
+            plain = table.replace_schema_metadata(None)
+            _put(self.path / TABLE, lambda file: pq.write_table(plain, file))
+            shutil.rmtree(self.path / ROWS)
+        return StudyTable.load(self.path)
+
+    def _parts(self) -> list[Path]:
+        return sorted((self.path / ROWS).glob("*.parquet"))
+
+
+def schema_of(document: StudyDocument, beside: dict[str, pa.DataType]) -> pa.Schema:
+    """Return the columns of a part file.
+
+    Args:
+        beside: fields that move with the first of an axis, and what they hold.
+    """
+    axes = {axis.name: pa.string() if axis.labels else pa.float64() for axis in document.axes}
+    numbers = {column.name: pa.float64() for column in document.columns}
+    kept = {
+        POINT: pa.int64(), **axes, **beside, FEASIBLE: pa.bool_(), REASON: pa.string(),
+        FIDELITY: pa.string(), SEED: pa.int64(), **numbers,
+    }  # fmt: skip
+    return pa.schema(list(kept.items()))
+
+
+def _table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    columns = {
+        each.name: pa.array([row.get(each.name) for row in rows], each.type) for each in schema
+    }
+    return pa.table(columns, schema=schema)
+
+
+def _listed(part: Path) -> list[tuple[str, int]]:
+    try:
+        metadata = pq.read_schema(part).metadata or {}
+        fidelity, *points = json.loads(metadata[LOOKED_AT.encode()])
+    except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
+        raise SpecError(f"{part}: is damaged ({error}); take it away and go on") from None
+    return [(fidelity, point) for point in points]
+
+
+def _put(file: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, to the disk, and rename it there."""
+    beside = file.with_name(f"{file.name}.tmp")
+    write(beside)
+    with beside.open("rb") as handle:
+        os.fsync(handle.fileno())
+    beside.replace(file)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Tell in one line why something cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{path}: {(error.strerror or str(error)).lower()}"
+        wrong = FileExistsError | NotADirectoryError | IsADirectoryError
+        raise (InputError if isinstance(error, wrong) else MachineError)(message) from None
