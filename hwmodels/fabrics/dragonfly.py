@@ -16,13 +16,13 @@ from hwmodels.units import Parts
 
 
 class Dragonfly(SwitchedFabric):
-    """All groups, however many endpoints are in them.
+    """A given number of groups, however many endpoints are in them, or as many as they fill.
 
     Attributes:
         group_switches: switches of a group (a), all linked to each other.
         switch_endpoints: endpoints on a full switch (p).
         global_links: links of a switch to other groups (h).
-        groups: how many (g).
+        groups: how many (g); None for as many as the endpoints take.
     """
 
     routed: ClassVar[bool] = False
@@ -31,7 +31,7 @@ class Dragonfly(SwitchedFabric):
     group_switches: Annotated[int, Field(ge=2, le=4096)]
     switch_endpoints: Parts
     global_links: Parts
-    groups: Annotated[int, Field(ge=2, le=10**6)]
+    groups: Annotated[int, Field(ge=2, le=10**6)] | None = None
 
     @model_validator(mode="after")
     def _switches_have_the_ports(self) -> "Dragonfly":
@@ -40,22 +40,29 @@ class Dragonfly(SwitchedFabric):
             raise InfeasibleError(
                 f"switch_radix: at least {ports} for this dragonfly, got {self.switch_radix}"
             )
-        most = self.group_switches * self.global_links + 1
-        if self.groups > most:
+        if self.groups is not None and self.groups > self._groups_max:
             raise InfeasibleError(
-                f"groups: at most {most}, so that any two are linked, got {self.groups}"
+                f"groups: at most {self._groups_max}, so that any two are linked, got {self.groups}"
             )
         return self
 
     @property
+    def _groups_max(self) -> int:
+        return self.group_switches * self.global_links + 1
+
+    @property
+    def _group_endpoints(self) -> int:
+        return self.group_switches * self.switch_endpoints
+
+    @property
     def endpoints_max(self) -> int:
         """`a p g`."""
-        return self.group_switches * self.switch_endpoints * self.groups
+        return self._group_endpoints * (self.groups or self._groups_max)
 
     def counts(self, endpoints: int) -> FabricCounts:
         """Return the counts of the whole graph: a mesh in each group, all global links in use."""
         self._check_endpoints(endpoints)
-        switches = self.group_switches * self.groups
+        switches = self.group_switches * (self.groups or -(-endpoints // self._group_endpoints))
         local = switches * (self.group_switches - 1) // 2
         return FabricCounts(endpoints, switches, local + switches * self.global_links // 2)
 

@@ -35,8 +35,9 @@ def _catalogues() -> "dict[str, Catalogue[Any]]":
 @click.argument("kind", required=False)
 @json_option
 def list_presets(kind: str | None, as_json: bool) -> None:
-    """List presets, fabrics, blocks, recipes and schedules, all or of one KIND."""
+    """List presets, fabrics, blocks, recipes, schedules and studies, all or of one KIND."""
     from hwmodels.fabrics import FabricSpec
+    from simulator.study.document import study_names
     from workloads.blocks import AttentionSpec, FFNSpec
     from workloads.recipes import RECIPES
     from workloads.schedules import SCHEDULES
@@ -48,9 +49,10 @@ def list_presets(kind: str | None, as_json: bool) -> None:
         "ffn": sorted(FFNSpec.kinds),
         "recipe": sorted(RECIPES),
         "schedule": sorted(SCHEDULES),
+        "study": list(study_names()),
     }
     if kind is not None:
-        singular = kind.removesuffix("s")
+        singular = "study" if kind == "studies" else kind.removesuffix("s")
         if singular not in names:
             raise SpecError(f"list: unknown kind {kind!r}{suggestion(kind, names)}")
         names = {singular: names[singular]}

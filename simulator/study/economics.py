@@ -15,6 +15,7 @@ SECONDS_PER_HOUR = 3600.0
 
 COLUMNS = (
     Headline("network_usd", "price of the network", "USD", "less"),
+    Headline("network_usd_per_gpu", "price of the network, a GPU", "USD/GPU", "less"),
     Headline("power_w", "power of GPUs and network", "watts", "less"),
     Headline("tokens_per_joule", "tokens per joule", "tokens/J", "more"),
     Headline("tokens_per_usd", "tokens per dollar", "tokens/USD", "more"),
@@ -29,7 +30,9 @@ def economics(
     cluster = experiment.cluster
     tokens_per_s = tokens_per_s_per_gpu * experiment.gpus
     network_usd, network_w = _network(cluster.fabric, cluster.endpoints)
-    found = {} if network_usd is None else {"network_usd": network_usd}
+    found: dict[str, float] = {}
+    if network_usd is not None:
+        found |= {"network_usd": network_usd, "network_usd_per_gpu": network_usd / cluster.gpus}
     if network_w is not None:
         found["power_w"] = network_w + cluster.gpus * cluster.node.chip.tdp_w
         found["tokens_per_joule"] = tokens_per_s / found["power_w"]

@@ -18,6 +18,7 @@ UNITS: dict[str, Unit] = {
     "Hz": Unit(1e9, " GHz"),
     "FLOP/s": Unit(1e12, " TFLOP/s"),
     "watts": Unit(1e3, " kW"),
+    "USD/GPU": Unit(1.0, " USD"),
     "USD": Unit(1e6, " M USD"),
     "tokens/USD": Unit(1e6, " M tokens/USD"),
     "tokens/J": Unit(1.0, " tokens/J"),

@@ -1,5 +1,6 @@
 """A study in a terminal: the best points, the experiment's own, and what cannot run."""
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,7 @@ from simulator.tell.study_table import (
 )
 
 BEST = 8
+NUMBERS = re.compile(r"[\d.,]+")
 REASONS = 5
 
 
@@ -53,10 +55,13 @@ def summary(table: StudyTable) -> dict[str, Any]:
 
 
 def reasons(table: StudyTable) -> dict[str, int]:
-    """Return why points cannot run, and how many of each, the most frequent first."""
+    """Return why points cannot run, and how many of each, the most frequent first; of reasons that
+    differ in their numbers only, the first.
+    """
     unable = table.frame[~table.frame[FEASIBLE]]
-    counts = unable[REASON].value_counts()
-    return {str(reason): int(count) for reason, count in counts.items()}
+    alike = unable.groupby(unable[REASON].map(lambda reason: NUMBERS.sub("#", reason)))
+    found = {str(group[REASON].iloc[0]): len(group) for _, group in alike}
+    return dict(sorted(found.items(), key=lambda reason: -reason[1]))
 
 
 def screen_error(table: StudyTable) -> dict[str, dict[str, float]]:

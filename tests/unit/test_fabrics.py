@@ -48,9 +48,15 @@ def slim_fly(q: int, radix: int = 64) -> SlimFly:
     return SlimFly(q=q, switch_radix=radix, **LINK)
 
 
-def dragonfly(groups: int, **more: Any) -> Dragonfly:
+def dragonfly(groups: int | None, **more: Any) -> Dragonfly:
     values = {"group_switches": 32, "switch_endpoints": 16, "global_links": 16, "switch_radix": 64}
     return Dragonfly(groups=groups, **(values | LINK | more))
+
+
+def test_a_dragonfly_without_a_number_of_groups_has_those_its_endpoints_fill() -> None:
+    assert dragonfly(None).counts(261_632) == dragonfly(511).counts(261_632)
+    assert dragonfly(None).counts(261_633) == dragonfly(512).counts(261_633)
+    assert dragonfly(None).endpoints_max == dragonfly(513).endpoints_max
 
 
 @pytest.mark.parametrize(
