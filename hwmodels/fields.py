@@ -116,9 +116,12 @@ def with_numbers(spec: M, numbers: Mapping[str, float]) -> M:
 
 def _rebuilt(owner: Any, numbers: Mapping[str, float]) -> Any:
     """Return `owner`, a spec or an open table, with other numbers below it."""
-    old = owner if isinstance(owner, Mapping) else owner.__dict__
+    is_table = isinstance(owner, Mapping)
+    if not is_table and not isinstance(owner, BaseModel):
+        raise SpecError(f"{next(iter(numbers))}: there is no such part, got {shown(owner)}")
+    old = owner if is_table else owner.__dict__
     changed = {
-        key: _rebuilt(old[key], below) if below else numbers[key]
+        key: _rebuilt(old.get(key), below) if below else numbers[key]
         for key, below in _by_first_key(numbers).items()
     }
     values = {**old, **changed}

@@ -27,6 +27,9 @@ from simulator.tell.study_table import FigureSpec, Name
 STUDIES = Path(__file__).resolve().parents[1] / "presets" / "studies"
 """Studies that are shipped, a file each."""
 
+FOLDER_NAME = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$"
+"""The name of a study is that of its folder too."""
+
 POINTS_MAX = 1_000_000
 """Points of a study: a quarter of an hour on two cores, if hardware alone moves."""
 
@@ -89,6 +92,12 @@ class SweepSpec(Spec):
     margin: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("each must be named once only")
+    return names
+
+
 def _distinct(axes: tuple[AxisSpec, ...]) -> tuple[AxisSpec, ...]:
     for kind, names in (
         ("name", [axis.name for axis in axes]),
@@ -113,13 +122,15 @@ class StudySpec(Spec):
         seeds: `common`: all points draw the same; `own`: each draws for itself.
     """
 
-    name: str = "study"
+    name: Annotated[str, Field(pattern=FOLDER_NAME, max_length=80)] = "study"
     title: Annotated[str, Field(min_length=1, max_length=200)]
     about: str = ""
     experiment: str | dict[str, Any]
     axes: Annotated[tuple[AxisSpec, ...], Field(min_length=1), AfterValidator(_distinct)]
     where: tuple[str, ...] = ()
-    objectives: Annotated[tuple[str, ...], Field(min_length=1)] = ("step_time_s",)
+    objectives: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_once)] = (
+        "step_time_s",
+    )
     search: SweepSpec = SweepSpec()
     usd_per_gpu_hour: Annotated[float, Field(gt=0, le=1e6)] | None = None
     usd_source: str = ""
@@ -163,6 +174,6 @@ def load_study(name_or_path: str | Path) -> StudySpec:
         values = read_toml(path.read_text(encoding="utf-8-sig"))
     except OSError:
         raise SpecError(f"{path}: expected a TOML file, got {found_at(path)}") from None
-    except (SpecError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of its letters, or of a path that no file can have
         raise SpecError(f"{path}: not TOML: {error}") from None
     return validate(StudySpec, {"name": path.stem} | values, path.stem)

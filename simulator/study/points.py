@@ -7,15 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from hwmodels.errors import InputError
+from hwmodels.errors import InputError, SpecError
 from simulator.driver.program import program_inputs
 from simulator.experiment import Experiment
-from simulator.study.axes import Axis, check_count, is_number, label, read_axis
+from simulator.study.axes import Axis, check_count, in_order, is_number, label, read_axis
 from simulator.study.document import StudySpec
 from simulator.study.where import Conditions
 
 DOCUMENTS_KEPT = 1024
 SEED = "ranks.seed"
+SEED_END = 2**63
+
+PLACES_TRIED = 8
+"""Of an axis, to see whether its points have programs of their own: most differ at once or never,
+and if not, a program is built again and no number moves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +42,10 @@ class Grid:
         axes = tuple(read_axis(axis, base) for axis in spec.axes)
         grid = cls(spec, base, axes)
         check_count("axes", len(grid))
-        Conditions.of(spec.where).check({axis.name for axis in axes}, base)
+        moved = {path for axis in axes for path in axis.paths}
+        if not moved.isdisjoint((SEED, "ranks")) and grid.gives_seeds:
+            raise SpecError(f"seeds: an axis moves {SEED} already; leave out seed and seeds")
+        Conditions.of(spec.where).check(grid.shown(0), base)
         return grid
 
     @property
@@ -58,19 +66,15 @@ class Grid:
         for axis, place in zip(self.axes, self.places(number), strict=True):
             found[axis.name] = axis.shown[place]
             for path, value in list(axis.changes(place).items())[1:]:
-                found[path] = value if is_number(value) else label(value)
+                found[path] = float(value) if is_number(value) else label(value)
         return found
 
     def changes(self, number: int) -> dict[str, Any]:
         """Return the values of a point by path, its seed included."""
         return self._changes(self.places(number), by_numbers=None) | self._seed(number)
 
-    def seed(self, number: int) -> int:
-        """Return what the chance of a point begins with."""
-        return int(self._seed(number).get(SEED, self.base.ranks.seed))
-
     def experiment(self, number: int) -> Experiment:
-        """Return the experiment of a point.
+        """Return the experiment of a point: `base.with_overrides(changes(number))`, faster.
 
         Raises:
             InputError: it is none.
@@ -82,9 +86,9 @@ class Grid:
         )
         try:
             start = self._start(at)
-        except InputError:  # together with the numbers it may yet be one
-            return self.base.with_overrides(self.changes(number), f"study {self.spec.name}")
-        return start.with_numbers(numbers) if numbers else start
+            return start.with_numbers(numbers) if numbers else start
+        except InputError:  # together with the numbers it may yet be one, and if not, this says why
+            return self.base.with_overrides(self.changes(number), self._origin)
 
     def admits(self, number: int) -> bool:
         """Return whether a point meets all conditions.
@@ -98,42 +102,52 @@ class Grid:
     @lru_cache(maxsize=DOCUMENTS_KEPT)  # noqa: B019 - one grid a process, as long as the process
     def _start(self, at: tuple[int, ...]) -> Experiment:
         """Return the experiment at places of axes whose document is read; -1 for the others."""
-        changes: dict[str, Any] = {}
-        for axis, place in zip(self.axes, at, strict=True):
-            changes |= axis.changes(place) if place >= 0 else {}
-        return (
-            self.base.with_overrides(changes, f"study {self.spec.name}") if changes else self.base
-        )
+        changes = self._changes(at, by_numbers=False)
+        return self.base.with_overrides(changes, self._origin) if changes else self.base
+
+    @property
+    def _origin(self) -> str:
+        return f"study {self.spec.name}"
 
     def _changes(self, places: tuple[int, ...], by_numbers: bool | None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for axis, place in zip(self.axes, places, strict=True):
             if by_numbers is None or axis.by_numbers == by_numbers:
                 found |= axis.changes(place)
-        return found
+        return in_order(found)
+
+    @property
+    def gives_seeds(self) -> bool:
+        """Whether the study says what chance begins with, not its experiment."""
+        return self.spec.seed is not None or self.spec.seeds == "own"
 
     def _seed(self, number: int) -> dict[str, Any]:
-        seed = self.base.ranks.seed if self.spec.seed is None else self.spec.seed
-        own = number if self.spec.seeds == "own" else 0
-        given = self.spec.seed is not None or self.spec.seeds == "own"
-        return {SEED: seed + own} if given else {}
+        if not self.gives_seeds:
+            return {}
+        first = self.base.ranks.seed if self.spec.seed is None else self.spec.seed
+        return {SEED: (first + (number if self.spec.seeds == "own" else 0)) % SEED_END}
 
     def by_program(self) -> list[int]:
         """Return all points, those that share a program one after another as far as axes tell."""
         order = [place for place, axis in enumerate(self.axes) if self._asks_otherwise(axis)]
         rest = [place for place in range(len(self.axes)) if place not in order]
         numbers = np.arange(len(self)).reshape(self.shape).transpose([*order, *rest])
-        return [int(number) for number in numbers.ravel()]
+        found: list[int] = numbers.ravel().tolist()
+        return found
 
     def _asks_otherwise(self, axis: Axis) -> bool:
         """Return whether points of an axis have programs of their own."""
+        count = len(axis.values)
         programs = set()
-        for place in range(len(axis.values)):
+        for place in range(0, count, -(-count // PLACES_TRIED)):
+            changes = axis.changes(place)
             try:
-                moved = self.base.with_overrides(axis.changes(place), "axis")
+                moved = (
+                    self.base.with_numbers(changes)
+                    if axis.by_numbers
+                    else self.base.with_overrides(in_order(changes), self._origin)
+                )
             except InputError:
                 return True  # it may with other axes; nothing is lost if not
             programs.add(tuple(program_inputs(moved).values()))
-            if len(programs) > 1:
-                return True
-        return False
+        return len(programs) > 1

@@ -94,7 +94,7 @@ class Evaluator:
                 FEASIBLE: feasible,
                 REASON: "" if feasible else str(told),
                 FIDELITY: task.fidelity,
-                SEED: self.grid.seed(point),
+                SEED: self._seed(experiment),
                 **(told if isinstance(told, dict) else {}),
                 **self._economics(experiment, told),
             }
@@ -105,6 +105,10 @@ class Evaluator:
             return self.grid.experiment(point) if self.grid.admits(point) else None
         except InputError as error:
             return error
+
+    def _seed(self, experiment: Experiment | InputError) -> int | None:
+        """Return what the chance of a point begins with."""
+        return experiment.ranks.seed if isinstance(experiment, Experiment) else None
 
     def _economics(
         self, experiment: Experiment | InputError, told: dict[str, float] | InputError
