@@ -1,7 +1,7 @@
 """The command line: parse, call the rooms, print. Heavy imports wait until a command runs.
 
 Data goes to stdout, messages to stderr. Exit 0 done; 2 the input is wrong; 3 the machine lacks
-something; 1 our bug, with its traceback.
+something; 1 our bug, with its traceback; 130 interrupted.
 """
 
 import errno
@@ -51,7 +51,7 @@ def main() -> None:
         click.echo(error.format_message())
         sys.exit(0)
     except click.exceptions.Abort:
-        _fail("interrupted", 1)
+        _fail("interrupted", 130)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except MoesimError as error:

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -12,9 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from hwmodels.errors import SpecError, suggestion
+from hwmodels.errors import InputError, SpecError, shown, suggestion
 from simulator.driver.points import AT_ONCE
 from simulator.experiment import Experiment
+from simulator.study.axes import is_number
 from simulator.study.document import StudySpec
 from simulator.study.economics import COLUMNS
 from simulator.study.executors import executor
@@ -25,7 +28,7 @@ from simulator.study.store import StudyFolder, schema_of
 from simulator.tell.headlines import Headline
 from simulator.tell.metrics import Metrics
 from simulator.tell.outcome import headlines
-from simulator.tell.study_table import StudyDocument, StudyTable
+from simulator.tell.study_table import KEPT, StudyDocument, StudyTable
 from workloads.phases import PHASES
 
 TASKS_EACH = 8
@@ -124,21 +127,23 @@ class Study:
             MachineError: the folder cannot be written, or a worker was killed.
         """
         run = executor(executor_name).run
-        store = StudyFolder.open(
-            folder, self.document, schema_of(self.document, self._beside()), resume=resume
-        )
+        workers = _cores() if workers is None else workers
+        if workers < 1:
+            raise InputError(f"workers: must be 1 or more, got {workers}")
+        schema = schema_of(self.document, self._beside())
+        store = StudyFolder.open(folder, self.document, schema, resume=resume)
         if store.is_complete:
             return StudyTable.load(folder)
-        workers = workers or os.cpu_count() or 1
         batch = max(1, min(AT_ONCE, -(-len(self.grid) // (TASKS_EACH * workers))))
         search = Search(self.spec.search, self.document, self.grid.by_program(), store.rows, batch)
-        progress = _Progress(self.document, track)
+        progress, payload = _Progress(self.document, track), self._payload
         for tasks in rounds(search):
             missing = store.missing(tasks)
             progress.expects(tasks, missing)
-            for done in run(partial(work, self._payload), missing, workers):
-                store.add(done)
-                progress.met(done)
+            with closing(run(partial(work, payload), missing, workers)) as every:
+                for done in every:  # closed at once if this fails, lest workers are left behind
+                    store.add(done)
+                    progress.met(done)
         return store.compact()
 
     def _beside(self) -> dict[str, pa.DataType]:
@@ -146,7 +151,7 @@ class Study:
         beside = {}
         for axis in self.grid.axes:
             for place, path in enumerate(axis.paths[1:], start=1):
-                numbers = all(isinstance(values[place], int | float) for values in axis.values)
+                numbers = all(is_number(values[place]) for values in axis.values)
                 beside[path] = pa.float64() if numbers else pa.string()
         return beside
 
@@ -184,15 +189,27 @@ class _Progress:
         self.track(Progress(self.done, self.total, self.best))
 
 
+def _cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _document(grid: Grid) -> StudyDocument:
     """Return what the folder of a study says of it.
 
     Raises:
-        SpecError: an objective is no number of a row.
+        InputError: an objective is no number of a row, two columns have one name, or a figure asks
+            for what there is not.
     """
     spec, base = grid.spec, grid.base
     columns = _columns(spec, drawn=base.uncertainty.draws > 0)
     known = [column.name for column in columns]
+    beside = [path for axis in grid.axes for path in axis.paths[1:]]
+    every = Counter([*KEPT, *(axis.name for axis in grid.axes), *beside, *known])
+    if twice := [name for name, count in every.items() if count > 1]:
+        raise SpecError(f"axes: {shown(twice[0])} is another column's name; call it otherwise")
     for name in spec.objectives:
         if name not in known:
             why = suggestion(name, known)
@@ -200,8 +217,7 @@ def _document(grid: Grid) -> StudyDocument:
                 why = "; it needs usd_per_gpu_hour"
             raise SpecError(f"objectives: no number {name!r} in a row{why}")
     asked, resolved = spec.model_dump(mode="json", by_alias=True), base.model_dump(mode="json")
-    key = json.dumps([asked, resolved, _version()], sort_keys=True)
-    return StudyDocument(
+    document = StudyDocument(
         name=spec.name,
         title=spec.title,
         about=spec.about,
@@ -210,11 +226,27 @@ def _document(grid: Grid) -> StudyDocument:
         objectives=spec.objectives,
         figures=spec.figures,
         points=len(grid),
-        digest=hashlib.sha256(key.encode()).hexdigest(),
+        digest=_digest(grid, [asked, resolved]),
         asked=asked,
         base=resolved,
         version=_version(),
     )
+    if document.figures:
+        from simulator.tell.study_figures import check_figures  # noqa: PLC0415 - loads matplotlib
+
+        check_figures(document)
+    return document
+
+
+def _digest(grid: Grid, documents: list[Any]) -> str:
+    """Return a digest of all that rows depend on: what was asked, what is drawn, what files of
+    presets say, and the version.
+    """
+    sources = {path: source.model_dump() for path, source in grid.base.sources.items()}
+    drawn = sources if grid.base.uncertainty.draws else None
+    presets = [axis.digest for axis in grid.axes]
+    key = json.dumps([documents, drawn, presets, _version()], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _columns(spec: StudySpec, *, drawn: bool) -> tuple[Headline, ...]:

@@ -6,11 +6,11 @@ that tables of two runs are the same bytes.
 """
 
 import hashlib
+import io
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,11 +80,13 @@ class StudyFolder:
                 )
         folder = cls(path, document, schema)
         with _writing(path):
+            if folder.is_complete:
+                folder._take_parts_away()
+                return folder
             (path / ROWS).mkdir(parents=True, exist_ok=True)
             for left_over in (path / ROWS).glob("*.tmp"):
                 left_over.unlink()
-            text = document.model_dump_json(indent=1) + "\n"
-            _put(path / DOCUMENT, lambda file: file.write_text(text, encoding="utf-8"))
+            _put(path / DOCUMENT, (document.model_dump_json(indent=1) + "\n").encode())
         for part in folder._parts():
             folder.looked_at.update(_listed(part))
         return folder
@@ -118,18 +120,24 @@ class StudyFolder:
         schema = self.schema.with_metadata({LOOKED_AT: listed})
         table = _table(done.rows, schema)
         with _writing(part):
-            _put(part, lambda file: pq.write_table(table, file))
+            _put(part, _bytes(table))
             with (self.path / CLOCK).open("a", encoding="utf-8") as clock:
                 entry = {"fidelity": task.fidelity, "points": len(task.points)}
                 clock.write(json.dumps(entry | {"seconds": round(done.seconds, 6)}) + "\n")
         self.looked_at.update((task.fidelity, point) for point in task.points)
 
     def rows(self, fidelity: Fidelity) -> pd.DataFrame:
-        """Return the rows so far of a fidelity, in the order of points."""
-        parts = sorted((self.path / ROWS).glob(f"{fidelity}-*.parquet"))
-        tables = [pq.read_table(part, schema=self.schema) for part in parts]
-        whole = pa.concat_tables(tables) if tables else self.schema.empty_table()
-        frame: pd.DataFrame = whole.to_pandas()
+        """Return the rows so far of a fidelity, in the order of points.
+
+        Raises:
+            SpecError: a part file is damaged.
+        """
+        tables = [self.schema.empty_table()]
+        for part in self._parts(fidelity):
+            with _reading(part):
+                read = pq.read_table(part, page_checksum_verification=True)
+                tables.append(read.select(self.schema.names).cast(self.schema))
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
         return frame.sort_values(POINT, ignore_index=True)
 
     def compact(self) -> StudyTable:
@@ -150,13 +158,19 @@ class StudyFolder:
                 schema = schema.append(pa.field(screened_name(name), pa.float64()))
         table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
         with _writing(self.path / TABLE):
-            plain = table.replace_schema_metadata(None)
-            _put(self.path / TABLE, lambda file: pq.write_table(plain, file))
-            shutil.rmtree(self.path / ROWS)
+            _put(self.path / TABLE, _bytes(table.replace_schema_metadata(None)))
+            self._take_parts_away()
         return StudyTable.load(self.path)
 
-    def _parts(self) -> list[Path]:
-        return sorted((self.path / ROWS).glob("*.parquet"))
+    def _parts(self, fidelity: str = "") -> list[Path]:
+        return sorted((self.path / ROWS).glob(f"{fidelity}*.parquet"))
+
+    def _take_parts_away(self) -> None:
+        """Remove what the table has too, and nothing that is not a study's."""
+        for part in self._parts():
+            part.unlink()
+        with suppress(OSError):  # not there any more, or with files of someone else
+            (self.path / ROWS).rmdir()
 
 
 def schema_of(document: StudyDocument, beside: dict[str, pa.DataType]) -> pa.Schema:
@@ -182,21 +196,42 @@ def _table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
 
 
 def _listed(part: Path) -> list[tuple[str, int]]:
-    try:
-        metadata = pq.read_schema(part).metadata or {}
-        fidelity, *points = json.loads(metadata[LOOKED_AT.encode()])
-    except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
-        raise SpecError(f"{part}: is damaged ({error}); take it away and go on") from None
+    with _reading(part):
+        fidelity, *points = json.loads(pq.read_schema(part).metadata[LOOKED_AT.encode()])
     return [(fidelity, point) for point in points]
 
 
-def _put(file: Path, write: Callable[[Path], object]) -> None:
+@contextmanager
+def _reading(part: Path) -> Iterator[None]:
+    """Tell in one line that a part file cannot be read."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise SpecError(
+            f"{part}: is damaged; take it away and go on with --resume ({error})"
+        ) from None
+
+
+def _bytes(table: pa.Table) -> bytes:
+    """Return a table as a file, from which damage can be told."""
+    file = io.BytesIO()
+    pq.write_table(table, file, write_page_checksum=True)
+    return file.getvalue()
+
+
+def _put(file: Path, content: bytes) -> None:
     """Write a file beside its place, to the disk, and rename it there."""
     beside = file.with_name(f"{file.name}.tmp")
-    write(beside)
-    with beside.open("rb") as handle:
-        os.fsync(handle.fileno())
-    beside.replace(file)
+    try:
+        with beside.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        beside.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()  # a full disk needs the room
+        raise
 
 
 @contextmanager

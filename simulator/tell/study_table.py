@@ -28,6 +28,8 @@ POINT, FEASIBLE, REASON, FIDELITY, SEED, PARETO = (
 why not, whether it was played or screened, its seed, and whether no other point is better in all
 objectives."""
 
+KEPT = (POINT, FEASIBLE, REASON, FIDELITY, SEED, PARETO)
+
 T = TypeVar("T")
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
@@ -140,6 +142,7 @@ class StudyTable:
         except (OSError, ValueError) as error:
             raise SpecError(f"{folder}: a table there cannot be read: {error}") from None
         frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+        frame = frame.drop_duplicates(POINT)  # parts of what was played come first
         return cls(document, frame.sort_values(POINT, ignore_index=True))
 
     def axis(self, name: str) -> AxisColumn:

@@ -6,7 +6,7 @@ go of its workers however it ends.
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Protocol
 
 from hwmodels.errors import InputError, suggestion
@@ -18,7 +18,7 @@ Work = Callable[[Task], Done]
 class Executor(Protocol):
     """A module of this package."""
 
-    def run(self, work: Work, tasks: Sequence[Task], workers: int) -> Iterator[Done]:
+    def run(self, work: Work, tasks: Sequence[Task], workers: int) -> Generator[Done, None, None]:
         """Yield what comes of every task."""
 
 

@@ -1,7 +1,7 @@
 """Workers of a Ray cluster: the one that RAY_ADDRESS names, or one on this machine."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from hwmodels.errors import MachineError
@@ -11,7 +11,7 @@ from simulator.study.rows import Done, Task
 AHEAD = 2
 
 
-def run(work: Work, tasks: Sequence[Task], workers: int) -> Iterator[Done]:
+def run(work: Work, tasks: Sequence[Task], workers: int) -> Generator[Done, None, None]:
     """Yield what comes of every task as it is done.
 
     Args:

@@ -25,24 +25,30 @@ def rounds(search: Search) -> Iterator[list[Task]]:
 def _can_win(search: Search) -> set[int]:
     """Return points that were not played and can still be best."""
     screened, played = search.rows("screen"), search.rows("play")
-    screened = screened[screened[FEASIBLE]]
     screen = losses(screened, search.document)
-    number = screened[POINT].to_numpy(np.int64)
+    able = screened[FEASIBLE].to_numpy(bool) & np.isfinite(screen).all(axis=1)
+    number, screen = screened[POINT].to_numpy(np.int64)[able], screen[able]
     tried = np.isin(number, played[POINT])
-    if not tried.any():
-        return set(number[undominated(screen)].tolist())
-    good = played[played[FEASIBLE]]
-    play = losses(good, search.document)
-    place = np.searchsorted(number, good[POINT])
-    margin = max(search.spec.margin, _apart(screen[place], play))
-    at_best = screen - margin * np.abs(screen)
-    left = ~tried & ~_beaten(at_best, play)
-    return set(number[left].tolist())
+    play = losses(played, search.document)
+    good = played[FEASIBLE].to_numpy(bool) & np.isfinite(play).all(axis=1)
+    good &= np.isin(played[POINT], number)
+    play, number_played = play[good], played[POINT].to_numpy(np.int64)[good]
+    left, at_best = number[~tried], screen[~tried]
+    if not len(play):  # none yet, or none of them can run
+        return set(left[undominated(at_best)].tolist())
+    of_good = screen[np.searchsorted(number, number_played)]
+    margin = np.maximum(search.spec.margin, _apart(of_good, play))
+    at_best = at_best - margin * np.abs(at_best)
+    return set(left[~_beaten(at_best, play)].tolist())
 
 
-def _apart(screen: Floats, play: Floats) -> float:
-    """Return by how much screen and play differ at most, relative to the screen."""
-    return float(np.max(np.abs(play / screen - 1), initial=0.0))
+def _apart(screen: Floats, play: Floats) -> Floats:
+    """Return (objectives,) by how much screen and play differ at most, relative to the screen;
+    nothing can be told of a screen of 0.
+    """
+    apart = np.zeros_like(screen)
+    np.divide(np.abs(play - screen), np.abs(screen), out=apart, where=screen != 0)
+    return np.asarray(apart.max(axis=0))
 
 
 def _beaten(values: Floats, front: Floats) -> Mask:
