@@ -127,7 +127,8 @@ def _progress(ready: "Study") -> "Iterator[Track]":
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TimeRemainingColumn(), TextColumn("{task.fields[best]}"),
     )  # fmt: skip
-    with Bar(*columns, console=console(stderr=True), transient=True) as bar:
+    screen = console(stderr=True)
+    with Bar(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task(ready.spec.name, total=len(ready.grid), best="")
 
         def track(progress: "Progress") -> None:

@@ -148,6 +148,6 @@ class Grid:
                     else self.base.with_overrides(in_order(changes), self._origin)
                 )
             except InputError:
-                return True  # it may with other axes; nothing is lost if not
+                continue  # that it cannot run tells nothing
             programs.add(tuple(program_inputs(moved).values()))
-        return len(programs) > 1
+        return len(programs) != 1

@@ -1,8 +1,8 @@
 """A study's folder while it runs: part files renamed into place, compacted when all is there.
 
-A part file holds the rows of one task, under a name that says which; a process that is killed
-leaves whole parts, and files that no one reads. Wall times are kept apart, in `clock.jsonl`, so
-that tables of two runs are the same bytes.
+A part file holds the rows of one task, under a name with a digest of its content; a process that
+is killed leaves whole parts, and files that no one reads. Wall times are kept apart, in
+`clock.jsonl`, so that tables of two runs are the same bytes.
 """
 
 import hashlib
@@ -114,13 +114,12 @@ class StudyFolder:
             MachineError: it cannot be written.
         """
         task = done.task
-        digest = hashlib.sha256(repr(task).encode()).hexdigest()[:12]
-        part = self.path / ROWS / f"{task.fidelity}-{task.points[0]:08d}-{digest}.parquet"
         listed = json.dumps([task.fidelity, *task.points])
-        schema = self.schema.with_metadata({LOOKED_AT: listed})
-        table = _table(done.rows, schema)
+        content = _bytes(_table(done.rows, self.schema.with_metadata({LOOKED_AT: listed})))
+        name = f"{task.fidelity}-{task.points[0]:08d}-{_digest(content)}.parquet"
+        part = self.path / ROWS / name
         with _writing(part):
-            _put(part, _bytes(table))
+            _put(part, content)
             with (self.path / CLOCK).open("a", encoding="utf-8") as clock:
                 entry = {"fidelity": task.fidelity, "points": len(task.points)}
                 clock.write(json.dumps(entry | {"seconds": round(done.seconds, 6)}) + "\n")
@@ -135,7 +134,7 @@ class StudyFolder:
         tables = [self.schema.empty_table()]
         for part in self._parts(fidelity):
             with _reading(part):
-                read = pq.read_table(part, page_checksum_verification=True)
+                read = pq.read_table(_sound(part))
                 tables.append(read.select(self.schema.names).cast(self.schema))
         frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
         return frame.sort_values(POINT, ignore_index=True)
@@ -197,7 +196,7 @@ def _table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
 
 def _listed(part: Path) -> list[tuple[str, int]]:
     with _reading(part):
-        fidelity, *points = json.loads(pq.read_schema(part).metadata[LOOKED_AT.encode()])
+        fidelity, *points = json.loads(pq.read_schema(_sound(part)).metadata[LOOKED_AT.encode()])
     return [(fidelity, point) for point in points]
 
 
@@ -212,10 +211,22 @@ def _reading(part: Path) -> Iterator[None]:
         ) from None
 
 
+def _sound(part: Path) -> io.BytesIO:
+    """Return what is in a part file, if that is what was written."""
+    content = part.read_bytes()
+    if _digest(content) != part.stem.rpartition("-")[2]:
+        raise ValueError("its content is not what its name says")
+    return io.BytesIO(content)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def _bytes(table: pa.Table) -> bytes:
-    """Return a table as a file, from which damage can be told."""
+    """Return a table as a file."""
     file = io.BytesIO()
-    pq.write_table(table, file, write_page_checksum=True)
+    pq.write_table(table, file)
     return file.getvalue()
 
 
