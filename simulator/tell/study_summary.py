@@ -47,11 +47,16 @@ def summary(table: StudyTable) -> dict[str, Any]:
         "feasible": int(frame[FEASIBLE].sum()),
         "played": int((frame[FIDELITY] == "play").sum()),
         "objectives": list(document.objectives),
-        "best": best[[POINT, *names]].to_dict("records"),
-        "base": None if base is None else base[[POINT, *names]].to_dict(),
+        "best": [_plain(row) for row in best[[POINT, *names]].to_dict("records")],
+        "base": None if base is None else _plain(base[[POINT, *names]].to_dict()),
         "infeasible": reasons(table),
         "screen_off_by": screen_error(table),
     }
+
+
+def _plain(row: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a row as JSON has it: what is not known is none."""
+    return {name: None if pd.isna(value) else value for name, value in row.items()}
 
 
 def reasons(table: StudyTable) -> dict[str, int]:

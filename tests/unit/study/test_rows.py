@@ -9,6 +9,7 @@ from simulator.driver.draws import played_draws, samples
 from simulator.study.economics import economics
 from simulator.study.rows import Payload, Task, work
 from simulator.tell.intervals import quantiles
+from simulator.tell.study_summary import summary
 from simulator.tell.study_table import StudyTable
 from tests.unit.study.studies import POINTS, SMALL
 
@@ -42,6 +43,14 @@ def test_what_cannot_run_is_a_row_with_its_reason(small_folder):
     }
     assert unable["step_time_s"].isna().all()
     assert not unable["pareto"].any()
+
+
+def test_what_is_not_known_is_none_in_json(small_folder):
+    table = StudyTable.load(small_folder)
+    document = table.document.model_copy(update={"objectives": ("step_time_s", "network_usd")})
+    unknown = StudyTable(document, table.frame.assign(network_usd=float("nan")))
+    told = json.loads(json.dumps(summary(unknown), allow_nan=False))
+    assert {row["network_usd"] for row in told["best"]} == {None}
 
 
 def test_draws_give_intervals(small_study, tmp_path):
