@@ -199,10 +199,32 @@ def compare(before: Path, after: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("result", type=click.Path(path_type=Path))
 def plot(result: Path) -> None:
-    """Play the experiment of a result again and draw its figures beside it.
+    """Draw the figures of a result, or of a study, again.
 
-    RESULT is a result.json file or a folder that `run --out` wrote.
+    RESULT is a result.json file or a folder that `run --out` wrote: its experiment is played again
+    and drawn beside it. Of a folder that `study` wrote, the table is drawn into its `figures`.
     """
+    from simulator.tell.study_table import DOCUMENT
+
+    draw = _draw_study if (result / DOCUMENT).exists() else _draw_result
+    for file in draw(result):
+        click.echo(f"wrote {file}", err=True)
+
+
+def _draw_study(folder: Path) -> list[Path]:
+    """Draw the table of a study into its folder and return the files."""
+    from simulator.tell.study_figures import draw_study
+    from simulator.tell.study_table import StudyTable
+
+    figures = folder / "figures"
+    try:
+        return draw_study(StudyTable.load(folder), figures)
+    except OSError as error:
+        raise cannot_write(figures, error) from None
+
+
+def _draw_result(result: Path) -> list[Path]:
+    """Play the experiment of a result again, draw it beside the result and return the files."""
     from simulator.driver.step import play
     from simulator.tell.figures import draw_all
     from simulator.tell.headlines import shown
@@ -221,11 +243,9 @@ def plot(result: Path) -> None:
             f"{gives}; it was edited, or written by another version"
         )
     try:
-        files = draw_all(played, read, folder)
+        return draw_all(played, read, folder)
     except OSError as error:
         raise cannot_write(folder, error) from None
-    for file in files:
-        click.echo(f"wrote {file}", err=True)
 
 
 @click.command()

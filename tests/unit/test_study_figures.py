@@ -434,3 +434,25 @@ def test_two_figures_of_one_name_are_refused() -> None:
     twice = (spec("curves"), spec("bars", name="curves"))
     with pytest.raises(InputError, match="a name of its own each"):
         check_figures(document(figures=twice))
+
+
+def test_plot_draws_the_folder_of_a_study(invoke: Any, tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(document().model_dump_json(), encoding="utf-8")
+    frame().to_parquet(tmp_path / "table.parquet")
+    done = invoke("plot", tmp_path)
+    assert done.exit_code == 0
+    assert done.stdout == ""
+    names = ["step_time_s", "network_usd", "pareto"]
+    files = [tmp_path / "figures" / f"{name}.png" for name in names]
+    assert done.stderr == "".join(f"wrote {file}\n" for file in files)
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+
+
+def test_plot_says_what_is_wrong_with_the_folder_of_a_study(invoke: Any, tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(document().model_dump_json(), encoding="utf-8")
+    with pytest.raises(InputError, match="holds no row yet"):
+        invoke("plot", tmp_path)
+    frame().to_parquet(tmp_path / "table.parquet")
+    (tmp_path / "figures").write_text("in the way", encoding="utf-8")
+    with pytest.raises(InputError, match="figures: file exists"):
+        invoke("plot", tmp_path)
