@@ -80,6 +80,17 @@ def write_text(text: str, out: Path | None) -> None:
         raise cannot_write(out, error) from None
 
 
+def check_format(file: Path) -> None:
+    """Refuse a file that `--figure` names if its ending is of no format that is drawn.
+
+    Raises:
+        InputError: it is not.
+    """
+    if file.suffix not in FIGURE_FORMATS:
+        formats = ", ".join(FIGURE_FORMATS)
+        raise InputError(f"--figure: must end in one of {formats}, got {str(file)!r}")
+
+
 def draw_to(file: Path, cluster: "ClusterSpec", load: "LinkLoad | None" = None) -> None:
     """Draw a cluster to the file that `--figure` names.
 
@@ -87,9 +98,7 @@ def draw_to(file: Path, cluster: "ClusterSpec", load: "LinkLoad | None" = None) 
         InputError: a format that is not drawn, or a folder that is not there.
         MachineError: the file cannot be written.
     """
-    if file.suffix not in FIGURE_FORMATS:
-        formats = ", ".join(FIGURE_FORMATS)
-        raise InputError(f"--figure: must end in one of {formats}, got {str(file)!r}")
+    check_format(file)
     from simulator.tell.topology import draw_cluster
 
     try:

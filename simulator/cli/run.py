@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 import click
 
 from hwmodels.errors import InfeasibleError, InputError
-from simulator.cli.output import cannot_write, console, echo_json, json_option, track_draws, warn_of
+from simulator.cli.output import (
+    cannot_write,
+    check_format,
+    console,
+    echo_json,
+    json_option,
+    track_draws,
+    warn_of,
+)
 
 if TYPE_CHECKING:
     from simulator.driver.run import Simulated
     from simulator.experiment import Experiment
+    from simulator.tell.compare import Comparison
     from simulator.tell.result import Result
     from simulator.tell.trace import Detail
 
@@ -177,8 +186,11 @@ def write_result(
 @click.command()
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path))
+@click.option(
+    "--figure", type=click.Path(path_type=Path), help="Draw the steps from the one to the other."
+)
 @json_option
-def compare(before: Path, after: Path, as_json: bool) -> None:
+def compare(before: Path, after: Path, figure: Path | None, as_json: bool) -> None:
     """Explain the difference of two results of one kind, phase by phase.
 
     BEFORE and AFTER are result.json files or folders that `run --out` wrote.
@@ -189,11 +201,25 @@ def compare(before: Path, after: Path, as_json: bool) -> None:
     from simulator.tell.result import Result
     from simulator.tell.summary import show_comparison
 
+    if figure is not None:
+        check_format(figure)
     comparison = explain(Result.load(before), Result.load(after))
+    if figure is not None:
+        _draw_comparison(comparison, figure)
     if as_json:
         echo_json(asdict(comparison))
     else:
         show_comparison(console(), comparison)
+
+
+def _draw_comparison(comparison: "Comparison", file: Path) -> None:
+    from simulator.tell.waterfall import draw_waterfall
+
+    try:
+        draw_waterfall(comparison, file)
+    except OSError as error:
+        raise cannot_write(file, error, "--figure") from None
+    click.echo(f"wrote {file}", err=True)
 
 
 @click.command()
