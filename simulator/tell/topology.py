@@ -1,7 +1,8 @@
 """The picture of a cluster: one node, and each plane of its network from leaves to cores.
 
 Cables between the same two switches are one line, the thicker the more they are. Given how busy
-links were in a run, a line takes the colour of the busiest of its cables, in either direction.
+links were in a run, a line takes the colour of the busiest of its cables, in either direction. A
+plane of many lines is drawn as a matrix, a row a leaf and a column a spine.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -17,6 +19,7 @@ from hwmodels.arrays import Floats, Ints, Mask
 from hwmodels.cluster import ClusterSpec
 from hwmodels.units import format_quantity
 from simulator.tell.link_load import LinkLoad
+from simulator.tell.link_matrix import LINES_MAX, draw_matrices
 from simulator.tell.style import STYLE
 
 if TYPE_CHECKING:
@@ -74,9 +77,12 @@ def _color(busy: float) -> tuple[float, ...]:
     return tuple(mpl.colormaps["YlOrRd"](0.15 + 0.85 * min(1.0, busy)))
 
 
+def _colors() -> ListedColormap:
+    return ListedColormap([_color(busy) for busy in np.linspace(0, 1, 64)])
+
+
 def _draw_scale(figure: Figure) -> None:
-    colors = mpl.colors.ListedColormap([_color(busy) for busy in np.linspace(0, 1, 64)])
-    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 100), colors)
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 100), _colors())
     bar = figure.colorbar(scale, ax=figure.axes, fraction=0.015, pad=0.02)
     bar.set_label("busy, % of the time (busiest cable of each line)")
 
@@ -90,6 +96,10 @@ def _draw_plane(
     """Draw the switches of a plane tier by tier, and the ports under each leaf as one box."""
     x, y = _places(topology, plane)
     lines, cables, busy, gone = _lines(topology, plane, load, dead)
+    if len(lines) > LINES_MAX:
+        draw_matrices(axes, topology, lines, None if load is None else busy, gone, _colors())
+        _set_title(axes, topology, plane, gone)
+        return
     widths = 0.5 + 0.8 * np.log2(np.maximum(1, cables))
     faint = min(1.0, max(0.08, 60 / max(1, len(lines)))) if load is None else None
     colors = np.array([mpl.colors.to_rgba(LINE) if load is None else _color(b) for b in busy])
@@ -117,10 +127,13 @@ def _draw_plane(
     axes.tick_params(length=0, labelsize=8, colors=LINE)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
+    _set_title(axes, topology, plane, gone)
+
+
+def _set_title(axes: "Axes", topology: "Topology", plane: int, gone: Mask) -> None:
     if topology.switch_plane.max():
-        axes.set_title(
-            f"plane {plane}" + (" is down" if len(gone) and gone.all() else ""), color=INK
-        )
+        down = " is down" if len(gone) and gone.all() else ""
+        axes.set_title(f"plane {plane}{down}", color=INK)
 
 
 def _places(topology: "Topology", plane: int) -> tuple[Floats, Floats]:

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 
 from hwmodels.cluster import CLUSTERS
 from hwmodels.errors import InfeasibleError
@@ -56,6 +57,38 @@ def test_every_preset_is_drawn_or_says_why_not(name: str, tmp_path: Path) -> Non
         return
     draw_cluster(cluster, file)
     assert file.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"), [("h800-2048-ft2", [(64, 32)]), ("h800-2048-ft3", [(64, 32), (64, 1)])]
+)
+def test_a_plane_of_many_lines_is_a_matrix_of_every_link(
+    name: str, shapes: list[tuple[int, int]]
+) -> None:
+    """Each cell is the busier direction of the busiest cable between its two switches."""
+    topology = CLUSTERS.load(name).topology()
+    busy = np.random.default_rng(0).random(topology.directed_links)
+    axes = Figure().subplots()
+    load = LinkLoad("a run", busy, np.zeros(2048))
+    picture._draw_plane(axes, topology, 0, load, np.zeros(len(busy), np.bool_))
+    images = [np.ma.filled(part.images[0].get_array(), np.nan) for part in axes.child_axes]
+    assert [image.shape for image in images] == shapes
+    lines, _, expected, _ = picture._lines(topology, 0, load, np.zeros(len(busy), np.bool_))
+    assert np.concatenate([image.ravel() for image in images]) == pytest.approx(expected)
+    leaf, spine = lines[0]
+    between = (topology.tail == leaf) & (topology.head == spine)
+    between |= (topology.tail == spine) & (topology.head == leaf)
+    assert images[0][0, 0] == busy[between].max()
+
+
+def test_links_that_are_down_are_crossed_out_in_a_matrix() -> None:
+    cluster = CLUSTERS.load("h800-2048-ft2")
+    broken = cluster.model_copy(update={"faults": (FaultSpec.model_validate("spine:0.2"),)})
+    axes = Figure().subplots()
+    dead = broken.degraded_bytes_per_s() == 0
+    picture._draw_plane(axes, broken.topology(), 0, None, dead)
+    crosses = axes.child_axes[0].collections[0].get_offsets()
+    assert crosses.tolist() == [[2, leaf] for leaf in range(64)]
 
 
 def test_a_line_is_gone_when_all_its_cables_are() -> None:
