@@ -1,4 +1,4 @@
-"""Figures of a run: pipeline Gantt, overlap inside a pair, breakdown by rank.
+"""Figures of a run: pipeline Gantt, overlap inside a pair, breakdown by rank, roofline.
 
 The breakdown is drawn from a result of any kind, the others from what was played.
 
@@ -22,6 +22,7 @@ from simulator.lower.played import Played
 from simulator.tell.facts.pipeline_ranks import PipelineRanks
 from simulator.tell.headlines import shown
 from simulator.tell.result import Result
+from simulator.tell.roofline import roofline
 from simulator.tell.style import STYLE
 from workloads.ops import COMPUTE
 from workloads.phases import END, IDLE, PASSES
@@ -53,6 +54,7 @@ def draw_all(played: Played, result: Result, folder: Path) -> list[Path]:
         "pipeline": lambda: pipeline_gantt(played),
         "overlap": lambda: pair_overlap(played),
         "breakdown": lambda: breakdown(result),
+        "roofline": lambda: roofline(played),
     }
     files = []
     with mpl.rc_context(STYLE):

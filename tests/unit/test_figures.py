@@ -8,6 +8,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 
 from simulator.tell import figures
+from simulator.tell.roofline import AREA, kernel_points, roofline
 
 
 @pytest.fixture(autouse=True)
@@ -16,10 +17,15 @@ def closed_figures():
     plt.close("all")
 
 
-def test_a_run_draws_three_png_files(short_simulated, tmp_path):
+def test_a_run_draws_four_png_files(short_simulated, tmp_path):
     result, played = short_simulated()
     files = figures.draw_all(played, result, tmp_path)
-    assert [file.name for file in files] == ["pipeline.png", "overlap.png", "breakdown.png"]
+    assert [file.name for file in files] == [
+        "pipeline.png",
+        "overlap.png",
+        "breakdown.png",
+        "roofline.png",
+    ]
     for file in files:
         data = file.read_bytes()
         assert data.startswith(b"\x89PNG\r\n\x1a\n")
@@ -36,7 +42,7 @@ def test_without_pairs_there_is_no_overlap_to_draw(short_simulated, tmp_path, mo
         figures, "pipeline_gantt", lambda _: figures.breakdown(result)
     )
     files = figures.draw_all(run, result, tmp_path)
-    assert [file.name for file in files] == ["pipeline.png", "breakdown.png"]
+    assert [file.name for file in files] == ["pipeline.png", "breakdown.png", "roofline.png"]
 
 
 def bars(axes):
@@ -134,3 +140,27 @@ def test_phases_of_any_number_have_colours():
     names = [f"phase {place}" for place in range(9)]
     assert list(figures.phase_colors(names)) == names
     assert len(set(figures.phase_colors(names).values())) == len(figures.PALETTE)
+
+
+def test_no_kernel_is_above_the_roofs_of_its_chip(short_played):
+    run = short_played()
+    points = kernel_points(run)
+    chip = run.experiment.cluster.node.chip
+    seconds = sum(each.seconds for each in run.op_seconds)
+    assert points.seconds.sum() == pytest.approx(seconds)
+    assert (points.flops <= max(chip.tensor.values()) * points.seconds * (1 + 1e-9)).all()
+
+
+def test_the_roofline_has_a_mark_a_kernel_whose_area_is_its_time(short_played):
+    run = short_played()
+    points = kernel_points(run)
+    left, right = roofline(run).axes
+    multiplies, moves = left.collections[0], right.collections[0]
+    used = points.seconds > 0
+    assert len(multiplies.get_offsets()) == (used & (points.flops > 0)).sum()
+    assert len(moves.get_offsets()) == (used & (points.flops == 0) & (points.moved_bytes > 0)).sum()
+    share = (multiplies.get_sizes() - 2).sum() / AREA
+    assert share == pytest.approx(points.seconds[points.flops > 0].sum() / points.seconds.sum())
+    roofs = {line.get_ydata().max() for line in left.lines}
+    chip = run.experiment.cluster.node.chip
+    assert sorted(roofs) == pytest.approx(sorted({peak / 1e12 for peak in chip.tensor.values()}))
