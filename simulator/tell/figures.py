@@ -7,8 +7,7 @@ green of the weight gradients, violet overlapped pairs, grey communication, hatc
 white idle.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from itertools import cycle
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,29 +22,15 @@ from simulator.tell.facts.pipeline_ranks import PipelineRanks
 from simulator.tell.headlines import shown
 from simulator.tell.result import Result
 from simulator.tell.roofline import roofline
-from simulator.tell.style import STYLE
+from simulator.tell.style import COMMUNICATION, PALETTE, STYLE, WAITING, WHITE, phase_colors
 from workloads.ops import COMPUTE
-from workloads.phases import END, IDLE, PASSES
+from workloads.phases import IDLE, PASSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALETTE = ("#3b75af", "#e1812c", "#3a923a", "#8d6bb8")
-"""Of passes and of the phases that steps are in, in their order."""
-
-COMMUNICATION, WAITING, LAST, WHITE = "#8a8f98", "#d9dce1", "#1f2430", "#ffffff"
-
-
 PASS_COLORS: dict[str, str] = dict(zip(PASSES, PALETTE, strict=False))
-
-
-def phase_colors(phases: Iterable[str]) -> dict[str, str]:
-    """Return the color of each phase, by name: those that steps are in, the end, and idle last."""
-    names = list(phases)
-    colors = dict(zip((n for n in names if n not in (IDLE, END)), cycle(PALETTE), strict=False))
-    ends = {END: LAST, IDLE: WHITE}
-    return colors | {name: color for name, color in ends.items() if name in names}
 
 
 def draw_all(played: Played, result: Result, folder: Path) -> list[Path]:

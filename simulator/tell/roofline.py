@@ -106,6 +106,7 @@ def _draw_bytes(
     axes.axhline(peak, color=LINE, linewidth=0.9, zorder=0)
     axes.annotate("memory", (0.01, peak), (0, 3), xycoords=("axes fraction", "data"),
                   textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
+    axes.set(yscale="linear", ylim=(0, 1.05 * max(peak, rate.max(initial=0.0))))
     axes.set(xlabel="MB a run", ylabel="GB/s, no tensor FLOPs")
 
 
