@@ -128,6 +128,9 @@ class KernelProfile(Spec):
         Raises:
             OutOfRangeError: the profile does not know it.
         """
+        for table in self.tables().values():
+            if family in table:
+                return table[family]
         return self._known("kernels", self.families(), family)
 
     def fitted_sizes(self, family: str) -> Mapping[str, Range]:

@@ -1,17 +1,20 @@
 """Play each distinct part once on one expert group, and one pipeline of them, on several points."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from hwmodels.arrays import Floats
 from simulator.driver.point import Point
 from simulator.engines.engine import Engine
 from simulator.engines.settle import settle
 from simulator.lower.folded import FoldedColumns, Keep, folded_prices, folded_seconds
 from simulator.lower.folded_pipeline import FoldedPipeline, pipeline_seconds
+from simulator.network.machine import Machine
 from simulator.price.finite import check_finite
-from simulator.price.optimizer import OptimizerSeconds, end_kernels_s
+from simulator.price.messages import message_times
+from simulator.price.optimizer import end_comms, end_kernels_s
 
 PRICED_AT_ONCE = 32
 """Points: more would be no faster, and hold more."""
@@ -21,10 +24,14 @@ REPLICAS_AT_ONCE = 8192
 
 
 class Folded(NamedTuple):
-    """What was played of several points, and what the end of their steps takes."""
+    """What was played of several points.
+
+    Attributes:
+        kernels_s: (points, ranks) seconds of kernels at the end of their steps.
+    """
 
     pipeline: FoldedPipeline
-    optimizers: tuple[OptimizerSeconds, ...]
+    kernels_s: Floats
 
 
 def play_folded(points: Sequence[Point], keep: Keep) -> Folded:
@@ -35,7 +42,7 @@ def play_folded(points: Sequence[Point], keep: Keep) -> Folded:
     Args:
         keep: what happened inside parts is kept of a single point only.
     """
-    engine, optimizers = points[0].engine, _optimizers(points)
+    engine, lowered = points[0].engine, points[0].lowered
     columns = FoldedColumns.joined(
         [
             played
@@ -43,20 +50,34 @@ def play_folded(points: Sequence[Point], keep: Keep) -> Folded:
             for played in _play_parts(points[first : first + PRICED_AT_ONCE], engine, keep)
         ]
     )
-    end_s = np.stack([optimizer.seconds() for optimizer in optimizers], axis=1)
-    check_finite(end_s, lambda rank: f"optimizer seconds of pipeline rank {rank}")
-    message_s = np.stack([point.slowest_message_s for point in points], axis=1)
-    taken_s = pipeline_seconds(columns, message_s, end_s)
-    played = engine.play_replicas(columns.lowered.pipeline.graph, taken_s)
-    return Folded(FoldedPipeline(columns, played.end_s, taken_s), optimizers)
-
-
-def _optimizers(points: Sequence[Point]) -> tuple[OptimizerSeconds, ...]:
-    lowered, whole_chips = points[0].lowered, [point.whole_chip for point in points]
+    whole_chips = [point.whole_chip for point in points]
     kernels_s = end_kernels_s(lowered.program.end, lowered.end_ops, whole_chips)
-    return tuple(
-        point.end.around(of_point) for point, of_point in zip(points, kernels_s, strict=True)
-    )
+    message_s, end_s = _comm_seconds(points, kernels_s)
+    check_finite(end_s.T, lambda rank: f"optimizer seconds of pipeline rank {rank}")
+    taken_s = pipeline_seconds(columns, message_s.T, end_s.T)
+    played = engine.play_replicas(lowered.pipeline.graph, taken_s)
+    return Folded(FoldedPipeline(columns, played.end_s, taken_s), kernels_s)
+
+
+def _comm_seconds(points: Sequence[Point], kernels_s: Floats) -> tuple[Floats, Floats]:
+    """Return (points, messages) seconds of each message in the slowest pipeline, and (points,
+    ranks) of the ends of steps, whose kernels take `kernels_s`.
+    """
+    lowered = points[0].lowered
+    message_s = np.empty((len(points), len(lowered.pipeline.links.sender)))
+    end_s = np.empty_like(kernels_s)
+    alike: dict[Hashable, list[int]] = {}
+    for place, point in enumerate(points):
+        alike.setdefault(point.machine.likeness, []).append(place)
+    for places in alike.values():
+        machine = Machine.side_by_side([points[place].machine for place in places])
+        messages = message_times(lowered.program, lowered.message_pairs, machine)
+        check_finite(messages.times.seconds.ravel(), lambda _: "seconds of a pipeline message")
+        slowest_s = messages.slowest(messages.times.seconds)
+        message_s[places] = lowered.pipeline.links.of_messages(slowest_s)
+        end = end_comms(lowered.program.end, machine).around(kernels_s[places])
+        end_s[places] = end.seconds()
+    return message_s, end_s
 
 
 def _play_parts(points: Sequence[Point], engine: Engine, keep: Keep) -> Iterator[FoldedColumns]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from hwmodels.arrays import Floats
 from simulator.driver.extent import check_extent
 from simulator.driver.program import program_of
 from simulator.engines import array, reference
@@ -14,7 +13,6 @@ from simulator.lower.spread import LoadDraw, draw_loads
 from simulator.network.exchange_pricer import ExchangePricer
 from simulator.network.machine import Machine
 from simulator.price.fabric_slowdowns import FabricSlowdowns, Paths, fabric_slowdowns
-from simulator.price.finite import check_finite
 from simulator.price.kernels import KernelPricer
 from simulator.price.messages import MessageTimes, message_times
 from simulator.price.optimizer import EndComms, end_comms
@@ -33,9 +31,8 @@ class Point:
     Attributes:
         scope: what of it is played.
         draw: expert loads of folded parts.
-        messages: from pipeline rank to pipeline rank, in each pipeline.
+        machine: what messages and rings are priced on.
         whole_chip: prices on all SMs, which the end of the step has.
-        end: communication there.
         fabric: what the network slows exchanges down, where it may; None where it cannot.
     """
 
@@ -44,9 +41,8 @@ class Point:
     scope: Scope
     pricer: SegmentPricer
     draw: LoadDraw
-    messages: MessageTimes
+    machine: Machine
     whole_chip: KernelPricer
-    end: EndComms
     fabric: FabricSlowdowns | None
 
     @property
@@ -60,18 +56,21 @@ class Point:
         return ENGINES[self.experiment.ranks.engine]
 
     @property
-    def slowest_message_s(self) -> Floats:
-        """(messages,) of the slowest pipeline, each."""
-        slowest_s = self.messages.slowest(self.messages.times.seconds)
-        return self.lowered.pipeline.links.of_messages(slowest_s)
+    def messages(self) -> MessageTimes:
+        """From pipeline rank to pipeline rank, in each pipeline."""
+        return message_times(self.lowered.program, self.lowered.message_pairs, self.machine)
+
+    @property
+    def end(self) -> EndComms:
+        """Communication at the end of the step."""
+        return end_comms(self.lowered.program.end, self.machine)
 
 
 def point_of(experiment: Experiment) -> Point:
     """Return an experiment ready to be played.
 
     Raises:
-        InfeasibleError: plan, layout, batch or memory cannot work, there is too much to play, or a
-            price is not finite.
+        InfeasibleError: plan, layout, batch or memory cannot work, or there is too much to play.
         OutOfRangeError: the profile lacks a kernel family.
     """
     program = program_of(experiment)
@@ -84,17 +83,14 @@ def point_of(experiment: Experiment) -> Point:
     exchange = 1.0 if fabric is None or paths.unlike else fabric.alike
     ports = _machine(experiment, program)
     machine = ports if fabric is None else Machine.on(paths.network, ports.library)
-    messages = message_times(program, lowered.message_pairs, machine)
-    check_finite(messages.times.seconds.ravel(), lambda _: "seconds of a pipeline message")
     return Point(
         experiment,
         lowered,
         scope_of(experiment),
         _pricer(experiment, ports, exchange),
         draw_loads(experiment.ranks, lowered),
-        messages,
+        machine,
         KernelPricer(chip, experiment.profile, chip.sms),
-        end_comms(program.end, machine),
         fabric,
     )
 

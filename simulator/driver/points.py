@@ -162,15 +162,16 @@ def _played(
 ) -> Played:
     """Return what was played of one point, its ranks and its shared NICs played now."""
     experiment, scope, engine = point.experiment, point.scope, point.engine
-    optimizer = folded.optimizers[number]
     parts = folded.pipeline.folded.of_point(number)
     explicit, shared = None, None
     if scope.is_explicit:
         ranks = RankSeconds.of(experiment.ranks, parts, point.pricer, point.messages, point.unlike)
+        optimizer = point.end.around(folded.kernels_s[number])
         explicit = play_explicit(
             ranks, engine, optimizer, scope, pipelines=pipelines, critical=critical
         )
     elif scope.nics == "shared":
+        optimizer = point.end.around(folded.kernels_s[number])
         nics = on_shared_nics(parts, point.pricer, point.messages, optimizer)
         shared = nics.played(parts, engine.play(nics.graph))
     return Played(experiment, folded.pipeline, parts, explicit, shared, point.pricer, point.fabric)

@@ -48,8 +48,10 @@ class StepLinks:
     remote: Ints
 
     def of_messages(self, hops: NDArray[T]) -> NDArray[T]:
-        """Return (messages,) the values of (ranks, ranks) from sending to receiving rank."""
-        return hops[self.rank[self.sender], self.receiver]
+        """Return (..., messages) the values of (..., ranks, ranks) from sending to receiving
+        rank.
+        """
+        return np.asarray(hops[..., self.rank[self.sender], self.receiver])
 
 
 def step_links(table: StepTable[Step]) -> StepLinks:

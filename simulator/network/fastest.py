@@ -179,7 +179,8 @@ class Concurrent:
         """Return (4, sizes, groups) seconds at each of several sizes, the fastest way for each.
 
         They are latency, of NICs and of NVLink by themselves, and what stages take in turn, as of
-        `simulator.network.comm_times.CommTimes`; arguments as `fastest`.
+        `simulator.network.comm_times.CommTimes`; arguments as `fastest`. If speeds are (machines,)
+        columns, machines are the second axis.
         """
         table = None
         if library is None or self.kind not in library.protocols:
@@ -187,6 +188,11 @@ class Concurrent:
         if table is not None:
             reached = speeds.reached(*plain_efficiencies(library, self.kind, self.groups))
             return table.seconds(sizes, cluster, reached)
+        if np.ndim(speeds.nvlink):
+            rows = zip(*np.broadcast_arrays(*speeds), strict=True)
+            machines = [Speeds(*map(float, row)) for row in rows]
+            each_s = [self.seconds(sizes, cluster, of, library, algorithm) for of in machines]
+            return np.stack(each_s, axis=1)
         return np.stack(
             [
                 self.fastest(size_bytes, cluster, speeds, library, algorithm).parts
@@ -292,16 +298,21 @@ class WayTable:
         return cls(in_node, fabric, switches, nvlink_s, ports_s, stages)
 
     def seconds(self, sizes: Floats, cluster: ClusterSpec, speeds: Speeds) -> Floats:
-        """Return (4, sizes, groups) seconds by the way with which the last group ends first."""
+        """Return (4, sizes, groups) seconds by the way with which the last group ends first; of
+        (machines,) columns of speeds with that axis second.
+        """
         hop_s = cluster.fabric.latency_s(self.switches)
         steps_s = self.in_node_steps * cluster.node.scale_up.latency_s + self.fabric_steps * hop_s
-        nvlink_s, nic_s = self.nvlink_s / speeds.nvlink, self._fabric_s(speeds) / speeds.port
-        moving_s = sizes[:, None, None] * np.maximum(nvlink_s, nic_s)
-        way = (steps_s + moving_s).max(axis=2).argmin(axis=1)
-        found = np.zeros((4, len(sizes), steps_s.shape[1]))
+        nvlink, port = (np.reshape(rate, (-1, 1, 1)) for rate in (speeds.nvlink, speeds.port))
+        nvlink_s, nic_s = self.nvlink_s / nvlink, self._fabric_s(speeds) / port
+        moving_s = sizes[:, None, None] * np.maximum(nvlink_s, nic_s)[:, None]
+        way = (steps_s + moving_s).max(axis=3).argmin(axis=2)  # (machines, sizes)
+        machine = np.arange(len(way))[:, None]
+        found = np.zeros((4, *way.shape, steps_s.shape[1]))
         found[0] = steps_s[way]
-        found[1], found[2] = sizes[:, None] * nic_s[way], sizes[:, None] * nvlink_s[way]
-        return found
+        found[1] = sizes[:, None] * nic_s[machine, way]
+        found[2] = sizes[:, None] * nvlink_s[machine, way]
+        return found if np.ndim(speeds.nvlink) else found[:, 0]
 
     def _fabric_s(self, speeds: Speeds) -> Floats:
         """Return (ways, groups) seconds on the fabric for one byte at a port rate of 1."""

@@ -1,13 +1,16 @@
 """What communication is priced on: links and what a library reaches on them."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from math import inf
+from typing import Any
 
 import numpy as np
 
 from hwmodels.cluster import ClusterSpec
 from hwmodels.fabrics.clos import Clos, Uplinks
 from hwmodels.fabrics.topology import Topology
+from hwmodels.identity import Same
 from hwmodels.library import LibrarySpec
 from simulator.network.links import WIRINGS, Network, Speeds, wired, wiring
 from workloads.routing import RoutingStatistics
@@ -20,7 +23,8 @@ class Machine:
     Attributes:
         cluster: whose latencies messages have.
         wires: its network at rates of 1.
-        speeds: of its links; infinite between switches where those never bind.
+        speeds: of its links; infinite between switches where those never bind. Columns where
+            several machines are priced side by side.
         library: what links achieve; the datasheet's rates without it.
         sms: given to the expert exchange.
         routing: copies that a token costs in it, for each way in which groups lie over nodes.
@@ -59,6 +63,29 @@ class Machine:
         whole = cluster.model_copy(update={"faults": ()}) if cluster.faults else cluster
         wires = wiring(whole, "adaptive") if cluster.fabric.routed else _unrouted(whole)
         return cls(cluster, wires, speeds, library, sms, routing)
+
+    @classmethod
+    def side_by_side(cls, machines: Sequence["Machine"]) -> "Machine":
+        """Return machines of one `likeness` as one whose speeds are (machines,) columns, for
+        messages and collectives; a single one stays as it is.
+        """
+        if len(machines) == 1:
+            return machines[0]
+        columns: Any = np.array([machine.speeds for machine in machines]).T
+        return replace(machines[0], speeds=Speeds(*columns)._replace(switch=inf))
+
+    @property
+    def likeness(self) -> Hashable:
+        """What machines agree in that can be priced side by side; another one where none can."""
+        if not self.only_ports_bind or self.whole is not None:
+            return object()
+        fabric, library = Same(self.cluster.fabric), Same(self.library)
+        return self.wires, library, fabric, self.cluster.node.scale_up.latency_s
+
+    @property
+    def beside(self) -> tuple[int, ...]:
+        """How many machines this is, side by side; none where it is a single one."""
+        return np.shape(self.speeds.nvlink)
 
     @property
     def only_ports_bind(self) -> bool:

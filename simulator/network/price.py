@@ -36,6 +36,8 @@ def comm_s(
 ) -> CommTimes:
     """Return (..., groups) seconds of a communication of each group. No fault makes it faster.
 
+    Collectives on `Machine.side_by_side` have an axis of machines before all others.
+
     Args:
         groups: (..., groups, ranks) GPUs of the ranks of groups that start at once, of several
             moments that have nothing to do with one another; of a collective
@@ -106,19 +108,19 @@ def _collective(
     shape = groups.shape[:-1]
     if groups.shape[-1] == 1:
         check_gpus(groups, machine.cluster)
-        return CommTimes(*np.zeros((3, *shape)))
+        return CommTimes(*np.zeros((4, *machine.beside, *shape)))
     gpus = groups if groups.ndim == 3 else groups.reshape(-1, *groups.shape[-2:])
     moments = moments_of(kind_of(comm), gpus, machine.wires, machine.only_ports_bind)
     sizes, column = moments.sizes(comm.size_bytes * factors.ravel())
     where = machine.cluster, machine.speeds, machine.library, algorithm
     found = [
-        groups.seconds(each, *where).reshape(4, -1)
+        groups.seconds(each, *where).reshape(4, *machine.beside, -1)
         for groups, each in zip(moments.kinds, sizes, strict=True)
     ]
-    parts = np.concatenate(found, axis=1)[:, column]
+    parts = np.concatenate(found, axis=-1)[..., column]
     if not factors.all():
-        parts[:, factors.ravel() == 0] = 0.0  # no bytes, no message
-    latency_s, nic_s, nvlink_s, in_turn_s = parts.reshape(4, *shape)
+        parts[..., factors.ravel() == 0, :] = 0.0  # no bytes, no message
+    latency_s, nic_s, nvlink_s, in_turn_s = parts.reshape(4, *machine.beside, *shape)
     times = CommTimes(latency_s, nic_s, nvlink_s, in_turn_s)
     if machine.whole is not None:
         before = _collective(comm, groups, machine.whole, factors, AS_PRICED, algorithm)

@@ -154,18 +154,21 @@ def price_kernels(
     machines, columns = len(pricers), len(ops)
     duration_s = np.zeros((machines, columns, len(load)))
     bound, factor = np.zeros((machines, columns), np.int64), np.ones((machines, columns))
-    chips = _alike_chips(pricers)
+    chips, (profiles, profile_of) = _alike_chips(pricers), _distinct_profiles(pricers)
     for family, group, members in _by_family(Same(ops)):
         # What is not routed costs the same at every load.
         loads = load if group[0].routed else np.ones(1)
         balanced = int(np.abs(loads - 1).argmin())
-        corrections = np.array([pricer.corrections(family, group, loads) for pricer in pricers])
+        constants = [known.parameters(family) for known in profiles]
+        corrections = np.array([known.corrections(family, group, loads) for known in profiles])
         for alike in chips:
-            for places, times in _family_times(alike, family, group, loads):
+            of_machines = [constants[number] for number in profile_of[alike.places].tolist()]
+            for places, times in _family_times(alike, of_machines, group, loads):
                 rows = np.ix_(np.array(places), np.array(members))
-                duration_s[rows] = times.time_s * corrections[places]
+                duration_s[rows] = times.time_s * corrections[profile_of[places]]
                 bound[rows] = np.broadcast_to(times.bound_index, times.time_s.shape)[..., balanced]
-        factor[:, members] = [[pricer.interference_factor(family)] for pricer in pricers]
+        beside = np.array([known.interference_factor(family) for known in profiles])
+        factor[:, members] = beside[profile_of, None]
     check_finite(
         np.moveaxis(duration_s, 1, 0),
         lambda place: f"seconds of {ops[place].name}, by {pricers[0].basis_of(ops[place].family)}",
@@ -221,15 +224,33 @@ def _alike_chips(pricers: Sequence[KernelPricer]) -> list[_Alike]:
     return [_Alike.of(places, [pricers[p] for p in places]) for places in groups.values()]
 
 
+def _distinct_profiles(pricers: Sequence[KernelPricer]) -> tuple[list[KernelPricer], Ints]:
+    """Return pricers that know different things of a family, and which of them stands for each.
+
+    What one profile knows of the chip it was measured on holds whatever the chip's numbers are;
+    elsewhere it depends on the chip.
+    """
+    place: dict[tuple[int, int], int] = {}
+    found: list[KernelPricer] = []
+    of_pricer = np.empty(len(pricers), np.int64)
+    for number, pricer in enumerate(pricers):
+        key = id(pricer.profile), id(pricer.chip) if pricer.is_transferred else 0
+        if key not in place:
+            place[key] = len(found)
+            found.append(pricer)
+        of_pricer[number] = place[key]
+    return found, of_pricer
+
+
 def _family_times(
-    alike: _Alike, family: str, ops: tuple[Op, ...], loads: Floats
+    alike: _Alike, constants: Sequence[Parameters | None], ops: tuple[Op, ...], loads: Floats
 ) -> Iterator[tuple[list[int], KernelTime]]:
-    """Yield places of machines and their times (machines or 1, ops, loads) of ops of one family.
+    """Yield places of machines and their times (machines or 1, ops, loads) of ops of one family,
+    given the parameters that price it on each.
 
     Kept for machines without numbers of their own: most of those that are priced in turn differ in
     one family only.
     """
-    constants = [pricer.parameters(family) for pricer in alike.pricers]
     first, known = constants[0], loads.tobytes()
     if all(other is first for other in constants):
         if alike.same:

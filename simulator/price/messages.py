@@ -20,7 +20,7 @@ class MessageTimes:
 
     Attributes:
         hop: (pp, pp) row of `times` of each pair of pipeline ranks; one past the last for none.
-        times: (hops, pipelines).
+        times: (hops, pipelines); of machines side by side with their axis first.
     """
 
     hop: Ints
@@ -31,8 +31,14 @@ class MessageTimes:
         return np.append(seconds, np.zeros((1, seconds.shape[1])), axis=0)[self.hop]
 
     def slowest(self, seconds: Floats) -> Floats:
-        """Return (pp, pp) seconds of the slowest pipeline, each; argument as of `between`."""
-        return np.append(seconds.max(axis=1), 0.0)[self.hop]
+        """Return (..., pp, pp) seconds of the slowest pipeline, each.
+
+        Args:
+            seconds: (..., hops, pipelines), as of `between`.
+        """
+        slowest_s = seconds.max(axis=-1)
+        nothing = np.zeros((*slowest_s.shape[:-1], 1))
+        return np.asarray(np.append(slowest_s, nothing, axis=-1)[..., self.hop])
 
 
 def message_times(program: Program, pairs: Ints, machine: Machine) -> MessageTimes:
@@ -45,7 +51,7 @@ def message_times(program: Program, pairs: Ints, machine: Machine) -> MessageTim
     """
     hop, groups = _hops(program, pairs.tobytes())
     if not len(groups):
-        return MessageTimes(hop, CommTimes(*np.zeros((3, *groups.shape[:2]))))
+        return MessageTimes(hop, CommTimes(*np.zeros((3, *machine.beside, *groups.shape[:2]))))
     return MessageTimes(hop, comm_s(program.message, groups, machine))
 
 

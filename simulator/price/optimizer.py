@@ -24,8 +24,8 @@ NORM = Comm("gradient norm", "all_reduce", (), 4.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RingSeconds(CommTimes):
-    """(rings, pp) seconds of reduce-scatters or all-gathers that every rank runs one after another,
-    by pipeline rank.
+    """(..., rings, pp) seconds of reduce-scatters or all-gathers that every rank runs one after
+    another, by pipeline rank; of machines side by side with their axis first.
 
     Attributes:
         names: of the rings, for people.
@@ -36,7 +36,8 @@ class RingSeconds(CommTimes):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OptimizerSeconds:
-    """What a rank does after its last step: rings, kernels, rings.
+    """What a rank does after its last step: rings, kernels, rings; of machines side by side with
+    their axis first.
 
     Attributes:
         reduce, gather: of gradients and of weights.
@@ -49,9 +50,12 @@ class OptimizerSeconds:
 
     @property
     def collectives_s(self) -> Floats:
-        """(pp,) seconds of all rings."""
-        rings = np.concatenate([self.reduce.seconds, self.gather.seconds])
-        return np.array([sum(rank_s) for rank_s in rings.T.tolist()])
+        """(..., pp) seconds of all rings."""
+        rings = np.concatenate([self.reduce.seconds, self.gather.seconds], axis=-2)
+        total_s = np.zeros((*rings.shape[:-2], rings.shape[-1]))
+        for number in range(rings.shape[-2]):  # in turn: a sum in pairs would differ in bits
+            total_s += rings[..., number, :]
+        return total_s
 
     def seconds(
         self,
@@ -59,7 +63,7 @@ class OptimizerSeconds:
         nic: Floats | float = 1.0,
         nvlink: Floats | float = 1.0,
     ) -> Floats:
-        """Return (pp,) seconds.
+        """Return (..., pp) seconds.
 
         Args:
             kernels, nic, nvlink: (pp,) slowdowns of the slowest member; updates and rings take
@@ -77,7 +81,8 @@ class OptimizerSeconds:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EndComms:
-    """What ranks pass each other at the end of a step.
+    """What ranks pass each other at the end of a step; of machines side by side with their axis
+    first.
 
     Attributes:
         norm_s: seconds of the sum of the gradient's norm.
@@ -88,7 +93,7 @@ class EndComms:
     gather: RingSeconds
 
     def around(self, kernels_s: Floats) -> OptimizerSeconds:
-        """Return the end of a step, given (pp,) seconds of its kernels."""
+        """Return the end of a step, given (..., pp) seconds of its kernels."""
         return OptimizerSeconds(self.reduce, kernels_s + self.norm_s, self.gather)
 
 
@@ -128,15 +133,15 @@ def _rings(by_rank: tuple[tuple[GradientSync, ...], ...], machine: Machine) -> R
 
     The rings of one stage's ranks start at once; those of other stages are not met.
     """
-    parts = np.zeros((4, len(by_rank[0]), len(by_rank)))
+    parts = np.zeros((4, *machine.beside, len(by_rank[0]), len(by_rank)))
     for number, syncs in enumerate(_by_shape(by_rank)):
         for sync in syncs:
             times = comm_s(sync.comm, sync.groups, machine, sync.bytes)
-            rank, slowest = np.arange(len(sync.ranks)), times.seconds.argmax(axis=1)
-            columns = times.latency_s, times.nic_s, times.nvlink_s, times.in_turn_s
+            slowest = times.seconds.argmax(axis=-1)[..., None]
+            columns = times.latency_s, times.nic_s, times.nvlink_s, np.asarray(times.in_turn_s)
             for part, column in zip(parts, columns, strict=True):
-                every = np.broadcast_to(column, times.seconds.shape)
-                part[number, sync.ranks] = every[rank, slowest]
+                found = np.take_along_axis(column, slowest, axis=-1)[..., 0]
+                part[..., number, sync.ranks] = found
     latency_s, nic_s, nvlink_s, in_turn_s = parts
     names = tuple(sync.name for sync in by_rank[0])
     return RingSeconds(latency_s, nic_s, nvlink_s, in_turn_s, names=names)
