@@ -18,6 +18,7 @@ import pkgutil
 from typing import Protocol, runtime_checkable
 
 from hwmodels.errors import SpecError, suggestion
+from workloads.schedules.stage_times import StageTimes
 from workloads.schedules.step import Program
 
 
@@ -52,6 +53,10 @@ class Schedule(Protocol):
         """Idle seconds of a rank in one step, equal chunks, messages free."""
 
     @staticmethod
+    def step_s(pp: int, microbatches: int, stages: StageTimes) -> float:
+        """Seconds of a step, messages free: exact for equal stages where `bubble_s` is."""
+
+    @staticmethod
     def chunks_in_flight(pp: int, microbatches: int) -> int:
         """Most chunks the fullest rank holds activations of at once."""
 
@@ -66,6 +71,10 @@ class Schedule(Protocol):
         Raises:
             InfeasibleError: too few micro-batches, or a number of ranks it does not know.
         """
+
+    @staticmethod
+    def sizes() -> tuple[tuple[int, int], ...]:
+        """Ranks and micro-batches that tests of the contract try it with."""
 
 
 def _discover() -> dict[str, Schedule]:

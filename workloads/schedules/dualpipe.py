@@ -29,7 +29,10 @@ the neighbour waits for that forward. The backward inside a pair is always full.
 
 from collections import deque
 
+import numpy as np
+
 from hwmodels.errors import InfeasibleError
+from workloads.schedules.stage_times import StageTimes
 from workloads.schedules.step import Chunk, Program, Step
 
 NAME = "dualpipe"
@@ -126,6 +129,30 @@ def bubble_s(pp: int, forward_s: float, backward_s: float, weight_s: float, pair
     return (pp // 2 - 1) * (pair_s + backward_s - 3 * weight_s)
 
 
+def step_s(pp: int, microbatches: int, stages: StageTimes) -> float:
+    """Seconds that the busiest rank works in its eight loops, and `bubble_s` of the mean stage.
+
+    Exact where `bubble_s` is: equal stages with F = B - W = W and F&B = F + B. Else it is an
+    estimate: overlap makes ranks differ, and the busiest one does not wait as long as Table 2 says.
+    """
+    half = pp // 2
+    near = np.arange(half)
+    far, rest = pp - 1 - near, half - 1 - near
+    forward_s, backward_s = stages.forward_s, stages.backward_s
+    input_s, weight_s, pair_s = stages.input_s, stages.weight_s, stages.pair_s
+    busy_s = (2 * rest + near + 1) * forward_s[near] + half * forward_s[far]  # loops 1 to 3
+    busy_s += rest * (input_s[far] + weight_s[far])
+    busy_s += (microbatches // 2 - pp + near + 1) * (pair_s[near] + pair_s[far])  # 4
+    busy_s[-1] += forward_s[half - 1] + backward_s[half] - pair_s[half - 1]
+    busy_s += rest * (backward_s[far] + pair_s[far])  # 5
+    full = near + 1  # 6: of 2 (h + 1) backwards, far and near in turn
+    busy_s += -(-full // 2) * backward_s[far] + full // 2 * backward_s[near]
+    busy_s += full // 2 * input_s[far] + -(-full // 2) * input_s[near]
+    busy_s += rest * (weight_s[near] + input_s[near]) + full * weight_s[near]  # 7 and 8
+    mean = (float(each.mean()) for each in (forward_s, backward_s, weight_s, pair_s))
+    return float(busy_s.max()) + max(0.0, bubble_s(pp, *mean))
+
+
 def chunks_in_flight(pp: int, microbatches: int) -> int:
     """`PP + 1`, on every rank."""
     return pp + 1
@@ -150,3 +177,8 @@ def check(pp: int, microbatches: int) -> None:
             f"plan.schedule: {NAME} needs at least 2 pp = {minimum_microbatches(pp)} micro-batches "
             f"per pipeline, got {microbatches}"
         )
+
+
+def sizes() -> tuple[tuple[int, int], ...]:
+    """Ranks and micro-batches to try it with."""
+    return ((2, 4), (4, 8), (8, 16), (8, 20), (16, 32), (16, 120))

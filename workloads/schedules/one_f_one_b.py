@@ -5,6 +5,7 @@ Rank r starts with PP - 1 - r forwards, so that rank 0 holds PP chunks and the l
 """
 
 from hwmodels.errors import InfeasibleError
+from workloads.schedules.stage_times import StageTimes
 from workloads.schedules.step import Chunk, Program, Step
 
 NAME = "1f1b"
@@ -40,6 +41,14 @@ def bubble_s(pp: int, forward_s: float, backward_s: float, weight_s: float, pair
     return (pp - 1) * (forward_s + backward_s)
 
 
+def step_s(pp: int, microbatches: int, stages: StageTimes) -> float:
+    """`sum over stages (F + B) + (M - 1) max (F + B)`: exact for equal stages, else the slowest
+    stage need not hold all others up, and it is a bound from above.
+    """
+    chunk_s = stages.forward_s + stages.backward_s
+    return float(chunk_s.sum() + (microbatches - 1) * chunk_s.max())
+
+
 def chunks_in_flight(pp: int, microbatches: int) -> int:
     """`PP` on rank 0, once there are as many micro-batches."""
     return min(pp, microbatches)
@@ -60,3 +69,8 @@ def check(pp: int, microbatches: int) -> None:
             f"plan.schedule: {NAME} needs at least {minimum_microbatches(pp)} micro-batch per "
             f"pipeline, got {microbatches}"
         )
+
+
+def sizes() -> tuple[tuple[int, int], ...]:
+    """Ranks and micro-batches to try it with."""
+    return ((1, 1), (1, 3), (2, 4), (4, 2), (8, 4), (8, 20), (16, 120))

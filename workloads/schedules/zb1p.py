@@ -6,8 +6,11 @@ once; a later rank starts backward earlier and spends its surplus while it would
 so that no rank holds more than 1F1B's rank 0.
 """
 
+import numpy as np
+
 from hwmodels.errors import InfeasibleError
 from workloads.schedules import one_f_one_b
+from workloads.schedules.stage_times import StageTimes
 from workloads.schedules.step import Program, Step
 
 NAME = "zb1p"
@@ -51,6 +54,21 @@ def bubble_s(pp: int, forward_s: float, backward_s: float, weight_s: float, pair
     return (pp - 1) * (forward_s + backward_s - 2 * weight_s)
 
 
+def step_s(pp: int, microbatches: int, stages: StageTimes) -> float:
+    """`max over stages of M (F + B)`, and of all other stages `F + B - 2 W`, of which as many weight
+    gradients fill waits as there are micro-batches for.
+
+    Exact for equal stages with `W <= F` and `W <= B - W`, else a bound from above: a weight
+    gradient fills no more than the shorter of these.
+    """
+    forward_s, input_s, weight_s = stages.forward_s, stages.input_s, stages.weight_s
+    chunk_s = forward_s + input_s + weight_s
+    filled = (min(pp, microbatches) - 1) / max(1, pp - 1)
+    saved_s = np.minimum(weight_s, np.minimum(forward_s, input_s)) * filled
+    passed_s = forward_s + input_s - saved_s
+    return float((microbatches * chunk_s + passed_s.sum() - passed_s).max())
+
+
 def chunks_in_flight(pp: int, microbatches: int) -> int:
     """`PP` on rank 0, once there are as many micro-batches."""
     return min(pp, microbatches)
@@ -70,3 +88,8 @@ def check(pp: int, microbatches: int) -> None:
             f"plan.schedule: {NAME} needs at least {minimum_microbatches(pp)} micro-batch per "
             f"pipeline, got {microbatches}"
         )
+
+
+def sizes() -> tuple[tuple[int, int], ...]:
+    """Ranks and micro-batches to try it with."""
+    return ((1, 1), (1, 3), (2, 4), (4, 2), (8, 4), (8, 20), (16, 120))
