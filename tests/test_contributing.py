@@ -233,7 +233,14 @@ class Recomputing(Bf16):
 def test_a_schedule_is_one_file(copied) -> None:
     text = '''"""GPipe: all forwards, then all backwards (arXiv 1811.06965)."""
 
-from workloads.schedules.one_f_one_b import bubble_s, check, minimum_microbatches, stages_of_rank
+from workloads.schedules.one_f_one_b import (
+    bubble_s,
+    check,
+    minimum_microbatches,
+    sizes,
+    stages_of_rank,
+    step_s,
+)
 from workloads.schedules.step import Chunk, Program, Step
 
 NAME = "gpipe"

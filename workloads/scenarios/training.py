@@ -4,6 +4,7 @@ All pipelines do the same; the ranks of an expert group differ only in the load 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from hwmodels.errors import InfeasibleError
@@ -30,6 +31,46 @@ from workloads.steps import step_table
 MICROBATCHES_MAX = 10_000
 CHUNKS_MAX = 500_000  # of a pipeline: each is an object until it is numbered
 ACTIVATION_BYTES = 2  # BF16 residual stream between stages
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A training step before any of its steps is listed: all that its program is made of.
+
+    Attributes:
+        placement, routing, homes, tables, stages, microbatches: as of `Program`.
+    """
+
+    placement: Placement
+    routing: tuple[RoutingStatistics, ...]
+    homes: tuple[Home, ...]
+    tables: tuple[Holders, ...]
+    stages: tuple[tuple[Layer, ...], ...]
+    microbatches: int
+
+
+def training_outline(
+    model: ModelSpec,
+    plan: ParallelPlan,
+    batch: BatchSpec,
+    *,
+    gpus: int,
+    gpus_per_node: int,
+    recipe: Recipe,
+    dispatch: NumberFormat,
+    combine: NumberFormat,
+    routed_nodes_max: int | None,
+    nic_codec: bool = False,
+) -> Outline:
+    """Check a training step and return its outline; arguments and errors as `training_program`."""
+    plan.check(model, gpus)
+    microbatches = _microbatches(plan, batch, gpus)
+    placement = Placement(plan.mesh(gpus), gpus_per_node)
+    routing = _routing(model, placement, routed_nodes_max)
+    site = _site(model, plan, batch, recipe, routing, dispatch, combine, nic_codec)
+    stages = stage_layers(model, site, plan.stages(model))
+    homes = homes_of(plan)
+    return Outline(placement, routing, homes, shared_tables(homes, stages), stages, microbatches)
 
 
 @lru_cache(maxsize=8)
@@ -59,35 +100,36 @@ def training_program(
         InfeasibleError: sizes that do not divide, a layout that does not hold the model, or too few
             micro-batches.
     """
-    plan.check(model, gpus)
-    microbatches = _microbatches(plan, batch, gpus)
-    placement = Placement(plan.mesh(gpus), gpus_per_node)
-    routing = _routing(model, placement, routed_nodes_max)
-    site = _site(model, plan, batch, recipe, routing, dispatch, combine, nic_codec)
-    stages = stage_layers(model, site, plan.stages(model))
+    outline = training_outline(
+        model,
+        plan,
+        batch,
+        gpus=gpus,
+        gpus_per_node=gpus_per_node,
+        recipe=recipe,
+        dispatch=dispatch,
+        combine=combine,
+        routed_nodes_max=routed_nodes_max,
+        nic_codec=nic_codec,
+    )
+    stages, microbatches = outline.stages, outline.microbatches
     table = step_table(plan.pipeline_schedule.steps(plan.pp, microbatches))
-    homes = homes_of(plan)
-    tables = shared_tables(homes, stages)
-    home_of = {rank: home for home in homes for rank in home.ranks}
-    ends = [
-        _rank_end(stages, home_of[rank], rank, table.steps, placement, tables, plan.zero, recipe)
-        for rank in range(plan.pp)
-    ]
+    ends = _rank_ends(outline, table.steps, plan.zero, recipe)
     parts, part = distinct_parts(table, stages)
     return Program(
         scenario="training",
         phases=PHASES,
-        placement=placement,
+        placement=outline.placement,
         parts=parts,
         part=part,
         table=table,
-        message=_message(model, batch),
+        message=stage_message(model, batch),
         loads=load_table(table, stages, parts, part, microbatches),
-        routing=routing,
+        routing=outline.routing,
         experts=model.moe.routed_experts if model.moe else 0,
         top_k=model.moe.top_k if model.moe else 0,
-        homes=homes,
-        tables=tables,
+        homes=outline.homes,
+        tables=outline.tables,
         end=tuple(end for end, _ in ends),
         memory_bytes=tuple(memory_bytes for _, memory_bytes in ends),
         stages=stages,
@@ -118,7 +160,7 @@ def _site(
     )
 
 
-def _message(model: ModelSpec, batch: BatchSpec) -> Comm:
+def stage_message(model: ModelSpec, batch: BatchSpec) -> Comm:
     """Return what a stage hands on: activations, or gradients, of a micro-batch."""
     size_bytes = float(batch.microbatch_tokens * model.hidden * ACTIVATION_BYTES)
     return Comm("message", "send", ("pp",), size_bytes)
@@ -132,11 +174,23 @@ def _routing(
     return tuple(copies_on(model.moe, members, routed_nodes_max) for members in placement.layouts)
 
 
+def _rank_ends(
+    outline: Outline, steps: Sequence[Sequence[TrainingStep]], zero: int, recipe: Recipe
+) -> list[tuple[OptimizerStep, dict[str, float]]]:
+    """Return what each pipeline rank does at the end of a step, and its memory by term."""
+    stages, placement, tables = outline.stages, outline.placement, outline.tables
+    home_of = {rank: home for home in outline.homes for rank in home.ranks}
+    return [
+        _rank_end(stages, home_of[rank], rank, program, placement, tables, zero, recipe)
+        for rank, program in enumerate(steps)
+    ]
+
+
 def _rank_end(
     stages: Sequence[Sequence[Layer]],
     home: Home,
     rank: int,
-    programs: Sequence[Sequence[TrainingStep]],
+    program: Sequence[TrainingStep],
     placement: Placement,
     tables: Sequence[Holders],
     zero: int,
@@ -149,9 +203,7 @@ def _rank_end(
     shared = [table.seen_from(rank, placement) for table in tables]
     return (
         optimizer_step(parameters, dense, experts, placement.everyone, zero, shared, recipe=recipe),
-        memory_terms(
-            stages, home.stages, programs[rank], dense.shape[1], experts.shape[1], zero, recipe
-        ),
+        memory_terms(stages, home.stages, program, dense.shape[1], experts.shape[1], zero, recipe),
     )
 
 

@@ -28,8 +28,7 @@ def distinct_parts(
     table: StepTable[TrainingStep], stages: Sequence[Sequence[Layer]]
 ) -> tuple[tuple[Part, ...], Ints]:
     """Return the distinct parts of all steps, and the part of each: stages alike share theirs."""
-    alike = [next(n for n, other in enumerate(stages) if _same(stage, other)) for stage in stages]
-    first_alike = np.array([*alike, -1])  # the last stands for no stage
+    first_alike = np.array([*alike_stages(stages), -1])  # the last stands for no stage
     forward, backward = (first_alike[way[:, 0]] for way in (table.forward, table.backward))
     code = (table.kind * len(first_alike) + forward + 1) * len(first_alike) + backward + 1
     _, step, place = np.unique(code, return_index=True, return_inverse=True)
@@ -39,11 +38,17 @@ def distinct_parts(
     columns = (table.kind, forward, backward)
     keys = zip(*(column[step[order]].tolist() for column in columns), strict=True)
     weaver = Weaver()
-    parts = tuple(_part((KINDS[kind], *of_stage), stages, weaver) for kind, *of_stage in keys)
+    parts = tuple(part_of((KINDS[kind], *of_stage), stages, weaver) for kind, *of_stage in keys)
     return parts, number[place]
 
 
-def _part(key: PartKey, stages: Sequence[Sequence[Layer]], weaver: Weaver) -> Part:
+def alike_stages(stages: Sequence[Sequence[Layer]]) -> list[int]:
+    """Return for each stage the first one that does the same."""
+    return [next(n for n, other in enumerate(stages) if _same(stage, other)) for stage in stages]
+
+
+def part_of(key: PartKey, stages: Sequence[Sequence[Layer]], weaver: Weaver) -> Part:
+    """Return what a step of a kind does on its stages."""
     kind, *of_stage = key
     forward, backward = (stages[stage] if stage >= 0 else () for stage in of_stage)
     words = [

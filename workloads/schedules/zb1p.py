@@ -55,11 +55,11 @@ def bubble_s(pp: int, forward_s: float, backward_s: float, weight_s: float, pair
 
 
 def step_s(pp: int, microbatches: int, stages: StageTimes) -> float:
-    """`max over stages of M (F + B)`, and of all other stages `F + B - 2 W`, of which as many weight
-    gradients fill waits as there are micro-batches for.
+    """`max over stages of M (F + B)`, and of all other stages `F + B - 2 W`.
 
-    Exact for equal stages with `W <= F` and `W <= B - W`, else a bound from above: a weight
-    gradient fills no more than the shorter of these.
+    With fewer micro-batches than ranks fewer weight gradients fill waits. Exact for equal stages
+    with `W <= F` and `W <= B - W`, else a bound from above: a weight gradient fills no more than
+    the shorter of these.
     """
     forward_s, input_s, weight_s = stages.forward_s, stages.input_s, stages.weight_s
     chunk_s = forward_s + input_s + weight_s

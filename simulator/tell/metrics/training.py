@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
+from simulator.experiment import Experiment
 from simulator.lower.played import Played
 from simulator.price.finite import check_finite
 from simulator.tell.headlines import Headline
@@ -48,7 +49,11 @@ class Training(Metrics):
         Raises:
             InfeasibleError: one of them is not finite.
         """
-        experiment, step_s = played.experiment, played.times.step_s
+        return cls.of_step(played.experiment, played.times.step_s)
+
+    @classmethod
+    def of_step(cls, experiment: Experiment, step_s: float) -> "Training":
+        """Return the metrics of a training step that takes so many seconds; errors as of `of`."""
         length = experiment.batch.sequence_length
         tokens_per_s = experiment.batch.tokens / step_s
         per_gpu = tokens_per_s / experiment.gpus
