@@ -135,6 +135,8 @@ LIBRARIES = {
     "triton": ["kernels", "calibration"],
     "pandas": ["simulator.tell", "simulator.study", ROOF],
     "plotly": ["simulator.tell"],
+    "jinja2": ["simulator.tell"],
+    "markupsafe": ["simulator.tell"],
     "ray": ["simulator.study"],
     "simpleeval": ["simulator.study"],
     "matplotlib": ["simulator.tell", ROOF],

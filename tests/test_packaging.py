@@ -101,6 +101,7 @@ def test_the_installed_kernels_find_their_table_of_choices(installed: Path, tmp_
 def test_help_loads_no_heavy_library() -> None:
     """So that it shows at once: the rest is loaded by the command that needs it."""
     heavy = "numpy scipy pandas matplotlib simpy networkx pydantic rich numba torch triton"
+    heavy += " plotly jinja2"
     code = f"""
 import atexit, sys
 sys.argv = ["moesim", "--help"]

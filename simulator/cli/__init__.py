@@ -13,6 +13,7 @@ from hwmodels.errors import InputError, MachineError, MoesimError, one_line
 from simulator.cli.calibrate import calibrate, kernels
 from simulator.cli.collective import collective
 from simulator.cli.presets import list_presets, show
+from simulator.cli.report import report
 from simulator.cli.run import compare, plot, reproduce, run, schema
 from simulator.cli.study import study
 from simulator.cli.validate import validate
@@ -31,6 +32,7 @@ for _command in (
     study,
     compare,
     plot,
+    report,
     reproduce,
     collective,
     list_presets,

@@ -5,28 +5,17 @@ The page is one HTML file with its pictures in it, so that it opens anywhere and
 
 import base64
 import io
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from html import escape
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from simulator.tell.calibration_family import FamilyReport
 from simulator.tell.calibration_figure import draw_family
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; }}
-table {{ border-collapse: collapse; margin: 0.5rem 0 1.5rem; }}
-th, td {{ padding: 0.15rem 0.8rem; text-align: right; border-bottom: 1px solid #ddd; }}
-th:first-child, td:first-child {{ text-align: left; }}
-img {{ max-width: 100%; }}
-.untold {{ color: #a33; }}
-</style></head><body>
-<h1>{title}</h1>
-{body}
-</body></html>
-"""
+from simulator.tell.exhibits import Column, Table
+from simulator.tell.report.page import render
+from simulator.tell.report.tables import shown_table
 
 
 def write_report(families: Sequence[FamilyReport], title: str, folder: Path) -> list[Path]:
@@ -39,11 +28,15 @@ def write_report(families: Sequence[FamilyReport], title: str, folder: Path) -> 
     pictures = {_file_name(family): _png(draw_family(family)) for family in families}
     for name, png in pictures.items():
         (folder / name).write_bytes(png)
-    parts = [_summary(families)]
-    for family, png in zip(families, pictures.values(), strict=True):
-        parts += _section(family, png)
+    sections = [_section(*each) for each in zip(families, pictures.values(), strict=True)]
     page = folder / "report.html"
-    page.write_text(_PAGE.format(title=escape(title), body="\n".join(parts)), encoding="utf-8")
+    text = render(
+        "calibration.html",
+        title=title,
+        summary=shown_table(_summary(families)),
+        families=sections,
+    )
+    page.write_text(text, encoding="utf-8")
     return [page, *(folder / name for name in pictures)]
 
 
@@ -57,32 +50,28 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _summary(families: Iterable[FamilyReport]) -> str:
-    rows = [
-        (family.title, name, len(family.size), f"{median:.1%}", f"{p90:.1%}", f"{bias:+.1%}")
+def _summary(families: Iterable[FamilyReport]) -> Table:
+    numbers = (("rows", ""), ("median", "share"), ("P90", "share"), ("bias", "share"))
+    rows = tuple(
+        (family.title, name, len(family.size), median, p90, bias)
         for family in families
         for name, median, p90, bias in family.errors
-    ]
-    return _table(("family", "prices", "rows", "median", "P90", "bias"), rows)
+    )
+    columns = (Column("family"), Column("prices"), *(Column(*each) for each in numbers))
+    return Table("", columns, rows)
 
 
-def _section(family: FamilyReport, png: bytes) -> Iterator[str]:
-    yield f"<h2>{escape(family.title)}</h2>\n<p>{escape(family.source)}</p>"
-    picture = base64.b64encode(png).decode()
-    yield f'<img alt="{escape(family.title)}" src="data:image/png;base64,{picture}">'
-    rows = [(each.name, each.value, each.source) for each in family.constants]
-    untold = {number for number, each in enumerate(family.constants) if not each.told}
-    yield _table(("constant", "value", "how it is known"), rows, untold)
-
-
-def _table(
-    head: Sequence[str], rows: Iterable[Sequence[object]], untold: Collection[int] = ()
-) -> str:
-    """Return rows as a table, those whose values say little set apart."""
-    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
-    lines = [f"<tr>{cells}</tr>"]
-    for number, row in enumerate(rows):
-        style = ' class="untold"' if number in untold else ""
-        cells = "".join(f"<td>{escape(str(value))}</td>" for value in row)
-        lines.append(f"<tr{style}>{cells}</tr>")
-    return "<table>\n" + "\n".join(lines) + "\n</table>"
+def _section(family: FamilyReport, png: bytes) -> dict[str, Any]:
+    """Return what the page shows of a family: constants that rows do not tell are set apart."""
+    constants = Table(
+        "",
+        (Column("constant"), Column("value"), Column("how it is known")),
+        tuple((each.name, each.value, each.source) for each in family.constants),
+        doubted=frozenset(n for n, each in enumerate(family.constants) if not each.told),
+    )
+    return {
+        "title": family.title,
+        "source": family.source,
+        "picture": base64.b64encode(png).decode(),
+        "constants": shown_table(constants),
+    }

@@ -7,7 +7,7 @@ package is imported; it is then made of every run that has it, kept in its resul
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from hwmodels.spec import Kinded
 from simulator.lower.played import Played
+from simulator.tell.exhibits import Exhibit, by_fields, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,10 @@ class Facts(Kinded, ABC):
     @abstractmethod
     def show(self, console: Console) -> None:
         """Print the facts."""
+
+    def exhibits(self) -> Iterable[Exhibit]:
+        """Return what a page shows of the facts: tables of their fields, if not better."""
+        return by_fields(words(self.kind), self, without=("kind",))
 
     def compared(self) -> Compared | None:
         """Return the seconds that comparisons show; None, as here, where they show none."""

@@ -19,6 +19,7 @@ from simulator.lower.explicit import ExplicitPlay, last_rank
 from simulator.lower.lowered import Lowered
 from simulator.lower.played import Played
 from simulator.price.segments import SegmentPrices
+from simulator.tell.exhibits import Column, Table, words
 from simulator.tell.facts import Facts
 
 MESSAGES, OPTIMIZER = "pipeline messages", "optimizer"
@@ -59,6 +60,18 @@ class CriticalPath(Facts):
         )
         console.print(
             f"critical path: {shown}, {max(len(path) - LINKS_SHOWN, 0)} more", highlight=False
+        )
+
+    def exhibits(self) -> Iterator[Table]:
+        """Yield every family with its seconds and its share of the step."""
+        step_s = sum(self.by_family_s.values())
+        columns = (Column("work"), Column("on the path", "s"), Column("share", "share", bars=True))
+        rows = tuple((words(name), s, s / step_s) for name, s in self.by_family_s.items())
+        yield Table(
+            "The chain of work that the step could not be shorter without",
+            columns,
+            rows,
+            note=f"Its {step_s:.3f} s are the step.",
         )
 
 

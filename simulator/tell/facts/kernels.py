@@ -1,12 +1,13 @@
 """Which kernels the compute time of a pipeline goes to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from rich.console import Console
 
 from simulator.lower.played import Played
 from simulator.price.segments import OpSeconds
+from simulator.tell.exhibits import Column, Table, words
 from simulator.tell.facts import Facts
 
 FAMILIES_SHOWN = 8
@@ -33,6 +34,12 @@ class Kernels(Facts):
         shown = ", ".join(f"{family.replace('_', ' ')} {share:.0%}" for family, share in largest)
         hidden = len(self.compute_share) - len(largest)
         console.print(f"compute time: {shown}, {hidden} more families", highlight=False)
+
+    def exhibits(self) -> Iterator[Table]:
+        """Yield every family with its share."""
+        columns = (Column("kernels"), Column("of compute time", "share", bars=True))
+        rows = tuple((words(name), share) for name, share in self.compute_share.items())
+        yield Table("Compute time of a pipeline by family of kernels", columns, rows)
 
 
 def shares(played: Played, key: Callable[[OpSeconds], str]) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """The distinct parts of a program, each as it was played on a whole expert group."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from rich.console import Console
 
 from hwmodels.spec import Spec
 from simulator.lower.played import Played
+from simulator.tell.exhibits import Column, Table
 from simulator.tell.facts import Compared, Facts
 
 
@@ -73,6 +75,19 @@ class Parts(Facts):
             f"{longest.communication_s * 1e3:.1f} ms of communication",
             highlight=False,
         )
+
+    def exhibits(self) -> Iterator[Table]:
+        """Yield every part, the longest first."""
+        titles = ("until the slowest rank is done", "compute", "communication", "wait an exchange")
+        rows = tuple(
+            (part.name, part.duration_s, part.compute_s, part.communication_s, part.mean_wait_s)
+            for part in sorted(self.parts, key=lambda part: -part.duration_s)
+        )
+        note = "Kind, forward stage|backward stage. Compute and communication overlap."
+        if self.every_rank:
+            note += " As folded; the step is made of every rank's own."
+        columns = (Column("part"), *(Column(title, "s") for title in titles))
+        yield Table("Distinct parts, means over ranks and loads", columns, rows, note)
 
     def compared(self) -> Compared:
         """Return the duration of each part; none says anything of ranks played one by one."""

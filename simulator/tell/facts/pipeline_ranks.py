@@ -1,10 +1,12 @@
 """How the ranks of a pipeline differ in what they do and hold."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from rich.console import Console
 
 from simulator.lower.played import Played
+from simulator.tell.exhibits import Column, Exhibit, Stack, Table, words
 from simulator.tell.facts import Facts
 from simulator.tell.terminal import table
 
@@ -43,3 +45,16 @@ class PipelineRanks(Facts):
         ends = (held[0], min(held), max(held))
         grid.add_row("memory", *(f"{value / 1e9:.1f} GB" for value in ends))
         console.print(grid)
+
+    def exhibits(self) -> Iterator[Exhibit]:
+        """Yield phases and memory of each rank."""
+        phases = {name: values for name, values in self.breakdown_s.items() if any(values)}
+        yield Stack("Where the time of each pipeline rank goes", "pipeline rank", phases, "s")
+        columns = (
+            Column("rank", ""),
+            *(Column(words(name), "s") for name in phases),
+            Column("memory", "bytes"),
+        )
+        ranks = range(len(self.memory_bytes))
+        rows = tuple(zip(ranks, *phases.values(), self.memory_bytes, strict=True))
+        yield Table("The same in numbers, and memory", columns, rows)

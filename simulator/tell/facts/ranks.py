@@ -1,6 +1,6 @@
 """What single ranks did, where every rank was played."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -9,6 +9,7 @@ from rich.console import Console
 from hwmodels.spec import Spec
 from simulator.lower.explicit import ExplicitPlay
 from simulator.lower.played import Played
+from simulator.tell.exhibits import Column, Table
 from simulator.tell.facts import Facts
 from simulator.tell.terminal import table
 from workloads.mesh import Mesh
@@ -82,13 +83,7 @@ class Ranks(Facts):
     def show(self, console: Console) -> None:
         """Print how ranks differ, who was waited for, and what the step would be without."""
         grid = table(f"{len(self.compute_s):,} ranks", "", "least", "mean", "most")
-        for shown, seconds in (
-            ("compute", self.compute_s),
-            ("communication", self.communication_s),
-            ("waiting in exchanges", self.wait_s),
-            ("bubble", self.bubble_s),
-            ("waiting caused to others", self.caused_s),
-        ):
+        for shown, seconds in self._by_gpu():
             mean = sum(seconds) / len(seconds)
             ends = (min(seconds), mean, max(seconds))
             grid.add_row(shown, *(f"{value:.3f} s" for value in ends))
@@ -103,6 +98,43 @@ class Ranks(Facts):
             f"were ranks alike, the step would take {self.folded_step_s:.3f} s "
             f"({self.folded_step_s / self.step_s - 1:+.1%})",
             highlight=False,
+        )
+
+    def exhibits(self) -> Iterator[Table]:
+        """Yield how ranks differ, and who was waited for."""
+        ends = ("least", "P10", "mean", "P90", "most")
+        rows = []
+        for title, seconds in self._by_gpu():
+            p10, p90 = np.quantile(seconds, (0.1, 0.9)).tolist()
+            mean = sum(seconds) / len(seconds)
+            rows.append((title, min(seconds), p10, mean, p90, max(seconds)))
+        columns = (Column(""), *(Column(title, "s") for title in ends))
+        alike = (
+            f"Were ranks alike, the step would take {self.folded_step_s:.3f} s "
+            f"({self.folded_step_s / self.step_s - 1:+.1%})."
+        )
+        yield Table(f"{len(self.compute_s):,} ranks", columns, tuple(rows), alike)
+        if self.waited_for:
+            yield Table(
+                "GPUs that were waited for",
+                (
+                    *map(Column, ("GPU", "pipeline rank", "pipeline")),
+                    Column("cost the others of its group, all together", "s", bars=True),
+                ),
+                tuple(
+                    (*map(str, (each.gpu, each.pipeline_rank, each.pipeline)), each.caused_s)
+                    for each in self.waited_for
+                ),
+            )
+
+    def _by_gpu(self) -> tuple[tuple[str, tuple[float, ...]], ...]:
+        """Return seconds by GPU, with words for people."""
+        return (
+            ("compute", self.compute_s),
+            ("communication", self.communication_s),
+            ("waiting in exchanges", self.wait_s),
+            ("bubble", self.bubble_s),
+            ("waiting caused to others", self.caused_s),
         )
 
 
