@@ -115,7 +115,8 @@ def unit_of(name: str) -> str:
 
 def _unit_suffix(name: str) -> str:
     """Return what `words` takes off: the unit, where it is shown beside the number."""
-    return next((end for end, unit in SUFFIXES.items() if name.endswith(end) and unit), "")
+    found = next((end for end in SUFFIXES if name.endswith(end)), "")
+    return found if found and SUFFIXES[found] else ""
 
 
 def _column(name: str) -> Column:

@@ -90,6 +90,8 @@ def _gain(column: Headline, best: "pd.Series[Any]", base: "pd.Series[Any] | None
     """Return how far the best is from the base."""
     if base is None or not base[column.name]:
         return ""
+    if best.name == base.name:
+        return ", the base itself"
     return f"; {best[column.name] / base[column.name] - 1:+.1%} to the base"
 
 

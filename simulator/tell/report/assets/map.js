@@ -12,7 +12,7 @@ class PointMap {
     const first = objectives[0] || rows.with("number").find((each) => each.ends);
     const turning = axes.filter((each) => each.steps.length > 1);
     const chosen = objectives.length > 1
-      ? [objectives[1], first, turning[0]] : [turning[0] || axes[0], first, turning[1] || turning[0]];
+      ? [objectives[1], first, turning[0]] : [turning[0] || axes[0], first, turning[1] || first];
     ["x", "y", "color"].forEach((name, number) => {
       fill(selects[name], drawable, chosen[number]);
       selects[name].addEventListener("change", () => this.draw());
@@ -83,22 +83,25 @@ class PointMap {
       arrayminus: from(column.low, -1), color: "rgba(100,107,121,0.35)", thickness: 1, width: 0 };
   }
 
-  /* Curves along x for each value of the colour, through the best over all other axes. */
+  /* Curves along x, one for each value of the colour if that is an axis, through the best over all
+     other axes. */
   curves(x, y, color) {
-    if (x.role !== "axis" || color.role !== "axis" || x === color || y.role === "axis" ||
-      color.steps.length > CURVES_MAX) return [];
-    const number = color.steps.length;
-    return color.steps.map((step, place) => {
+    if (x.role !== "axis" || y.role === "axis") return [];
+    const split = color.role === "axis" && color !== x;
+    if (split && color.steps.length > CURVES_MAX) return [];
+    const steps = split ? color.steps : [null];
+    const number = steps.length;
+    return steps.map((step, place) => {
       const best = new Map();
       for (const row of this.drawn) {
-        if (color.rank(row) !== step) continue;
+        if (split && color.rank(row) !== step) continue;
         const [at, now] = [x.rank(row), y.rank(row)];
         if (!best.has(at) || y.compare(now, best.get(at)) < 0) best.set(at, now);
       }
       const xs = [...best.keys()].sort((one, other) => one - other);
       const tone = CURVE_COLORS[Math.round((place * (CURVE_COLORS.length - 1)) / Math.max(1, number - 1))];
       return { type: "scatter", mode: "lines", x: xs, y: xs.map((at) => best.get(at)),
-        line: { color: tone, width: 1.5 }, opacity: 0.6, hoverinfo: "skip" };
+        line: { color: split ? tone : "#9aa1ad", width: 1.5 }, opacity: 0.6, hoverinfo: "skip" };
     });
   }
 
