@@ -137,6 +137,14 @@ def test_a_box_around_points_keeps_their_rows(opened):
     assert sorted(points(browser), key=int) == ["0", "4", "8"]  # the cheapest of each network
 
 
+def test_a_cell_is_crossed_out_only_where_no_point_can_run(opened):
+    browser = opened(study_report(small_study()))
+    crossed = "document.getElementById('heat').layout.annotations.filter(a => a.text === '×')"
+    assert browser.evaluate(f"{crossed}.map(a => a.x)") == [3, 3, 3]
+    browser.evaluate("rows.keep('test', row => !rows.feasible[row] || row === 0)")
+    assert browser.evaluate(f"{crossed}.map(a => a.x)") == [3, 3, 3]
+
+
 def test_only_rows_in_sight_are_in_the_page(opened):
     browser = opened(study_report(large_study(10_000, 14)))
     assert browser.evaluate("document.getElementById('count').textContent") == "10,000 points"

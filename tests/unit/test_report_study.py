@@ -91,6 +91,15 @@ def test_the_page_holds_every_row_in_units_of_people(page):
     assert page.data("study")["feasible"] == [1, 1, 1, 0] * 3
 
 
+def test_fields_that_move_with_an_axis_are_in_the_unit_of_their_name():
+    table = small_study()
+    frame = table.frame.assign(**{"cluster.node.pcie_bytes_per_s": 64e9, "cluster.node.nics": 8})
+    page = HtmlPage(study_report(StudyTable(table.document, frame)))
+    pcie, nics = (column(page, f"cluster.node.{name}") for name in ("pcie_bytes_per_s", "nics"))
+    assert (pcie["unit"], set(values(pcie)), pcie["role"]) == ("GB/s", {64}, "field")
+    assert (nics["unit"], set(values(nics))) == ("", {8})
+
+
 def test_intervals_stand_beside_their_number(page):
     step, price = column(page, "step_time_s"), column(page, "network_usd")
     assert step["low"][0] == pytest.approx(9.5)

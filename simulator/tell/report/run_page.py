@@ -123,7 +123,7 @@ def _inputs(result: Result, decisive: Headline, sampled: Uncertainty) -> Table:
         (
             each.path,
             *(f"{value:.4g}" for value in (each.value, each.p10, each.p90)),
-            shares.get(each.path),
+            *([shares.get(each.path, 0.0)] if shares else []),
         )
         for each in kept
     ]
@@ -133,9 +133,9 @@ def _inputs(result: Result, decisive: Headline, sampled: Uncertainty) -> Table:
     if shares:
         rows.append((CHANCE, "", "", "", shares[CHANCE]))
     texts = ("input", "value", "P10", "P90")
-    share = Column(f"of the variance of {decisive.title}", "share", bars=True)
+    share = Column(f"of the variance of {decisive.title}", "share", bars=True) if shares else None
     note = "" if shares else f"Too few draws to tell what makes {decisive.title} uncertain."
-    return Table("", (*map(Column, texts), share), tuple(rows), note)
+    return Table("", (*map(Column, texts), *([share] if share else [])), tuple(rows), note)
 
 
 @dataclass(frozen=True, slots=True)

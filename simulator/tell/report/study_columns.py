@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from simulator.tell.exhibits import unit_of
 from simulator.tell.headlines import UNITS
 from simulator.tell.report.digits import Digits, digits_for, unit_for
 from simulator.tell.study_table import (
@@ -84,11 +85,11 @@ def _axis(column: "pd.Series[Any]", axis: AxisColumn) -> dict[str, Any]:
 
 
 def _field(column: "pd.Series[Any]", name: str) -> dict[str, Any]:
-    """Return a field that moves with an axis."""
+    """Return a field that moves with an axis, in the unit that its name ends in."""
     is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if not is_number:
         return _named(name, name, "field") | _texts(column)
-    digits = _digits(column, "", AXIS_DIGITS)
+    digits = _digits(column, unit_of(name), AXIS_DIGITS)
     return _named(name, name, "field", digits) | _numbers(column, digits)
 
 

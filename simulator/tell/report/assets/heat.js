@@ -28,10 +28,11 @@ class HeatMap {
     const [across, up] = [new Map(x.steps.map((rank, at) => [rank, at])), new Map(y.steps.map((rank, at) => [rank, at]))];
     this.best = y.steps.map(() => x.steps.map(() => -1));
     const stopped = y.steps.map(() => x.steps.map(() => false));
+    const runs = new Set(this.rows.runnable.map((row) => `${y.rank(row)} ${x.rank(row)}`));
     for (const row of this.rows.kept) {
       const [i, j] = [up.get(y.rank(row)), across.get(x.rank(row))];
       if (i === undefined || j === undefined) continue;
-      if (!this.rows.feasible[row]) stopped[i][j] = true;
+      if (!this.rows.feasible[row]) stopped[i][j] = !runs.has(`${y.rank(row)} ${x.rank(row)}`);
       else if (z.rank(row) !== null) {
         const best = this.best[i][j];
         if (best < 0 || z.compare(z.rank(row), z.rank(best)) < 0) this.best[i][j] = row;
@@ -54,7 +55,7 @@ class HeatMap {
     this.mark();
   }
 
-  /* Numbers in cells, where there is room; a cross where no kept point can run. */
+  /* Numbers in cells, where there is room; a cross where no point can run. */
   labels(texts, z, few, low, high) {
     const found = [];
     texts.forEach((line, i) => line.forEach((text, j) => {
