@@ -4,8 +4,8 @@ from html import escape
 from typing import Any
 
 from simulator.tell.exhibits import Stack, words
-from simulator.tell.figures import phase_colors
 from simulator.tell.headlines import UNITS
+from simulator.tell.style import phase_colors
 
 BINS_MAX = 24
 
