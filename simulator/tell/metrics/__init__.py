@@ -29,7 +29,7 @@ class Metrics(Kinded, ABC):
         for each in getattr(cls, "headline", ()):
             field = cls.model_fields.get(each.name)
             if field is None or field.annotation is not float or each.unit not in UNITS:
-                units = ", ".join(UNITS)
+                units = ", ".join(filter(None, UNITS))
                 raise TypeError(f"{cls.__name__}: {each} must be a float of it, in {units}")
         super().__pydantic_init_subclass__(**kwargs)
 
