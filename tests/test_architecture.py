@@ -83,6 +83,8 @@ ARROWS = {
         "hwmodels",
         "workloads",
     ],
+    # But for the screen, which makes a step of closed forms instead of playing it.
+    "simulator.study.screen": ["simulator", "hwmodels", "workloads"],
     "simulator.driver": ["simulator", "hwmodels", "workloads"],
     "kernels": ["kernels"],
     "calibration": ["calibration", "hwmodels", "workloads", "kernels"],

@@ -121,6 +121,7 @@ def test_list_names_every_kind_of_preset(invoke):
         "ffn",
         "recipe",
         "schedule",
+        "study",
     }
     assert {"h800", "h20"} <= set(kinds["chip"])
     assert "deepseek-v3-pretrain" in kinds["experiment"]

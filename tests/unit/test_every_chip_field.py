@@ -39,6 +39,7 @@ MORE = {
     "operand_tile": ({"operand_tile": [128, 256]}, {}),
     "operand_sms": ({"operand_sms": 2}, {}),
     "nvlink_bytes_per_s": ({"nvlink_bytes_per_s": 4e11}, {}),
+    "exchange_engine": ({"exchange_engine": True}, {}),
     "tdp_w": ({"tdp_w": 700}, {"tdp_w": 500}),
     "fp8_unit.accumulation_mantissa_bits": (
         {"fp8_unit.accumulation_mantissa_bits": 23},

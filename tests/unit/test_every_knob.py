@@ -32,7 +32,6 @@ NOT_READ = {
     "cluster.node.host.dram_bytes_per_s": "nothing is offloaded to hosts",
     "cluster.node.chip.tensor.tf32": "no product of a training step is in TF32",
     "cluster.node.chip.vector_flops_per_s": "kernels without products are priced by their bytes",
-    "cluster.node.chip.fp8_unit.accumulation_mantissa_bits": "accuracy is not simulated",
 }
 """Facts of the presets that nothing reads, with the reason of each."""
 
@@ -159,6 +158,9 @@ LOOKS = {
         told, {"cluster": "h800-2048-ft2", "cluster.fabric.oversubscription": 4.0}
     ),
     "a step with a profile of another chip": Look(told, {"profile": "h200-trtllm"}),
+    "a step with sums in FP32": Look(
+        told, {"cluster.node.chip.fp8_unit.accumulation_mantissa_bits": 23}
+    ),
     "a step in BF16": Look(
         told,
         {

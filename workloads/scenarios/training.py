@@ -91,9 +91,8 @@ def training_program(
 
     Args:
         recipe: number formats, and the kernels around products.
-        dispatch, combine: number formats of the expert exchange on the wire.
+        dispatch, combine: number formats of the expert exchange on the wire, `nic_codec` by NICs.
         routed_nodes_max: nodes one token's experts may sit on; None leaves it to the model.
-        nic_codec: whether NICs code what is combined.
 
     Raises:
         SpecError: unknown schedule or unreadable layout.

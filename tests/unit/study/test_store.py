@@ -21,10 +21,19 @@ PARTS = 8
 """Part files of the small study with one worker."""
 
 
+HEARING = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from simulator.cli import main; main()"
+)
+
+
 def started(file, folder, *options):
-    """Start `moesim study` in a group of its own, to be killed with all it starts."""
+    """Start `moesim study` in a group of its own, to be killed with all it starts.
+
+    It hears Ctrl-C even where those who run the tests do not, as jobs of a shell in the background.
+    """
     command = [
-        sys.executable, "-m", "simulator.cli", "study", file, "--out", folder, "--no-figures",
+        sys.executable, "-c", HEARING, "study", file, "--out", folder, "--no-figures",
         *options,
     ]  # fmt: skip
     return subprocess.Popen(
