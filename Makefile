@@ -19,13 +19,22 @@ compiled    := $(wildcard tests/kernels/compile/test_*.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test bench lint format types clean
+.PHONY: help run studies test bench lint format types clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
 
 run: $(BASE)  ## simulate DeepSeek-V3's pre-training step; figures and trace go to out/
 	$(BIN)/moesim run deepseek-v3-pretrain --out out/deepseek-v3-pretrain
+
+studies: $(BASE)  ## run every shipped study; README's figures of them go to docs/studies
+	@for study in $(notdir $(basename $(wildcard simulator/presets/studies/*.toml))); do \
+		rm -rf out/studies/$$study; \
+		$(BIN)/moesim study $$study --out out/studies/$$study || exit; \
+		for figure in out/studies/$$study/figures/*.png; do \
+			cp $$figure docs/studies/$$study-$$(basename $$figure); \
+		done; \
+	done
 
 test: $(DEV) $(OLDEST)  ## run every test that needs no GPU
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile \
