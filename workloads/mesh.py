@@ -4,7 +4,7 @@ A folding lays axes over all ranks in row-major order, the slowest axis first; s
 over the same ranks, so that layers of one kind may be split otherwise than those of another:
 
     dense   (pp, dp, cp, tp)    rank = ((pp_at * dp + dp_at) * cp + cp_at) * tp + tp_at
-    expert  (pp, edp, ep)       rank = (pp_at * edp + edp_at) * ep + ep_at
+    expert  (pp, edp, ep, etp)  rank = ((pp_at * edp + edp_at) * ep + ep_at) * etp + etp_at
 
 The last axes are thus consecutive ranks, which share a node as long as it has room
 (`workloads.placement`). An axis that stands in two foldings lies alike in both.

@@ -112,6 +112,10 @@ class Attention:
 
     FLOPs of a causal pass count the lower triangle. The backward pass does five matrix products
     to the forward's two: 3 of depth `d_qk` and 2 of depth `d_v`.
+
+    Attributes:
+        length: queries of each sequence.
+        prefix: keys before those of the queries, which all of them see.
     """
 
     name: str
@@ -123,6 +127,7 @@ class Attention:
     d_v: int
     causal: bool = True
     backward: bool = False
+    prefix: int = 0
     routed: bool = False
     stream: ClassVar[Stream] = COMPUTE
 
@@ -135,22 +140,24 @@ class Attention:
     def site(self) -> str:
         """Its heads and sequences, by shape."""
         heads = f"{self.heads}/{self.kv_heads} heads of {self.d_qk}+{self.d_v}"
-        return f"{self.sequences}x{self.length}, {heads}"
+        after = f" after {self.prefix}" if self.prefix else ""
+        return f"{self.sequences}x{self.length}{after}, {heads}"
 
     @property
     def flops(self) -> float:
-        """Multiply-adds count two; a causal pass counts half of the square."""
+        """Multiply-adds count two; a causal pass counts half of the square of its own tokens."""
         depth = 3 * self.d_qk + 2 * self.d_v if self.backward else self.d_qk + self.d_v
-        pairs = self.sequences * self.heads * float(self.length) ** 2
-        return 2.0 * pairs * depth * (0.5 if self.causal else 1.0)
+        own = float(self.length) ** 2 * (0.5 if self.causal else 1.0)
+        pairs = self.sequences * self.heads * (own + float(self.length) * self.prefix)
+        return 2.0 * pairs * depth
 
     @property
     def bytes(self) -> float:
         """q, k, v read and o written in BF16; backward twice that (their gradients)."""
-        tokens = float(self.sequences * self.length)
-        q_and_o = self.heads * (self.d_qk + self.d_v)
-        k_and_v = self.kv_heads * (self.d_qk + self.d_v)
-        return tokens * (q_and_o + k_and_v) * 2 * (2 if self.backward else 1)
+        width = self.d_qk + self.d_v
+        q_and_o = float(self.length) * self.heads * width
+        k_and_v = float(self.length + self.prefix) * self.kv_heads * width
+        return self.sequences * (q_and_o + k_and_v) * 2 * (2 if self.backward else 1)
 
     @property
     def launches(self) -> int:
@@ -241,6 +248,11 @@ CommKind = Literal[
 ]  # fmt: skip
 
 
+Beside = Literal["", "kernels", "weights"]
+"""What runs while a communication is under way: nothing of its pass; the kernels that follow it,
+whose own followers wait for both; or the weight gradients of its block."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comm:
     """Bytes that ranks along some axes of the mesh pass each other; an op among the others.
@@ -255,6 +267,9 @@ class Comm:
         size_bytes: of one copy of one token; of all other kinds by nccl-tests' conventions.
         tokens: of one rank; those that each gets depend on the load of its experts.
         nvlink_bytes: of a copy on NVLink where NICs code what they send, else None.
+        beside: what of its own pass it runs beside; other passes are not asked.
+        repeats: how often it happens, one after another.
+        follows_load: whether its bytes are those of a balanced load and follow the fullest rank's.
     """
 
     name: str
@@ -264,6 +279,9 @@ class Comm:
     tokens: int = 1
     stream: Stream = COMM
     nvlink_bytes: float | None = None
+    beside: Beside = ""
+    repeats: int = 1
+    follows_load: bool = False
 
     @property
     def token_bytes(self) -> float:

@@ -1,18 +1,17 @@
 """How a model is split over GPUs: the sizes of its groups, laid over the ranks of a job.
 
-Attention sees the axes (pp, dp, cp, tp), experts see (pp, edp, ep), with `dp cp tp = edp ep` ranks
-for each pipeline rank (`workloads.mesh`). So consecutive ranks are data-parallel ranks of one
-pipeline rank. DeepSeek-V3: 2,048 GPUs, PP 16, EP 64 (arXiv 2412.19437v2 §3.2): 128 data-parallel
-ranks on 16 nodes for each pipeline rank, in two expert groups of 8 nodes, and all pipeline messages
-cross nodes.
+Attention and dense FFNs see the axes (pp, dp, cp, tp), experts see (pp, edp, ep, etp), with
+`dp cp tp = edp ep etp` ranks for each pipeline rank (`workloads.mesh`): the two are folded over the
+same ranks independently (MoE parallel folding, arXiv 2504.14960). So consecutive ranks are ranks of
+one pipeline rank, tensor-parallel ones first. DeepSeek-V3: 2,048 GPUs, PP 16, EP 64 (arXiv
+2412.19437v2 §3.2): 128 data-parallel ranks on 16 nodes for each pipeline rank, in two expert groups
+of 8 nodes, and all pipeline messages cross nodes.
 
 A stage's parameters live on `copies` pipeline ranks (two under DualPipe), all of which add their
 gradients: `dp cp copies` replicas of dense weights (256), `edp copies` of each expert (4).
-
-Not modelled yet: tensor and context parallelism, ZeRO beyond 1.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,6 +31,12 @@ class ParallelPlan(Spec):
 
     Attributes:
         pp, ep, tp, cp: pipeline, expert, tensor and context parallel sizes.
+        etp: tensor parallel size of experts.
+        sequence_parallel: whether tensor-parallel ranks keep a share of the tokens each between
+            their products (arXiv 2205.05198 §4.2.2), instead of all of them the same.
+        cp_comm: how context-parallel ranks get each other's keys and values: `p2p` passes them
+            round a ring while cores compute, `all_gather` gathers them first, `a2a` trades tokens
+            for heads (Ulysses, arXiv 2309.14509).
         dp: data-parallel size (pipelines); None takes what the GPUs leave. Given, it may leave the
             cluster's last GPUs idle: 64 of a rack of 72.
         zero: 0 replicates optimizer states, 1 shards them over the replicas.
@@ -44,6 +49,9 @@ class ParallelPlan(Spec):
     dp: Count | None = None
     tp: Count = 1
     cp: Count = 1
+    etp: Count = 1
+    sequence_parallel: bool = True
+    cp_comm: Literal["p2p", "all_gather", "a2a"] = "p2p"
     zero: Annotated[int, Field(ge=0, le=1)] = 1
     schedule: str = "1f1b"
     layout: Annotated[str, Field(max_length=10_000)] | None = None
@@ -65,8 +73,17 @@ class ParallelPlan(Spec):
             InfeasibleError: sizes that do not divide, a layout that does not hold the model, or a
                 kind of parallelism that is not modelled.
         """
-        if model.moe is None and self.ep > 1:
-            raise InfeasibleError(f"plan.ep: {model.name} has no experts, must be 1, got {self.ep}")
+        if model.moe is None:
+            for name, size in (("ep", self.ep), ("etp", self.etp)):
+                if size > 1:
+                    raise InfeasibleError(
+                        f"plan.{name}: {model.name} has no experts, must be 1, got {size}"
+                    )
+        elif self.tp > 1 and not self.sequence_parallel:
+            raise InfeasibleError(
+                f"plan.sequence_parallel: must be true for experts where plan.tp is above 1, as "
+                f"each rank sends tokens of its own, got false and tp {self.tp}"
+            )
         if model.moe and model.moe.routed_experts % self.ep:
             raise InfeasibleError(
                 f"plan.ep: must divide the {model.moe.routed_experts} routed experts of "
@@ -81,11 +98,8 @@ class ParallelPlan(Spec):
         """Lay the plan over `gpus` GPUs.
 
         Raises:
-            InfeasibleError: sizes that do not multiply or divide, or are not modelled.
+            InfeasibleError: sizes that do not multiply or divide.
         """
-        for name, size in (("tp", self.tp), ("cp", self.cp)):
-            if size > 1:
-                raise InfeasibleError(f"plan.{name}: not modelled yet, must be 1, got {size}")
         unit = self.tp * self.cp * self.pp
         if self.dp is None and gpus % unit:
             raise InfeasibleError(
@@ -99,14 +113,17 @@ class ParallelPlan(Spec):
                 f"got {self.tp} x {self.cp} x {self.pp} x {dp} = {unit * dp}"
             )
         width = dp * self.cp * self.tp
-        if width % self.ep:
+        experts = self.ep * self.etp
+        if width % experts:
+            name, size = ("ep x etp", f"{self.ep} x {self.etp}")
+            name, size = (name, size) if self.etp > 1 else ("ep", str(self.ep))
             raise InfeasibleError(
-                f"plan.ep: must divide the dp x cp x tp = {width} ranks of a pipeline rank, "
-                f"got {self.ep}"
+                f"plan.{name}: must divide the dp x cp x tp = {width} ranks of a pipeline rank, "
+                f"got {size}"
             )
         return Mesh.of(
             dense={"pp": self.pp, "dp": dp, "cp": self.cp, "tp": self.tp},
-            expert={"pp": self.pp, "edp": width // self.ep, "ep": self.ep},
+            expert={"pp": self.pp, "edp": width // experts, "ep": self.ep, "etp": self.etp},
         )
 
     def stages(self, model: ModelSpec) -> Layout:
@@ -127,6 +144,26 @@ class ParallelPlan(Spec):
         count = batch.microbatches(self.mesh(gpus).size("dp"))
         self.pipeline_schedule.check(self.pp, count)
         return count
+
+    def tokens_of_rank(self, batch: BatchSpec) -> int:
+        """Tokens that a rank has of each sequence for its products.
+
+        Raises:
+            InfeasibleError: context- or tensor-parallel ranks cannot have equal shares.
+        """
+        length = batch.sequence_length
+        if self.cp > 1 and length % (2 * self.cp):
+            raise InfeasibleError(
+                f"plan.cp: 2 cp must divide the sequence length {length}, as each rank has a slice "
+                f"from either end, got {self.cp}"
+            )
+        tokens = batch.microbatch_sequences * length // self.cp
+        if self.sequence_parallel and tokens % self.tp:
+            raise InfeasibleError(
+                f"plan.tp: must divide the {tokens} tokens of a micro-batch on a context-parallel "
+                f"rank, got {self.tp}"
+            )
+        return length // self.cp
 
     def stages_of_rank(self, pp_rank: int) -> tuple[int, ...]:
         """Stages that pipeline rank `pp_rank` holds."""

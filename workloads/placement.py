@@ -67,15 +67,23 @@ class Placement:
         return self.mesh.groups("pp")
 
     @cached_property
+    def expert_groups(self) -> Ints:
+        """(pp, groups, members) ranks that exchange tokens, numbered alike on every pipeline
+        rank.
+        """
+        groups = self.mesh.groups("ep")
+        order = np.argsort(self.mesh.at("pp", groups[:, 0]), kind="stable")
+        return groups[order].reshape(self.mesh.size("pp"), -1, groups.shape[1])
+
+    @cached_property
     def pipelines_of_group(self) -> Ints:
         """(groups, members) pipelines whose ranks exchange tokens, on every pipeline rank alike."""
-        first = self.mesh.groups("ep")[: self.mesh.size("edp")]
-        return self.mesh.group_at(["pp"], first)
+        return self.mesh.group_at(["pp"], self.expert_groups[0])
 
     def group_of_pipeline(self, pipeline: int) -> tuple[int, int]:
         """Return the expert group of a pipeline, and which of its members it is."""
-        rank = self.pipelines[pipeline, 0]
-        return int(self.mesh.at("edp", rank)), int(self.mesh.at("ep", rank))
+        group, member = np.argwhere(self.pipelines_of_group == pipeline)[0]
+        return int(group), int(member)
 
     @cached_property
     def node(self) -> Ints:
@@ -90,15 +98,12 @@ class Placement:
     @cached_property
     def layouts(self) -> tuple[tuple[int, ...], ...]:
         """Members by node of expert groups, of each way to lie over nodes that there is."""
-        return tuple(dict.fromkeys(self._members_at.values()))
+        return self._layouts[0]
 
     @cached_property
     def layout_of_group(self) -> Ints:
         """(pp, groups) place in `layouts` of every expert group."""
-        numbers = {at: self.layouts.index(members) for at, members in self._members_at.items()}
-        place = np.zeros(self.gpus_per_node, np.int64)
-        place[list(numbers)] = list(numbers.values())
-        return np.asarray(place[self._begins].reshape(self.mesh.size("pp"), -1))
+        return self._layouts[1]
 
     @cached_property
     def everyone(self) -> Ints:
@@ -106,26 +111,36 @@ class Placement:
         return np.arange(self.mesh.ranks)[None]
 
     def dense_replicas(self, pipeline_ranks: Sequence[int]) -> Ints:
-        """(1, members) ranks that hold the dense parameters of `pipeline_ranks`, all the same."""
-        return np.sort(self.pipelines.T[list(pipeline_ranks)].reshape(1, -1))
+        """(tp, members) ranks that hold the same dense parameters of `pipeline_ranks`."""
+        return self._replicas("tp", pipeline_ranks)
 
     def expert_replicas(self, pipeline_ranks: Sequence[int]) -> Ints:
-        """(ep, members) ranks that hold the same experts: those of a place in an expert group."""
-        ranks = np.sort(self.pipelines.T[list(pipeline_ranks)].ravel())
-        return np.ascontiguousarray(ranks.reshape(-1, self.mesh.size("ep")).T)
+        """(ep etp, members) ranks that hold the same part of the same experts."""
+        return self._replicas("ep etp", pipeline_ranks)
 
     def joint_replicas(self, pipeline_ranks: Sequence[int]) -> Ints:
         """(pipelines, members) one rank of each of `pipeline_ranks`, pipeline by pipeline."""
         return np.sort(self.pipelines[:, list(pipeline_ranks)])
 
-    @cached_property
-    def _begins(self) -> Ints:
-        """(all groups,) where in its first node each expert group begins."""
-        return self.mesh.groups("ep")[:, 0] % self.gpus_per_node
+    def _replicas(self, split: str, pipeline_ranks: Sequence[int]) -> Ints:
+        """Return (shards, members) ranks of `pipeline_ranks` that lie alike on the `split` axes."""
+        ranks = np.sort(self.pipelines.T[list(pipeline_ranks)].ravel())
+        shard = np.zeros_like(ranks)
+        for axis in split.split():
+            shard = shard * self.mesh.size(axis) + self.mesh.at(axis, ranks)
+        shards = self.mesh.size(*split.split())
+        return np.ascontiguousarray(ranks[np.argsort(shard, kind="stable")].reshape(shards, -1))
 
     @cached_property
-    def _members_at(self) -> dict[int, tuple[int, ...]]:
-        """Members by node of the expert groups that begin at a place in a node."""
-        places = dict.fromkeys(self._begins.tolist())
-        ep = self.mesh.size("ep")
-        return {at: members_by_node(at, ep, self.gpus_per_node) for at in places}
+    def _layouts(self) -> tuple[tuple[tuple[int, ...], ...], Ints]:
+        """Return `layouts` and `layout_of_group`."""
+        nodes = self.expert_groups // self.gpus_per_node
+        shape = nodes.shape[:2]
+        rows = (nodes - nodes[..., :1]).reshape(-1, nodes.shape[2])
+        distinct, first, number = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        found: dict[tuple[int, ...], int] = {}
+        place = np.zeros(len(distinct), np.int64)
+        for row in np.argsort(first).tolist():
+            members = tuple(np.unique(distinct[row], return_counts=True)[1].tolist())
+            place[row] = found.setdefault(members, len(found))
+        return tuple(found), place[number.ravel()].reshape(shape)

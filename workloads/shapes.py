@@ -27,7 +27,17 @@ def cost_shape(ops: Sequence[Op], load: Floats) -> dict[str, Any]:
     if isinstance(first, Gemm):
         return _gemms(ops, first, load)
     if isinstance(first, Attention):
-        names = ("sequences", "length", "heads", "kv_heads", "d_qk", "d_v", "causal", "backward")
+        names = (
+            "sequences",
+            "length",
+            "heads",
+            "kv_heads",
+            "d_qk",
+            "d_v",
+            "causal",
+            "backward",
+            "prefix",
+        )
         return {name: column(ops, name, load) for name in names}
     if isinstance(first, DecodeAttention):
         return {

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from workloads.blocks import Site
 from workloads.blocks.embedding import embedding
-from workloads.blocks.head import lm_head, logits_bytes
+from workloads.blocks.head import lm_head, logits_bytes, vocabulary_of_rank
 from workloads.blocks.mtp import mtp_projection
 from workloads.blocks.mtp import parameters as projection_parameters
 from workloads.layers import ATTN, MLP, Block, Layer, Parameters
@@ -34,7 +34,7 @@ def _with_embedding(model: ModelSpec, site: Site, stage: Sequence[Layer]) -> tup
     carrying = replace(
         first,
         blocks=_before(embedding(site), first.blocks),
-        tables=_embedding_table(model) + first.tables,
+        tables=_embedding_table(model, site) + first.tables,
     )
     return carrying, *others
 
@@ -53,16 +53,21 @@ def _layer(model: ModelSpec, site: Site, unit: Unit) -> Layer:
 
 
 def _transformer_layer(model: ModelSpec, site: Site, kind: LayerKind) -> Layer:
-    ffn, h = model.ffn(kind), model.hidden
-    shared = ffn.routed_parameters(h)
-    local = site.local_experts * model.expert_parameters if shared else 0
+    h, whole = model.hidden, model.ffn(kind)
+    ffn = whole.shard(site.tp, site.etp)
+    attention = model.attention.shard(site.tp, site.cp if site.cp_comm == "a2a" else 1)
+    held = attention.projection_parameters(h) + attention.vector_parameters() + 2 * h
+    local = site.local_experts * model.expert_parameters / site.etp
     return Layer(
         kind,
         (
-            Block(ATTN, model.attention.passes(site) + ffn.entry(site)),
+            Block(ATTN, attention.passes(site) + ffn.entry(site)),
             Block(MLP, ffn.passes(site)),
         ),
-        parameters=Parameters(dense=model.layer_parameters(kind) - shared, routed=local),
+        parameters=Parameters(
+            dense=held + whole.held_parameters(h, site.tp),
+            routed=local if whole.routed_parameters(h) else 0,
+        ),
     )
 
 
@@ -72,13 +77,19 @@ def _mtp_layer(model: ModelSpec, site: Site) -> Layer:
         layer,
         kind="mtp",
         blocks=_before(mtp_projection(site), layer.blocks),
-        parameters=layer.parameters + Parameters(dense=projection_parameters(model.hidden)),
-        tables=_embedding_table(model),
+        parameters=layer.parameters
+        + Parameters(dense=projection_parameters(model.hidden) // site.tp),
+        tables=_embedding_table(model, site),
     )
 
 
-def _embedding_table(model: ModelSpec) -> tuple[tuple[str, float], ...]:
-    return (("embedding", float(model.embedding_parameters)),)
+def _embedding_table(model: ModelSpec, site: Site) -> tuple[tuple[str, float], ...]:
+    return (("embedding", _table_parameters(model, site)),)
+
+
+def _table_parameters(model: ModelSpec, site: Site) -> float:
+    """Weights of a rank's share of the vocabulary."""
+    return float(vocabulary_of_rank(model.vocabulary, site.tp) * model.hidden)
 
 
 def _head(model: ModelSpec, site: Site) -> Layer:
@@ -87,6 +98,6 @@ def _head(model: ModelSpec, site: Site) -> Layer:
     return Layer(
         "head",
         (Block(ATTN), Block(MLP, lm_head(site, model.vocabulary))),
-        tables=((table, float(model.head_parameters)), ("final norm", float(model.hidden))),
+        tables=((table, _table_parameters(model, site)), ("final norm", float(model.hidden))),
         logits_bytes=logits_bytes(site, model.vocabulary),
     )

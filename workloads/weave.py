@@ -11,6 +11,10 @@ this gives DualPipe's order, that of DeepSeek's published training trace (deepse
     comm     combine(B)  dispatch(F)  dispatch(B)  combine(F)
 
 Where the two differ in length, the longer one's last layers run alone.
+
+A communication may run beside kernels of its own pass (`workloads.ops.Beside`): what shards of a
+ring attention pass on while the core computes, what tensor-parallel ranks gather or reduce while
+gradients of weights are multiplied.
 """
 
 from collections.abc import Sequence
@@ -43,6 +47,11 @@ class Turn:
     weight: tuple[Work, ...] = ()
     sent: tuple[Work, ...] = ()
 
+    @property
+    def hides_weights(self) -> bool:
+        """Whether weight gradients run while what it sends is under way."""
+        return any(isinstance(work, Comm) and work.beside == "weights" for work in self.sent)
+
 
 def turns_of(layer: Layer, phase: Phase) -> list[Turn]:
     """Return the turns of one pass of a layer; the first is what it sends before any kernel.
@@ -61,7 +70,9 @@ def turns_of(layer: Layer, phase: Phase) -> list[Turn]:
         if len(turns) == before:
             turns.append(Turn(block.name))
         if phase == "B":
-            turns[-1].weight = block.ops.weight
+            of_block = turns[before:]
+            hiding = (turn for turn in reversed(of_block) if turn.hides_weights)
+            next(hiding, of_block[-1]).weight = block.ops.weight
     for turn in turns:
         _check_sent(layer, turn.sent)
     return turns
@@ -151,6 +162,7 @@ class _Pass:
         written: segments of all passes.
         layer: place of the one that is at work.
         last: what the next segment of the pass waits for.
+        beside: what runs beside the next kernels, besides.
     """
 
     weaver: Weaver
@@ -160,7 +172,8 @@ class _Pass:
     written: list[Segment]
     weight: WeightGradients = "put off"
     layer: int = 0
-    last: int | None = None
+    last: tuple[int, ...] = ()
+    beside: tuple[int, ...] = ()
 
     def at(self, place: int | None) -> list[Turn]:
         """Go on to a layer and return its turns; an empty one where there is no layer left."""
@@ -172,10 +185,15 @@ class _Pass:
     def take(self, turn: Turn) -> None:
         """Write a turn."""
         self.run(self.phase, turn.block, turn.kernels)
-        if self.weight != "put off":
+        if self.weight != "put off" and not turn.hides_weights:
             self.run("W", turn.block, turn.weight, awaited=self.weight == "awaited")
+        self._send(turn.sent)
+        if self.weight != "put off" and turn.hides_weights:
+            self.run("W", turn.block, turn.weight, awaited=False)
+
+    def _send(self, sent: Sequence[Work]) -> None:
         first: list[Work] = []  # kernels that the next communication needs
-        for work in turn.sent:
+        for work in sent:
             if not isinstance(work, Comm):
                 first.append(work)
                 continue
@@ -183,7 +201,9 @@ class _Pass:
             if first:
                 self._append(work.stream, tuple(first), label._replace(note="layout"))
                 first = []
-            self._append(work.stream, (work,), label)
+            self._append(work.stream, (work,), label, awaited=work.beside != "kernels")
+            if work.beside == "kernels":
+                self.beside += (len(self.written) - 1,)
 
     def run(
         self, phase: Phase, block: str, kernels: tuple[Work, ...], *, awaited: bool = True
@@ -193,13 +213,24 @@ class _Pass:
         Args:
             awaited: whether it waits for what the pass did before, and what comes next for it.
         """
-        if kernels:
-            self._append(COMPUTE, kernels, Label(block, phase, self.layer), awaited=awaited)
+        if not kernels:
+            return
+        self._append(COMPUTE, kernels, Label(block, phase, self.layer), awaited=awaited)
+        if awaited:
+            self.last += self.beside
+            self.beside = ()
 
     def _append(
         self, stream: Stream, work: tuple[Work, ...], label: Label, *, awaited: bool = True
     ) -> None:
-        after = (self.last,) if awaited and self.last is not None else ()
+        """Write a segment.
+
+        Args:
+            awaited: whether what comes next for the pass waits for it; kernels that nothing waits
+                for wait for nothing but their stream, communication beside kernels does.
+        """
+        waits = awaited or stream != COMPUTE
+        after = self.last if waits else ()
         self.written.append(Segment(stream, work, after, label, self.loads[self.layer]))
         if awaited:
-            self.last = len(self.written) - 1
+            self.last = (len(self.written) - 1,)

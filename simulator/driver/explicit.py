@@ -4,7 +4,7 @@ Groups of pipelines are played one by one, so memory does not grow with their nu
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -89,22 +89,26 @@ def play_explicit(
     order_of(ranks.expansion.graph)  # before threads work it out side by side
     with ThreadPoolExecutor(player.threads(len(tiles))) as threads:
         played = list(threads.map(player.summary, tiles))
-    finish_s = np.concatenate([tile.finish_s for tile in played], axis=1)
+    place = np.argsort(lowered.program.placement.pipelines_of_group.ravel())
+
+    def by_pipeline(of_tiles: Iterable[Floats]) -> Floats:
+        """Return what tiles have of the pipelines of their groups, in the order of pipelines."""
+        return np.concatenate(list(of_tiles), axis=-1)[..., place]
+
+    finish_s = by_pipeline(tile.finish_s for tile in played)
     kernels, *links = np.max([tile.slowest for tile in played], axis=0)
     seconds = optimizer.seconds(
         largest_among(homes, kernels), *(largest_among(joined, link) for link in links)
     )
-    free_s = np.concatenate([tile.sent_s for tile in played], axis=1) if shared else 0.0
+    free_s = by_pipeline(tile.sent_s for tile in played) if shared else 0.0
     start_s = optimizer_start_s(lowered, np.maximum(finish_s, free_s))
     step_s = float((start_s + seconds).max())
     phases = lowered.program.table.phases
-    phase_s = np.concatenate([tile.phase_s for tile in played], axis=2)
+    phase_s = by_pipeline(tile.phase_s for tile in played)
     phase_s[phases.index(END)] = seconds[:, None]
     phase_s[phases.index(IDLE)] = step_s - phase_s.sum(axis=0)
-    by_stream = zip(*(tile.streams for tile in played), strict=True)
-    compute_s, communication_s, wait_s, blame_s = (np.concatenate(c, axis=1) for c in by_stream)
+    streams = map(by_pipeline, zip(*(tile.streams for tile in played), strict=True))
     tasks = len(ranks.expansion.graph) * finish_s.shape[1]
-    streams = compute_s, communication_s, wait_s, blame_s
     ends = finish_s, start_s, seconds, step_s
     whole = ExplicitPlay(phases, phase_s, *streams, *ends, tasks, groups={})
     if shared:
@@ -140,8 +144,8 @@ class _Player:
 
     def tiles(self) -> list[range]:
         """Return the numbers of all groups, in tiles; one by one where NICs are shared."""
-        mesh = self.ranks.lowered.program.placement.mesh
-        groups, width = mesh.size("edp"), max(1, TILE_RANKS // mesh.size("ep"))
+        groups, members = self.ranks.lowered.program.placement.pipelines_of_group.shape
+        width = max(1, TILE_RANKS // members)
         width = 1 if self.shared else width
         return [range(first, min(first + width, groups)) for first in range(0, groups, width)]
 

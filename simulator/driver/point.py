@@ -12,6 +12,7 @@ from simulator.lower.scope import EVERY_RANK, FOLDED, Scope
 from simulator.lower.spread import LoadDraw, draw_loads
 from simulator.network.exchange_pricer import ExchangePricer
 from simulator.network.machine import Machine
+from simulator.price.collectives import CollectivePricer
 from simulator.price.fabric_slowdowns import FabricSlowdowns, Paths, fabric_slowdowns
 from simulator.price.kernels import KernelPricer
 from simulator.price.messages import MessageTimes, message_times
@@ -87,7 +88,7 @@ def point_of(experiment: Experiment) -> Point:
         experiment,
         lowered,
         scope_of(experiment),
-        _pricer(experiment, ports, exchange),
+        _pricer(experiment, ports, exchange, CollectivePricer(machine, program.placement)),
         draw_loads(experiment.ranks, lowered),
         machine,
         KernelPricer(chip, experiment.profile, chip.sms),
@@ -116,7 +117,9 @@ def _machine(experiment: Experiment, program: Program) -> Machine:
     return Machine.of_ports(experiment.cluster, library, sms, program.routing)
 
 
-def _pricer(experiment: Experiment, machine: Machine, slow: float) -> SegmentPricer:
+def _pricer(
+    experiment: Experiment, machine: Machine, slow: float, collectives: CollectivePricer
+) -> SegmentPricer:
     """Return the prices of an experiment.
 
     Args:
@@ -131,6 +134,7 @@ def _pricer(experiment: Experiment, machine: Machine, slow: float) -> SegmentPri
             rates=exchanges.rates.slowed(slow),
             codec_overhead=experiment.codec_overhead,
         ),
+        collectives,
         KernelPricer(chip, profile, experiment.alone_sms),
         exposed_factor=1 / experiment.communication.exposed_rate,
     )

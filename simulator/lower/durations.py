@@ -62,7 +62,7 @@ def fill_durations(
         table: (rows, columns) seconds at several loads.
         column: (slots + 1, replicas) load each replica meets, as a column of `table`; the balanced
             one comes last.
-        exchange_s: (exchanges, slots, groups) seconds; groups are replicas side by side.
+        exchange_s: (exchanges, slots + 1, groups) seconds; groups are replicas side by side.
         slowness: of single ranks; none by default.
     """
     tasks, replicas = len(work.row), column.shape[1]
@@ -104,16 +104,19 @@ def exchange_seconds(
     nvlink_slowdown: Floats | float = 1.0,
     layout: Ints | None = None,
 ) -> Floats:
-    """Return (exchanges, slots, groups) seconds of every distinct exchange at every load.
+    """Return (communications, slots + 1, groups) seconds of every distinct communication at every
+    load; those of one that meets no load come last.
 
     Args:
         loads: (slots, groups, ranks); slowdowns of links broadcast with it.
         layout: (slots, groups) as of `ExchangePricer.exchange_s`; the slowest if left out.
     """
-    seconds = np.zeros((len(lowered.comms), *loads.shape[:-1]))
+    slots, groups, ranks = loads.shape
+    seconds = np.zeros((len(lowered.comms), slots + 1, groups))
+    balanced = np.ones((groups, ranks))
     for number, comm in enumerate(lowered.comms):
-        seconds[number] = pricer.exchanges.exchange_s(
-            comm, loads, nic_slowdown, nvlink_slowdown, layout
-        )
+        seconds[number, :slots] = pricer.comm_s(comm, loads, nic_slowdown, nvlink_slowdown, layout)
+        if not comm.routed:
+            seconds[number, slots] = pricer.comm_s(comm, balanced)
     check_finite(seconds, lambda number: f"seconds of {lowered.comms[number].kind}")
     return seconds

@@ -111,11 +111,8 @@ def folded_seconds(
     column = load_columns(grid, loads) + at_point
     parts, first = {}, 0
     for key, met in zip(lowered.keys, lowered.loads, strict=True):
-        slots = slice(first, first + met)
-        parts[key] = _part_seconds(
-            lowered, key, prices, table, column[[*range(first, first + met), -1]],
-            exchange_s[:, slots],
-        )  # fmt: skip
+        slots = [*range(first, first + met), -1]
+        parts[key] = _part_seconds(lowered, key, prices, table, column[slots], exchange_s[:, slots])
         first += met
     return FoldedSeconds(lowered, prices, parts, tuple(draws), ranks)
 
@@ -132,7 +129,7 @@ def _part_seconds(
 
     Args:
         table: (rows, points * columns); column: (slots + 1, points, draws, ranks) into it.
-        exchange_s: (exchanges, slots, points, draws).
+        exchange_s: (exchanges, slots + 1, points, draws).
     """
     part, draws = lowered.parts[key], column.shape[2]
     overlapped = part.graph.part.overlapped

@@ -159,7 +159,7 @@ def lower(program: Program) -> Lowered:
 
 
 def _nameless(comm: Comm) -> Comm:
-    return replace(comm, name=comm.kind)
+    return replace(comm, name=comm.kind, beside="")
 
 
 def _check(part: Part) -> None:
@@ -174,12 +174,14 @@ def _check(part: Part) -> None:
             what, fits = "kernels", segment.stream in (COMPUTE, COMM)
         else:
             what = f"{comm.kind} along {' '.join(comm.axes)}"
-            fits = segment.stream == COMM and comm.routed and comm.axes == ("ep",)
-            fits = fits and segment.load >= 0
+            needs_load = comm.routed or comm.follows_load
+            fits = segment.stream == COMM and (segment.load >= 0 or not needs_load)
+            fits = fits and (comm.axes == ("ep",) or not comm.routed)
         if not fits:
             raise InfeasibleError(
-                f"{part.name}: {segment.label}: must be kernels on compute or comm, or an expert "
-                f"exchange along ep that meets a load, on comm, got {what} on {segment.stream}"
+                f"{part.name}: {segment.label}: must be kernels on compute or comm, a collective "
+                f"on comm, or an expert exchange along ep that meets a load, on comm, got {what} "
+                f"on {segment.stream}"
             )
 
 

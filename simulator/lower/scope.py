@@ -8,7 +8,7 @@ from simulator.lower.folded import Keep
 FOLDED = ("pp",)
 """One pipeline, whose parts stand for those of all expert groups."""
 
-EVERY_RANK = ("pp", "edp", "ep")
+EVERY_RANK = ("pp", "edp", "ep", "etp")
 """All pipelines of all expert groups."""
 
 

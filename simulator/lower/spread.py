@@ -199,8 +199,9 @@ def draw_group(ranks: Spread, lowered: Lowered, slot_layer: Ints, group: int) ->
         jitter = np.exp(sigma * noise.standard_normal(jitter.shape) - sigma**2 / 2)
     parts = {"gpu": slowness, "nic": np.ones((pp, ep)), "nvlink": np.ones((pp, ep))}
     for straggler in ranks.stragglers:
-        rank, edp, member = (mesh.at(axis, straggler.gpu) for axis in ("pp", "edp", "ep"))
-        if edp == group:
+        rank = int(mesh.at("pp", straggler.gpu))
+        of_group, member = np.argwhere(program.placement.expert_groups[rank] == straggler.gpu)[0]
+        if of_group == group:
             parts[straggler.part][rank, member] *= straggler.slowdown
     return GroupDraw(
         group,

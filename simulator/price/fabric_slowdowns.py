@@ -137,20 +137,20 @@ def played_slowdowns(paths: Paths, program: Program) -> FabricSlowdowns:
 
 def _exchanges(whole: Network, network: Network, placement: Placement) -> Floats:
     """Return (pp, groups) slowdowns of the exchanges of all expert groups, all at once."""
-    mesh, layouts = placement.mesh, placement.layout_of_group.ravel()
-    first = mesh.groups("ep")[:, 0]
-    source, target = [], []
+    layouts = placement.layout_of_group.ravel()
+    every = placement.expert_groups.reshape(layouts.size, -1)
+    source, target, number_of = [], [], []
     for number, members in enumerate(placement.layouts):
-        first_ranks = first[layouts == number, None]
+        alike = np.flatnonzero(layouts == number)
         layout = group_layout(members)
         sender, node = np.nonzero(layout.node[:, None] != np.arange(len(members)))
-        source.append((first_ranks + sender).ravel())
-        target.append((first_ranks + layout.forwarder[sender, node]).ravel())
-    ends = np.concatenate(source), np.concatenate(target)
+        source.append(every[alike][:, sender].ravel())
+        target.append(every[alike][:, layout.forwarder[sender, node]].ravel())
+        number_of.append(np.repeat(alike, len(sender)))
+    ends, group = (np.concatenate(source), np.concatenate(target)), np.concatenate(number_of)
     groups = np.ones(layouts.size)
     if ends[0].size:
         last_s, needed_s = np.zeros((2, layouts.size))
-        group = mesh.group_at(["ep"], ends[0])
         np.maximum.at(last_s, group, _ends_s(network, *ends))
         np.maximum.at(needed_s, group, _ports_alone_s(whole, *ends))
         sends = needed_s > 0

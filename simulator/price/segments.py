@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from hwmodels.arrays import Floats, Ints
 from hwmodels.costs import BOUNDS
 from simulator.network import exchange_pricer
+from simulator.network.comm_times import Slow
 from simulator.network.exchange_pricer import ExchangePricer
+from simulator.price.collectives import CollectivePricer
 from simulator.price.kernels import KernelPricer, price_kernels
 from workloads.ops import Comm, CommKind, Op, Work
 from workloads.segments import Segment
@@ -28,7 +30,8 @@ LEAST_LOAD = 1e-6
 ExchangePart = exchange_pricer.ExchangePart
 
 EXCHANGE_KINDS: tuple[CommKind, ...] = ("dispatch", "combine")
-"""Communication whose slowdown beside compute is known."""
+"""Communication whose slowdown beside compute is known; that of others is taken for that of the
+first."""
 
 
 class OpSeconds(NamedTuple):
@@ -192,10 +195,15 @@ class SegmentPrices:
         columns = [
             self.factor[..., row]
             if segment.comm is None
-            else self.comm_factor[..., EXCHANGE_KINDS.index(segment.comm.kind)]
+            else self.comm_factor[..., _measured_kind(segment.comm)]
             for segment, row in zip(program, rows.tolist(), strict=True)
         ]
         return np.stack(columns, axis=-1)
+
+
+def _measured_kind(comm: Comm) -> int:
+    """Return the place in `EXCHANGE_KINDS` of whose slowdown beside compute a communication has."""
+    return EXCHANGE_KINDS.index(comm.kind) if comm.kind in EXCHANGE_KINDS else 0
 
 
 def table_rows(rows: Ints, distinct: int, *, overlapped: bool) -> Ints:
@@ -209,21 +217,42 @@ def table_rows(rows: Ints, distinct: int, *, overlapped: bool) -> Ints:
 
 @dataclass(frozen=True)
 class SegmentPricer:
-    """Prices kernels and exchanges on the ranks of one expert group.
+    """Prices kernels and communication on the ranks of one expert group.
 
     Attributes:
         kernels: on the SMs of overlapped parts; `alone`: of parts alone, the same if None.
+        exchanges: of tokens; `collectives`: all other communication.
         exposed_factor: slowdown of exchanges in parts alone.
     """
 
     kernels: KernelPricer
     exchanges: ExchangePricer
+    collectives: CollectivePricer
     alone: KernelPricer | None = None
     exposed_factor: float = 1.0
 
     def of_exchanges(self, part: ExchangePart) -> "SegmentPricer":
         """Return the same with a part of the seconds of exchanges."""
         return replace(self, exchanges=replace(self.exchanges, part=part))
+
+    def comm_s(
+        self,
+        comm: Comm,
+        loads: Floats,
+        nic_slowdown: Floats | float = 1.0,
+        nvlink_slowdown: Floats | float = 1.0,
+        layout: Ints | None = None,
+    ) -> Floats:
+        """Return (...) seconds of a communication, or the part of them that is asked for.
+
+        Args:
+            loads: (..., ranks) of the ranks of a group; slowdowns of links broadcast with it.
+            layout: as of `ExchangePricer.times`.
+        """
+        if comm.routed:
+            return self.exchanges.exchange_s(comm, loads, nic_slowdown, nvlink_slowdown, layout)
+        times = self.collectives.times(comm, loads, Slow(nic_slowdown, nvlink_slowdown))
+        return np.asarray(getattr(times, self.exchanges.part))
 
     def prices(self, segments: SegmentOps, grid: LoadGrid = UP_TO_BALANCED) -> SegmentPrices:
         """Return the table of all segments."""

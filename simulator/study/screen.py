@@ -8,7 +8,7 @@ sets single ranks apart, NICs that are shared, and messages that hold up a full 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -23,6 +23,7 @@ from simulator.lower.parts import part_graph
 from simulator.network.exchange_pricer import ExchangePricer
 from simulator.network.machine import Machine
 from simulator.network.price import comm_s
+from simulator.price.collectives import CollectivePricer
 from simulator.price.finite import check_finite
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import end_comms, end_kernels_s
@@ -36,6 +37,7 @@ from simulator.price.segments import (
 from simulator.tell.headlines import MEMORY
 from simulator.tell.metrics.training import Training
 from workloads.memory import check_memory, memory_terms, rank_parameters
+from workloads.ops import Comm
 from workloads.optimizer import OptimizerStep, optimizer_step
 from workloads.routing import lognormal_load, zipf_load
 from workloads.scenarios.training import Outline, stage_message, training_outline
@@ -112,8 +114,8 @@ def _memory(experiment: Experiment, outline: Outline) -> dict[str, float]:
     by_rank = []
     for rank in range(plan.pp):
         home = home_of[rank]
-        dense = len(home.ranks) * len(placement.pipelines)
-        experts = dense // plan.ep
+        dense = placement.dense_replicas(home.ranks).shape[1]
+        experts = placement.expert_replicas(home.ranks).shape[1]
         by_rank.append(
             memory_terms(
                 stages, home.stages, program[rank], dense, experts, plan.zero, experiment.recipe
@@ -137,7 +139,7 @@ def _stage_times(experiment: Experiment, outline: Outline, machine: Machine) -> 
     keys = {kind: _keys(kind, alike) for kind in _kinds(plan.schedule, plan.pp)}
     distinct = list(dict.fromkeys(key for of_kind in keys.values() for key in of_kind))
     parts = [part_of(key, outline.stages, weaver) for key in distinct]
-    found = dict(zip(distinct, _part_seconds(experiment, parts, machine), strict=True))
+    found = dict(zip(distinct, _part_seconds(experiment, parts, machine, outline), strict=True))
     columns = {kind: np.array([found[key] for key in of_kind]) for kind, of_kind in keys.items()}
     never = np.full(plan.pp, np.nan)
     return StageTimes(*(columns.get(kind, never) for kind in KINDS_OF_FORM))
@@ -158,12 +160,15 @@ def _kinds(name: str, pp: int) -> tuple[StepKind, ...]:
     return tuple(kind for kind in KINDS_OF_FORM if kind in found)
 
 
-def _part_seconds(experiment: Experiment, parts: Sequence[Part], machine: Machine) -> list[float]:
+def _part_seconds(
+    experiment: Experiment, parts: Sequence[Part], machine: Machine, outline: Outline
+) -> list[float]:
     """Return the seconds of each part on the rank with the load expected of the slowest."""
     profile, chip = experiment.profile, experiment.cluster.node.chip
     pricer = SegmentPricer(
         KernelPricer(chip, profile, experiment.compute_sms),
         ExchangePricer.of(machine),
+        CollectivePricer(machine, outline.placement),
         KernelPricer(chip, profile, experiment.alone_sms),
         exposed_factor=1 / experiment.communication.exposed_rate,
     )
@@ -174,7 +179,7 @@ def _part_seconds(experiment: Experiment, parts: Sequence[Part], machine: Machin
     found = []
     for part, row in zip(parts, rows, strict=True):
         graph = part_graph(part)
-        alone_s = _alone_s(part, row, prices, column, pricer.exchanges, loads)
+        alone_s = _alone_s(part, row, prices, column, pricer, loads)
         factor = prices.factors_of(part.segments, row)
         done = settle(array, graph.graph, graph.pairs, alone_s, factor, 1)
         found.append(float(done.played.makespan_s[0]))
@@ -186,7 +191,7 @@ def _alone_s(
     row: Ints,
     prices: SegmentPrices,
     column: Ints,
-    exchanges: ExchangePricer,
+    pricer: SegmentPricer,
     loads: Floats,
 ) -> Floats:
     """Return (tasks, 1) seconds of a part's segments with nothing beside them.
@@ -199,13 +204,13 @@ def _alone_s(
     rows = table_rows(row, len(prices.seconds) // 2, overlapped=part.overlapped)
     alone_s = prices.seconds[rows, column[meets]]
     slower = float(prices.exchange_slowdown(overlapped=part.overlapped))
-    known: dict[tuple[str, float], float] = {}
+    known: dict[Comm, float] = {}
     for place in np.flatnonzero(row < 0).tolist():
         comm = part.segments[place].comm
         assert comm is not None, "what is no kernel communicates"
-        key = comm.kind, comm.size_bytes
+        key = replace(comm, name=comm.kind)
         if key not in known:
-            known[key] = float(exchanges.exchange_s(comm, loads)) * slower
+            known[key] = float(pricer.comm_s(comm, loads)) * slower
         alone_s[place] = known[key]
     check_finite(alone_s, lambda place: f"seconds of {part.segments[place].label}")
     return np.asarray(alone_s[:, None])
@@ -235,7 +240,7 @@ def _message_s(experiment: Experiment, outline: Outline, machine: Machine) -> fl
     """Return the seconds of the slowest message from the first rank to the second."""
     if experiment.plan.pp == 1:
         return 0.0
-    message = stage_message(experiment.model, experiment.batch)
+    message = stage_message(experiment.model, experiment.plan, experiment.batch)
     groups = outline.placement.pipelines[:, :2]
     return float(comm_s(message, groups, machine).seconds.max())
 

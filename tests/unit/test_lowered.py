@@ -192,7 +192,7 @@ def test_a_plan_that_cannot_work_is_refused(small_experiment):
 @pytest.mark.parametrize(
     ("stream", "work", "got"),
     [
-        (COMM, Comm("away", "send", ("pp",), 1.0), "send along pp on comm"),
+        (SEND, Comm("away", "all_gather", ("tp",), 1.0), "all_gather along tp on send"),
         (COMM, Comm("out", "dispatch", ("ep", "tp"), 1.0), "dispatch along ep tp on comm"),
         (SEND, Comm("out", "dispatch", ("ep",), 1.0), "dispatch along ep on send"),
         ("copy", MemoryOp("load", "cast", 1.0), "kernels on copy"),

@@ -32,8 +32,8 @@ def test_nodes_hold_data_parallel_ranks_of_one_pipeline_rank():
     mesh, node = PLAN.mesh(2048), np.arange(8, 16)
     assert mesh.at("pp", node).tolist() == mesh.at("edp", node).tolist() == [0] * 8
     assert mesh.at("dp", node).tolist() == mesh.at("ep", node).tolist() == list(range(8, 16))
-    axes = ("pp", "dp", "cp", "tp", "edp", "ep")
-    assert [int(mesh.at(axis, 200)) for axis in axes] == [1, 72, 0, 0, 1, 8]
+    axes = ("pp", "dp", "cp", "tp", "edp", "ep", "etp")
+    assert [int(mesh.at(axis, 200)) for axis in axes] == [1, 72, 0, 0, 1, 8, 0]
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_nodes_hold_data_parallel_ranks_of_one_pipeline_rank():
         ({}, 2040, "tp x cp x pp = 16 must divide the 2040 GPUs of the cluster, unless plan.dp"),
         ({}, 8, "tp x cp x pp = 16"),
         ({"ep": 256}, 2048, "plan.ep: must divide the dp x cp x tp = 128 ranks"),
-        ({"tp": 2}, 2048, "plan.tp: not modelled yet, must be 1, got 2"),
-        ({"cp": 2}, 2048, "plan.cp: not modelled yet, must be 1, got 2"),
+        ({"ep": 64, "etp": 4}, 2048, "plan.ep x etp: must divide the dp x cp x tp = 128 ranks"),
+        ({"tp": 2, "sequence_parallel": False}, 2048, "plan.sequence_parallel: must be true for"),
         ({"layout": "16*4m"}, 2048, "plan.layout: misses a unit"),
         ({"pp": 15, "layout": None}, 1920, "dualpipe needs an even number of ranks, got 15"),
     ],

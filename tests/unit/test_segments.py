@@ -33,7 +33,9 @@ def collected(layers):
 
 @pytest.fixture(scope="module")
 def pricer(v3_step):
-    return SegmentPricer(FITTED, ExchangePricer(RATES, tuple(map(GroupPorts.of, v3_step.routing))))
+    return SegmentPricer(
+        FITTED, ExchangePricer(RATES, tuple(map(GroupPorts.of, v3_step.routing))), None
+    )
 
 
 def ends(v3_step):
@@ -54,7 +56,9 @@ def test_the_mean_slowdown_weighs_kernels_by_their_time():
     expected = (dense_s * factors[0] + cast_s * factors[1]) / (dense_s + cast_s)
     run = Segment(COMPUTE, (DENSE, CAST), (), Label("mlp", "F", 0))
     segments, _ = collect_ops([[run]])
-    priced = (SegmentPricer(kernels, PRICER).prices(segments) for kernels in (FITTED, ROOFLINE))
+    priced = (
+        SegmentPricer(kernels, PRICER, None).prices(segments) for kernels in (FITTED, ROOFLINE)
+    )
     assert next(priced).factor == pytest.approx([expected], rel=1e-12)
     assert next(priced).factor == [1]
 

@@ -14,27 +14,28 @@ import importlib
 import pkgutil
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Self, TypeVar
 
+from hwmodels.errors import InfeasibleError
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.spec import Kinded
 from hwmodels.units import Width
-from workloads.ops import Attention, MemoryOp
 from workloads.recipes import Passes, Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a block stands: what one micro-batch brings to a rank, and how experts are spread.
+    """Where a block stands: what one micro-batch brings to a rank, and how work is split.
 
     Attributes:
         hidden: width of the residual stream.
-        sequences, length: of the micro-batch.
+        sequences, length: of the micro-batch; of a sequence what the rank has.
         recipe: writes what surrounds linears.
         local_experts: routed experts a rank holds.
         gpus_per_token: distinct GPUs one token is sent to, expected.
         dispatch, combine: number formats on the wire.
         nic_codec: whether NICs code what comes home, so that no kernel does.
+        tp, cp, etp, sequence_parallel, cp_comm: as of `workloads.parallel.ParallelPlan`.
     """
 
     hidden: int
@@ -46,11 +47,21 @@ class Site:
     dispatch: NumberFormat = FORMATS["fp8_1x128"]
     combine: NumberFormat = FORMATS["bf16"]
     nic_codec: bool = False
+    tp: int = 1
+    cp: int = 1
+    etp: int = 1
+    sequence_parallel: bool = True
+    cp_comm: Literal["p2p", "all_gather", "a2a"] = "p2p"
+
+    @property
+    def gathered(self) -> int:
+        """Tokens that products split over tensor-parallel ranks read."""
+        return self.sequences * self.length
 
     @property
     def tokens(self) -> int:
-        """Tokens of the micro-batch."""
-        return self.sequences * self.length
+        """Tokens whose residual stream the rank keeps."""
+        return self.gathered // (self.tp if self.sequence_parallel else 1)
 
 
 class AttentionCore(NamedTuple):
@@ -89,6 +100,14 @@ class AttentionSpec(Kinded):
     def passes(self, site: Site) -> Passes:
         """Return its work, from the norm of the residual stream to the output projection."""
 
+    def shard(self, tp: int, cp: int = 1) -> Self:
+        """Return the block as one of `tp` ranks holds it, whose heads `cp` ranks may share.
+
+        Raises:
+            InfeasibleError: it cannot be split so.
+        """
+        return _whole(self, tp)
+
     def core_flops_per_token(self, sequence_length: int, *, causal: bool) -> float:
         """Forward FLOPs per token of q.k and of p.v: `2 S heads (d_qk + d_v)`, causal half of it.
 
@@ -98,32 +117,27 @@ class AttentionSpec(Kinded):
         full = 2.0 * sequence_length * core.heads * (core.d_qk + core.d_v)
         return full / 2 if causal else full
 
-    def softmax(self, site: Site) -> Passes:
-        """Return the core and what FlashAttention does around its backward pass.
 
-        Before it, output and its gradient are read for their product and the FP32 sum of dQ is
-        cleared; behind it, that sum is read and written in BF16. Where heads share keys, dK and dV
-        are summed in FP32 too (Dao-AILab/flash-attention, hopper/flash_api.cpp: `dk_accum`). One
-        FP32 sum a head and token is kept.
-        """
-        core, t = self.core, site.tokens
-        query, value = core.heads * core.d_qk, core.heads * core.d_v
-        forward, backward = (
-            Attention(name, site.sequences, site.length, *core, backward=backward)
-            for name, backward in (("flash attention", False), ("flash attention backward", True))
-        )
-        shared = core.kv_heads * (core.d_qk + core.d_v) if core.kv_heads < core.heads else 0
-        sums = (MemoryOp("flash attention: dK, dV sums", "copy", t * shared * (4 + 6), launches=4),)
-        return Passes(
-            (forward,),
-            (
-                MemoryOp("flash attention: prepare", "copy", t * (value + query) * 4),
-                backward,
-                MemoryOp("flash attention: convert dQ", "copy", t * query * 6),
-                *(sums if shared else ()),
-            ),
-            saved_bytes=t * core.heads * 4,
-        )
+def check_heads(heads: int, tp: int, cp: int) -> None:
+    """Refuse heads that cannot be dealt out over `tp` ranks, and each share over `cp`.
+
+    Raises:
+        InfeasibleError: they do not divide.
+    """
+    if heads % (tp * cp):
+        shared = f"{tp} x cp {cp}" if cp > 1 else str(tp)
+        raise InfeasibleError(f"plan.tp: must divide the {heads} attention heads, got {shared}")
+
+
+def share_of(width: int, what: str, axis: str, ranks: int) -> int:
+    """Return what one of `ranks` ranks along an axis has of a width.
+
+    Raises:
+        InfeasibleError: it does not divide.
+    """
+    if width % ranks:
+        raise InfeasibleError(f"plan.{axis}: must divide the {what} {width}, got {ranks}")
+    return width // ranks
 
 
 class FFNSpec(Kinded):
@@ -141,13 +155,43 @@ class FFNSpec(Kinded):
         """Weights of all experts that ranks of an expert group share."""
         return 0
 
+    def shard(self, tp: int, etp: int = 1) -> Self:
+        """Return the block as one of `tp` ranks holds it, its experts as one of `etp`.
+
+        Raises:
+            InfeasibleError: it cannot be split so.
+        """
+        return _whole(self, tp * etp)
+
     def entry(self, site: Site) -> Passes:
         """Return work that belongs to the block before it, such as what sends tokens away."""
         return Passes()
 
+    def held_parameters(self, hidden: int, tp: int) -> int:
+        """Weights of one layer that one of `tp` ranks holds, routed experts left out."""
+        held = self.shard(tp)
+        return held.parameters(hidden) - held.routed_parameters(hidden)
+
     @abstractmethod
     def passes(self, site: Site) -> Passes:
         """Return the work behind `entry`."""
+
+
+B = TypeVar("B", bound=Kinded)
+
+
+def _whole(block: B, ranks: int) -> B:
+    """Return a block that is not split.
+
+    Raises:
+        InfeasibleError: more than one rank should hold it.
+    """
+    if ranks > 1:
+        raise InfeasibleError(
+            f"plan.tp: a block of kind {type(block).__name__} does not say how it is split, "
+            f"must be 1, got {ranks}"
+        )
+    return block
 
 
 for _entry in pkgutil.iter_modules(__path__):

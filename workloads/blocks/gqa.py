@@ -10,8 +10,11 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from hwmodels.errors import InfeasibleError
 from hwmodels.units import Width
-from workloads.blocks import AttentionCore, AttentionSpec, Site
+from workloads.blocks import AttentionCore, AttentionSpec, Site, check_heads
+from workloads.blocks.softmax import softmax
+from workloads.blocks.tensor_parallel import entering, leaving
 from workloads.ops import MemoryOp
 from workloads.recipes import BF16_BYTES, Operand, Passes
 
@@ -66,22 +69,43 @@ class GQASpec(AttentionSpec):
 
     def passes(self, site: Site) -> Passes:
         """Return norm, projection, norms of heads, positions, core, output projection."""
-        t, h, recipe = site.tokens, site.hidden, site.recipe
+        t, h, recipe = site.gathered, site.hidden, site.recipe
         value = self.heads * self.d_head
-        norm = recipe.norm("attention", t, h)
+        norm = recipe.norm("attention", site.tokens, h)
+        before, behind = entering(site, "hidden (attention)", h)
         linears = 2
         return (
             norm
+            + before
             + recipe.linear("qkv", t, self.qkv, h)
-            + recipe.again(norm.forward, t * h * BF16_BYTES)
+            + behind
+            + recipe.again(norm.forward, site.tokens * h * BF16_BYTES)
             + self._assembly(t)
             + self._head_norms(t)
             + self._positions(t)
-            + self.softmax(site)
+            + softmax(self.core, site)
             + recipe.scale_transposes(backward=linears, operand=Operand.WIDE)
             + recipe.attention_output(t, value)
             + recipe.linear("o", t, h, value)
+            + leaving(site, "attention", h)
         )
+
+    def shard(self, tp: int, cp: int = 1) -> "GQASpec":
+        """Deal out query heads and their keys; a key that too few ranks have heads of is copied."""
+        check_heads(self.heads, tp, cp)
+        if tp > self.kv_heads:
+            if tp % self.kv_heads or cp > 1:
+                raise InfeasibleError(
+                    f"plan.tp: must divide or be a multiple of the {self.kv_heads} kv heads, and "
+                    f"divide them where plan.cp_comm is a2a, got {tp}"
+                )
+        elif self.kv_heads % (tp * cp):
+            shared = f"{tp} x cp {cp}" if cp > 1 else str(tp)
+            raise InfeasibleError(
+                f"plan.tp: must divide the {self.kv_heads} kv heads, got {shared}"
+            )
+        kv_heads = max(1, self.kv_heads // tp)
+        return self.model_copy(update={"heads": self.heads // tp, "kv_heads": kv_heads})
 
     def _assembly(self, tokens: int) -> Passes:
         """Gradients of queries, keys and values side by side, and that of the bias."""

@@ -2,7 +2,8 @@
 
 from hwmodels.formats import FORMATS
 from workloads.blocks import Site
-from workloads.ops import Gemm, MemoryOp
+from workloads.blocks.tensor_parallel import entering
+from workloads.ops import Comm, Gemm, MemoryOp
 from workloads.recipes import BF16_BYTES, Passes
 
 BF16 = FORMATS["bf16"]
@@ -17,25 +18,44 @@ def lm_head(site: Site, vocabulary: int) -> Passes:
     fused were. A kernel that does it all moves 6, PyTorch's one by one 36; a profile's `traffic` of
     the family `loss` says which.
     """
-    t, h = site.tokens, site.hidden
-    logits = t * vocabulary
-    return Passes(
-        forward=(
-            MemoryOp("lm head: rmsnorm", "add_norm", t * h * 4),
-            Gemm("lm head: logits", t, vocabulary, h, BF16),
+    t, h, columns = site.gathered, site.hidden, vocabulary_of_rank(vocabulary, site.tp)
+    logits = t * columns
+    norm = Passes(
+        (MemoryOp("lm head: rmsnorm", "add_norm", site.tokens * h * 4),),
+        (MemoryOp("lm head: rmsnorm backward", "norm_backward", site.tokens * h * 6, launches=3),),
+        saved_bytes=site.tokens * h * BF16_BYTES * (1 if site.recipe.recomputes else 2),
+    )
+    product = Passes(
+        (Gemm("lm head: logits", t, columns, h, BF16),),
+        (Gemm("lm head: dgrad", t, h, columns, BF16, "dgrad"),),
+        (Gemm("lm head: wgrad", columns, h, t, BF16, "wgrad"),),
+    )
+    loss = Passes(
+        (
             MemoryOp("lm head: cast logits to FP32", "loss", logits * (2 + 4)),
             MemoryOp("lm head: log-sum-exp", "loss", logits * 4),
+            *_sums(site),
         ),
-        backward=(
-            MemoryOp("lm head: loss gradient", "loss", logits * (4 + 2)),
-            Gemm("lm head: dgrad", t, h, vocabulary, BF16, "dgrad"),
-            MemoryOp("lm head: rmsnorm backward", "norm_backward", t * h * 6, launches=3),
-        ),
-        weight=(Gemm("lm head: wgrad", vocabulary, h, t, BF16, "wgrad"),),
-        saved_bytes=t * h * BF16_BYTES * (1 if site.recipe.recomputes else 2),
+        (MemoryOp("lm head: loss gradient", "loss", logits * (4 + 2)),),
     )
+    before, behind = entering(site, "hidden (head)", h)
+    return norm + before + product + behind + loss
+
+
+def _sums(site: Site) -> tuple[Comm, ...]:
+    """Maximum, sum and chosen logit of each token over the shares of a vocabulary, in FP32."""
+    if site.tp == 1:
+        return ()
+    return (
+        Comm("loss over the vocabulary", "all_reduce", ("tp",), site.gathered * 4.0, repeats=3),
+    )
+
+
+def vocabulary_of_rank(vocabulary: int, tp: int) -> int:
+    """Return the columns that one of `tp` ranks has, the last ones padded."""
+    return -(-vocabulary // tp)
 
 
 def logits_bytes(site: Site, vocabulary: int) -> float:
     """FP32 logits of the one micro-batch that is in the loss."""
-    return site.tokens * vocabulary * 4.0
+    return site.gathered * vocabulary_of_rank(vocabulary, site.tp) * 4.0

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hwmodels.units import Width
-from workloads.blocks import AttentionCore, AttentionSpec, Site
+from workloads.blocks import AttentionCore, AttentionSpec, Site, check_heads
+from workloads.blocks.softmax import softmax
+from workloads.blocks.tensor_parallel import entering, leaving
 from workloads.ops import MemoryOp, Op
 from workloads.recipes import BF16_BYTES, Operand, Passes
 
@@ -63,16 +65,26 @@ class MLASpec(AttentionSpec):
         up, positions = block.up(), block.positions()
         linears = 4 if self.q_lora_rank is None else 5
         made_again = linears - 3  # up-projections
+        before, behind = entering(site, "latents", (self.q_lora_rank or 0) + self.kv_elements)
         return (
             block.down()
             + block.latents()
+            + before
             + up
+            + behind
             + positions
-            + self.softmax(site)
+            + softmax(self.core, site)
             + block.made_again(up, positions)
             + site.recipe.scale_transposes(backward=linears + made_again, operand=Operand.WIDE)
             + block.output()
         )
+
+    def shard(self, tp: int, cp: int = 1) -> "MLASpec":
+        """Deal out heads; every rank projects to latents, its own tokens under sequence
+        parallelism (NVIDIA/Megatron-LM, multi_latent_attention.py).
+        """
+        check_heads(self.heads, tp, cp)
+        return self.model_copy(update={"heads": self.heads // tp})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,11 @@ class _Block:
 
     mla: MLASpec
     site: Site
+
+    @property
+    def split(self) -> int:
+        """Tokens behind the projections to heads, which are split over tensor-parallel ranks."""
+        return self.site.gathered
 
     @property
     def query(self) -> int:
@@ -104,8 +121,9 @@ class _Block:
         narrow, rank = Operand.NARROW, mla.q_lora_rank
         norm = recipe.norm("attention", t, h)
         if rank is None:
-            queries = recipe.linear("q", t, self.query, h)
-            queries += Passes(saved_bytes=t * self.query * BF16_BYTES)
+            before, behind = entering(self.site, "hidden (attention)", h)
+            queries = before + recipe.linear("q", self.split, self.query, h) + behind
+            queries += Passes(saved_bytes=self.split * self.query * BF16_BYTES)
         else:
             queries = recipe.linear("q_a", t, rank, h, dy=narrow)
         key_values = recipe.linear("kv_a", t, mla.kv_elements, h, dy=narrow)
@@ -138,7 +156,7 @@ class _Block:
 
     def up(self) -> Passes:
         """Projections of the latents to heads."""
-        mla, t, recipe, narrow = self.mla, self.site.tokens, self.site.recipe, Operand.NARROW
+        mla, t, recipe, narrow = self.mla, self.split, self.site.recipe, Operand.NARROW
         rank = mla.q_lora_rank
         key_values = recipe.linear("kv_b", t, self.key_value, mla.kv_lora_rank, x=narrow)
         return (
@@ -147,7 +165,7 @@ class _Block:
 
     def positions(self) -> Passes:
         """Rotary positions, and keys put together from both parts."""
-        t, rope = self.site.tokens, self.mla.d_rope
+        t, rope = self.split, self.mla.d_rope
         both = (self.rotary + rope) * 4
         return Passes(
             (
@@ -168,14 +186,17 @@ class _Block:
         mla, t = self.mla, self.site.tokens
         slices = MemoryOp("slices of kv_a", "low_rank", t * mla.kv_elements * 4)
         made = (*self._query_norm(), slices, self._key_value_norm(), *up.forward)
-        kept = mla.kv_lora_rank + self.query + self.value
+        kept, of_heads = mla.kv_lora_rank, self.query + self.value
         if mla.q_lora_rank:
-            kept += mla.q_lora_rank + self.query
-        return self.site.recipe.again((*made, *positions.forward), t * kept * BF16_BYTES)
+            kept += mla.q_lora_rank
+            of_heads += self.query
+        kept_bytes = (t * kept + self.split * of_heads) * BF16_BYTES
+        return self.site.recipe.again((*made, *positions.forward), kept_bytes)
 
     def output(self) -> Passes:
         """What is kept of the core's output, its projection and a scale behind it."""
         t, h, recipe = self.site.tokens, self.site.hidden, self.site.recipe
         scaled = (MemoryOp("scale hidden", "elementwise", t * h * 4),)
-        kept = recipe.attention_output(t, self.value)
-        return kept + recipe.linear("o", t, h, self.value) + Passes(scaled, scaled)
+        kept = recipe.attention_output(self.split, self.value)
+        projected = recipe.linear("o", self.split, h, self.value)
+        return kept + projected + leaving(self.site, "attention", h) + Passes(scaled, scaled)

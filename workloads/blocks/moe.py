@@ -14,11 +14,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hwmodels.formats import FORMATS
+from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.units import Experts, Width
-from workloads.blocks import FFNSpec, Site
+from workloads.blocks import FFNSpec, Site, share_of
 from workloads.blocks.ffn import SCALES, gated
-from workloads.ops import COMM, COMPUTE, Comm, Gemm, MemoryOp, Op, Stream, Work
+from workloads.ops import COMM, COMPUTE, Comm, CommKind, Gemm, MemoryOp, Op, Stream, Work
 from workloads.recipes import BF16_BYTES, Operand, Passes
 
 BF16 = FORMATS["bf16"]
@@ -102,6 +102,19 @@ class MoESpec(FFNSpec):
         """Routed experts."""
         return self.routed_experts * self.expert_parameters(hidden)
 
+    def shard(self, tp: int, etp: int = 1) -> "MoESpec":
+        """Check that experts can be dealt out, shared ones over `tp` ranks and each of the others
+        over `etp`; router and choice are every rank's own.
+        """
+        share_of(self.shared_experts * self.expert_width, "shared experts' width", "tp", tp)
+        share_of(self.expert_width, "experts' width", "etp", etp)
+        return self
+
+    def held_parameters(self, hidden: int, tp: int) -> int:
+        """Router, and a share of the shared experts."""
+        shared = self.shared_experts * self.expert_parameters(hidden)
+        return self.router_parameters(hidden) + shared // tp
+
     def entry(self, site: Site) -> Passes:
         """Return norm, gate, selection and the cast for the wire, and the dispatch."""
         t, h, recipe = site.tokens, site.hidden, site.recipe
@@ -146,16 +159,17 @@ class MoESpec(FFNSpec):
         read = (*recipe.norm("experts", t, h).forward, *cast)
         done = Passes((mapped,)) + recipe.scale_transposes(SCALES, SCALES) + self._routed(site)
         if self.shared_experts:
-            done += gated(recipe, "shared", t, h, self.shared_experts * self.expert_width)
+            done += gated(site, "shared", self.shared_experts * self.expert_width // site.tp)
         kept = Passes(saved_bytes=t * METADATA_BYTES_PER_TOKEN)
         return done + recipe.again(read, t * h * BF16_BYTES) + kept + _combine(site)
 
     def _routed(self, site: Site) -> Passes:
         """The experts of this rank, between the kernels that order rows by expert and back."""
         h, recipe, local = site.hidden, site.recipe, site.local_experts
-        rows, width, name = site.tokens * self.top_k, self.expert_width, "routed"
+        rows, name = site.etp * site.tokens * self.top_k, "routed"
+        width = self.expert_width // site.etp
         came, made = Operand.QUANTISED, Operand.READY
-        arrived = site.tokens * site.gpus_per_token  # tokens, each once a GPU
+        arrived = site.etp * site.tokens * site.gpus_per_token  # tokens, each once a GPU
         placed = rows * h * (site.dispatch.element_bytes + recipe.format.element_bytes)
         summed = (rows + arrived) * h * BF16_BYTES
 
@@ -167,13 +181,38 @@ class MoESpec(FFNSpec):
             if recipe.recomputes
             else recipe.format.bytes_of(rows * h)
         )
+        entered, left = _shared_by_etp(site, arrived)
         return (
-            Passes(permute("permute", placed), permute("unpermute dX", summed), saved_bytes=kept)
+            entered
+            + Passes(permute("permute", placed), permute("unpermute dX", summed), saved_bytes=kept)
             + recipe.routed_linear(f"{name} up+gate", rows, 2 * width, h, local, x=came)
             + recipe.swiglu(name, rows, width, routed=True)
             + recipe.routed_linear(f"{name} down", rows, h, width, local, x=made, dy=came)
             + Passes(permute("unpermute", summed), permute("permute dY", placed))
+            + left
         )
+
+
+def _shared_by_etp(site: Site, arrived: float) -> tuple[Passes, Passes]:
+    """Return what ranks that share each expert pass each other before and behind it: all tokens
+    that came to any of them, and the sum of what each made of them.
+    """
+    if site.etp == 1:
+        return Passes(), Passes()
+
+    def comm(name: str, kind: CommKind, wire: NumberFormat) -> Comm:
+        size_bytes = float(wire.bytes_of(arrived * site.hidden))
+        return Comm(name, kind, ("etp",), size_bytes, follows_load=True)
+
+    entered = Passes(
+        (comm("gather routed tokens", "all_gather", site.dispatch),),
+        (comm("scatter dX of experts", "reduce_scatter", BF16),),
+    )
+    left = Passes(
+        (comm("scatter results of experts", "reduce_scatter", BF16),),
+        (comm("gather dY of experts", "all_gather", site.dispatch),),
+    )
+    return entered, left
 
 
 def _combine(site: Site) -> Passes:

@@ -4,7 +4,8 @@
 head are those of the main model; the projection is a linear of the recipe.
 """
 
-from workloads.blocks import Site
+from workloads.blocks import Site, share_of
+from workloads.blocks.tensor_parallel import entering, joined
 from workloads.ops import MemoryOp
 from workloads.recipes import BF16_BYTES, Passes
 
@@ -30,7 +31,10 @@ def mtp_projection(site: Site) -> Passes:
         weight=(MemoryOp("mtp: embedding gradient scatter-add", "permute", t * h * 10),),
         saved_bytes=kept,
     )
-    return before + recipe.linear("mtp: eh_proj", t, h, 2 * h)
+    gathered, share = site.gathered, share_of(h, "hidden width", "tp", site.tp)
+    entered, behind = entering(site, "both inputs (mtp)", 2 * h)
+    projected = recipe.linear("mtp: eh_proj", gathered, share, 2 * h)
+    return before + entered + projected + behind + joined(site, "mtp: eh_proj", h)
 
 
 def projection_parameters(hidden: int) -> int:

@@ -122,7 +122,7 @@ def training_program(
         parts=parts,
         part=part,
         table=table,
-        message=stage_message(model, batch),
+        message=stage_message(model, plan, batch),
         loads=load_table(table, stages, parts, part, microbatches),
         routing=outline.routing,
         experts=model.moe.routed_experts if model.moe else 0,
@@ -149,19 +149,28 @@ def _site(
     return Site(
         model.hidden,
         batch.microbatch_sequences,
-        batch.sequence_length,
+        plan.tokens_of_rank(batch),
         recipe,
         local_experts=model.moe.routed_experts // plan.ep if model.moe else 0,
         gpus_per_token=max((statistics.gpus_per_token for statistics in routing), default=0.0),
         dispatch=dispatch,
         combine=combine,
         nic_codec=nic_codec,
+        tp=plan.tp,
+        cp=plan.cp,
+        etp=plan.etp,
+        sequence_parallel=plan.sequence_parallel,
+        cp_comm=plan.cp_comm,
     )
 
 
-def stage_message(model: ModelSpec, batch: BatchSpec) -> Comm:
-    """Return what a stage hands on: activations, or gradients, of a micro-batch."""
-    size_bytes = float(batch.microbatch_tokens * model.hidden * ACTIVATION_BYTES)
+def stage_message(model: ModelSpec, plan: ParallelPlan, batch: BatchSpec) -> Comm:
+    """Return what a rank of a stage hands on: activations, or gradients, of a micro-batch. Without
+    sequence parallelism each tensor-parallel rank sends all of it to its own like.
+    """
+    shared = plan.cp * (plan.tp if plan.sequence_parallel else 1)
+    tokens = batch.microbatch_tokens // shared
+    size_bytes = float(tokens * model.hidden * ACTIVATION_BYTES)
     return Comm("message", "send", ("pp",), size_bytes)
 
 
