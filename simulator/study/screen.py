@@ -8,13 +8,14 @@ sets single ranks apart, NICs that are shared, and messages that hold up a full 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
+from simulator.driver.experts import expert_group, sent_share
 from simulator.driver.program import program_inputs
 from simulator.engines import array
 from simulator.engines.settle import settle
@@ -163,7 +164,7 @@ def _part_seconds(experiment: Experiment, parts: Sequence[Part], machine: Machin
     profile, chip = experiment.profile, experiment.cluster.node.chip
     pricer = SegmentPricer(
         KernelPricer(chip, profile, experiment.compute_sms),
-        ExchangePricer.of(machine),
+        replace(ExchangePricer.of(machine), sent=sent_share(experiment)),
         KernelPricer(chip, profile, experiment.alone_sms),
         exposed_factor=1 / experiment.communication.exposed_rate,
     )
@@ -217,9 +218,9 @@ def expected_loads(experiment: Experiment) -> Floats:
     Beta-Variables, 1958); given loads as the mean over layers.
     """
     load, ep, moe = experiment.ranks.expert_load, experiment.plan.ep, experiment.model.moe
-    if load.kind == "matrix":
-        rows = np.array(load.loads)
-        return np.asarray((rows / rows.mean(axis=1, keepdims=True)).mean(axis=0))
+    group = expert_group(experiment)
+    if group is not None and group.lasting is not None and not (group.is_plain and load.is_drawn):
+        return np.asarray(group.lasting.values.mean(axis=0))
     if not load.is_drawn:
         return np.ones(ep)
     if load.kind == "zipf" and moe is not None:
