@@ -10,7 +10,7 @@ more is dropped, and where it pads every expert takes as many rows. Which of its
 drops, the last or the least likely ones, changes no load.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -63,11 +63,12 @@ class Capacity(NamedTuple):
 
 
 class Replicas(NamedTuple):
-    """Experts that lie on several ranks of a group.
+    """Experts of which each lies on equally many ranks of a group.
 
     Attributes:
-        ranks: (sets, holders) places in the group that hold one together.
-        most: slots of them on the rank that has most.
+        ranks: (sets, holders) places in the group that hold one together: sets that share no rank,
+            as reduce their gradients at one moment.
+        most: such experts on the rank that has most.
     """
 
     ranks: Ints
@@ -154,18 +155,32 @@ class ExpertGroup:
             np.add.at(layer, (experts, rank), 1 / np.bincount(experts)[experts])
         return shares * (self.ranks / self.experts)
 
-    def replicas(self, layers: Sequence[int]) -> Iterator[tuple[int, Replicas]]:
-        """Yield experts of some routed layers that lie on several ranks, by how many hold them."""
+    def held(self, layers: Sequence[int]) -> dict[int, Replicas]:
+        """Return experts of some routed layers, by how many ranks of a group hold each."""
         holders: dict[int, list[tuple[int, ...]]] = {}
         for layer in layers:
-            slots = self.slots_of(layer)
-            for expert in range(self.experts):
-                ranks = tuple(np.flatnonzero((slots == expert).any(axis=1)).tolist())
-                holders.setdefault(len(ranks), []).append(ranks)
-        for count in sorted(holders.keys() - {1}):
-            sets = np.array(holders[count], np.int64)
-            most = int(np.bincount(sets.ravel(), minlength=self.ranks).max())
-            yield count, Replicas(np.unique(sets, axis=0), most)
+            ranks_of: list[list[int]] = [[] for _ in range(self.experts)]
+            for rank, experts in enumerate(self.slots_of(layer).tolist()):
+                for expert in dict.fromkeys(experts):  # two replicas of one rank are added there
+                    ranks_of[expert].append(rank)
+            for ranks in ranks_of:
+                holders.setdefault(len(ranks), []).append(tuple(ranks))
+        found = {}
+        for count, sets in sorted(holders.items()):
+            most = int(np.bincount(np.array(sets).ravel()).max())
+            found[count] = Replicas(_side_by_side(sets), most)
+        return found
+
+
+def _side_by_side(sets: Sequence[tuple[int, ...]]) -> Ints:
+    """Return (chosen, members) sets that share nothing, the first that do not."""
+    taken: set[int] = set()
+    chosen = []
+    for each in sorted(set(sets)):
+        if taken.isdisjoint(each):
+            taken.update(each)
+            chosen.append(each)
+    return np.array(chosen, np.int64)
 
 
 def _row(table: Table, layer: int) -> np.ndarray:

@@ -56,6 +56,7 @@ def _transformer_layer(model: ModelSpec, site: Site, kind: LayerKind) -> Layer:
     ffn, h = model.ffn(kind), model.hidden
     shared = ffn.routed_parameters(h)
     local = site.local_experts * model.expert_parameters if shared else 0
+    arrived = site.tokens * site.gpus_per_token if shared else 0.0
     return Layer(
         kind,
         (
@@ -63,6 +64,7 @@ def _transformer_layer(model: ModelSpec, site: Site, kind: LayerKind) -> Layer:
             Block(MLP, ffn.passes(site)),
         ),
         parameters=Parameters(dense=model.layer_parameters(kind) - shared, routed=local),
+        exchanged_bytes=arrived * (site.dispatch.bytes_of(h) + site.combine.bytes_of(h)),
     )
 
 

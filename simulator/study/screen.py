@@ -38,6 +38,7 @@ from simulator.tell.headlines import MEMORY
 from simulator.tell.metrics.training import Training
 from workloads.memory import check_memory, memory_terms, rank_parameters
 from workloads.optimizer import OptimizerStep, optimizer_step
+from workloads.replicas import held_experts
 from workloads.routing import lognormal_load, zipf_load
 from workloads.scenarios.training import Outline, stage_message, training_outline
 from workloads.scenarios.training_parts import PartKey, alike_stages, part_of
@@ -117,7 +118,14 @@ def _memory(experiment: Experiment, outline: Outline) -> dict[str, float]:
         experts = dense // plan.ep
         by_rank.append(
             memory_terms(
-                stages, home.stages, program[rank], dense, experts, plan.zero, experiment.recipe
+                stages,
+                home.stages,
+                program[rank],
+                dense,
+                experts,
+                plan.zero,
+                experiment.recipe,
+                outline.expert_group,
             )
         )
     check_memory(by_rank, experiment.cluster.node.chip.hbm_capacity_bytes)
@@ -253,12 +261,14 @@ def _fullest_end(experiment: Experiment, outline: Outline) -> OptimizerStep:
     stages, placement = outline.stages, outline.placement
     of_home = {home: rank_parameters(stages, home.stages) for home in outline.homes}
     home = max(of_home, key=lambda each: of_home[each].total)
+    experts = placement.expert_replicas(home.ranks)
     return optimizer_step(
         of_home[home],
         placement.dense_replicas(home.ranks),
-        placement.expert_replicas(home.ranks),
+        experts,
         placement.everyone,
         experiment.plan.zero,
         [table.seen_from(home.ranks[0], placement) for table in outline.tables],
+        held_experts(stages, home.stages, experts, outline.expert_group),
         recipe=experiment.recipe,
     )

@@ -23,6 +23,7 @@ from workloads.phases import PHASES
 from workloads.placement import Placement
 from workloads.program import Program
 from workloads.recipes import Recipe
+from workloads.replicas import held_experts
 from workloads.routing import RoutingStatistics, copies_on, placed_copies
 from workloads.scenarios.training_parts import distinct_parts, load_table
 from workloads.schedules.step import Step as TrainingStep
@@ -178,32 +179,48 @@ def _rank_ends(
     outline: Outline, steps: Sequence[Sequence[TrainingStep]], zero: int, recipe: Recipe
 ) -> list[tuple[OptimizerStep, dict[str, float]]]:
     """Return what each pipeline rank does at the end of a step, and its memory by term."""
-    stages, placement, tables = outline.stages, outline.placement, outline.tables
     home_of = {rank: home for home in outline.homes for rank in home.ranks}
     return [
-        _rank_end(stages, home_of[rank], rank, program, placement, tables, zero, recipe)
+        _rank_end(outline, home_of[rank], rank, program, zero, recipe)
         for rank, program in enumerate(steps)
     ]
 
 
 def _rank_end(
-    stages: Sequence[Sequence[Layer]],
+    outline: Outline,
     home: Home,
     rank: int,
     program: Sequence[TrainingStep],
-    placement: Placement,
-    tables: Sequence[Holders],
     zero: int,
     recipe: Recipe,
 ) -> tuple[OptimizerStep, dict[str, float]]:
     """Return what pipeline rank `rank` does at the end of a step, and its memory by term."""
+    stages, placement = outline.stages, outline.placement
     dense = placement.dense_replicas(home.ranks)
     experts = placement.expert_replicas(home.ranks)
     parameters = rank_parameters(stages, home.stages)
-    shared = [table.seen_from(rank, placement) for table in tables]
+    shared = [table.seen_from(rank, placement) for table in outline.tables]
     return (
-        optimizer_step(parameters, dense, experts, placement.everyone, zero, shared, recipe=recipe),
-        memory_terms(stages, home.stages, program, dense.shape[1], experts.shape[1], zero, recipe),
+        optimizer_step(
+            parameters,
+            dense,
+            experts,
+            placement.everyone,
+            zero,
+            shared,
+            held_experts(stages, home.stages, experts, outline.expert_group),
+            recipe=recipe,
+        ),
+        memory_terms(
+            stages,
+            home.stages,
+            program,
+            dense.shape[1],
+            experts.shape[1],
+            zero,
+            recipe,
+            outline.expert_group,
+        ),
     )
 
 
