@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.spec import Spec
@@ -36,6 +36,10 @@ class CommunicationSpec(Spec):
             100 % where it is fused into the exchange (ISCA'25 §3.2.1).
         routed_nodes_max: nodes one token's experts may sit on, instead of the model's own rule
             (`MoESpec.groups_per_token`), which holds where this is left out.
+        capacity_factor: most that an expert takes, of the balanced load; what is more is dropped.
+            Left out, experts take all. Which tokens are dropped changes no load, so that there is
+            no policy to choose.
+        pad_to_capacity: experts take as many rows as they can, of zeros where tokens lack.
         exposed_rate: rate of exchanges that no compute overlaps, relative to the profile's, which
             was measured with nothing else running.
         nics: `separate`: exchanges, pipeline messages and gradient rings have a NIC each to
@@ -50,9 +54,17 @@ class CommunicationSpec(Spec):
     combine: Literal["bf16", "fp8", "logfmt8", "logfmt10"] = "bf16"
     codec_overhead: Annotated[float, Field(ge=0, le=10)] = 0.75
     routed_nodes_max: Experts | None = None
+    capacity_factor: Annotated[float, Field(ge=0.01, le=1000)] | None = None
+    pad_to_capacity: bool = False
     exposed_rate: Share = 1.0
     nics: Literal["separate", "shared"] = "separate"
     routing: Routing = "adaptive"
+
+    @model_validator(mode="after")
+    def _padding_has_an_end(self) -> "CommunicationSpec":
+        if self.pad_to_capacity and self.capacity_factor is None:
+            raise ValueError("pad_to_capacity: must come with capacity_factor, got none")
+        return self
 
     @property
     def combine_format(self) -> NumberFormat:

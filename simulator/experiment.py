@@ -342,8 +342,8 @@ class Experiment(Spec):
         self._check_codec()
         # Folded parts keep the loads of the stages that play them first.
         kept = ["ranks.expert_load.correlation"]
-        if len(set(self.ranks.expert_load.loads)) == 1:
-            kept.append("ranks.expert_load.loads")
+        given = {name: getattr(self.ranks.expert_load, name) for name in ("loads", "counts")}
+        kept += [f"ranks.expert_load.{name}" for name, rows in given.items() if len(set(rows)) == 1]
         hidden = [name for name in self.unlike if name not in kept]
         if self.ranks.play == "folded" and hidden:
             raise SpecError(
@@ -356,7 +356,23 @@ class Experiment(Spec):
                     f"ranks.stragglers: gpu must be from 0 to {self.cluster.gpus - 1}, "
                     f"got {straggler.gpu}"
                 )
-        self.ranks.expert_load.check(self.model, self.plan.ep)
+        self._check_experts()
+
+    def _check_experts(self) -> None:
+        """Refuse loads, a placement or a capacity that do not go together."""
+        load, placement = self.ranks.expert_load, self.ranks.expert_placement
+        load.check(self.model, self.plan.ep)
+        placement.check(load, self.model, self.plan.ep)
+        if placement.policy != "contiguous" and self.communication.routed_nodes_max is not None:
+            raise SpecError(
+                "communication.routed_nodes_max: limits nodes with experts in order, must be left "
+                f"out with ranks.expert_placement.policy = {placement.policy!r}"
+            )
+        if self.communication.capacity_factor is not None and not load.tells_experts:
+            raise SpecError(
+                "communication.capacity_factor: needs loads of experts, ranks.expert_load.kind = "
+                f"'balanced', 'zipf' or 'measured', got {load.kind!r}"
+            )
 
     def _check_codec(self) -> None:
         """Refuse codes that nobody could write or sum up."""

@@ -65,6 +65,7 @@ class Layer:
         tables: name and size of weights that layers may share (embedding, head); a rank holds each
             once, whichever of its layers use it, in BF16 only.
         logits_bytes: of a head, held only while its micro-batch is in the loss.
+        exchanged_bytes: what its experts get of a dispatch and hand to a combine, at balanced load.
     """
 
     kind: str
@@ -72,11 +73,17 @@ class Layer:
     parameters: Parameters = Parameters()
     tables: tuple[tuple[str, float], ...] = ()
     logits_bytes: float = 0.0
+    exchanged_bytes: float = 0.0
 
     @cached_property
     def saved_bytes(self) -> float:
         """Activations kept from the forward to the backward pass."""
         return sum(ops.saved_bytes for _, ops in self.blocks)
+
+    @cached_property
+    def routed_bytes(self) -> float:
+        """Of these, what grows with the load of a rank's experts."""
+        return sum(ops.routed_bytes for _, ops in self.blocks)
 
     @cached_property
     def routed(self) -> bool:

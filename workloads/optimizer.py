@@ -6,6 +6,11 @@ gradients are clipped by their norm over all parameters (arXiv 2412.19437 §4.2)
 them, all ranks sum a scalar, and one pass scales them, as Megatron-LM does where the norm is above
 its limit. Nothing is hidden behind the tail of the pipeline.
 
+Redundant experts (`workloads.experts`) have a gradient on each rank that holds a replica. These
+ranks and those that hold the same slots are the group that reduces it, and gathers the weights. A
+rank is in several such groups; those that share none run side by side, one expert after another, as
+many as the rank with most of them has.
+
 A table that stages on different ranks hold, as tied embeddings do, has a gradient on each. Once
 reduced over the replicas of its own stage it is all-reduced between the holders of each pipeline,
 the whole table in FP32 with or without ZeRO-1, though a shard would do: so does Megatron-LM
@@ -48,6 +53,21 @@ class GradientSync:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class HeldExperts:
+    """Experts that lie on equally many ranks of an expert group.
+
+    Attributes:
+        holders: ranks of a group that hold each: 1 without redundancy.
+        parameters: of them on the rank that has most; 0 where a pipeline rank has none.
+        groups: all ranks that hold the same, as in `GradientSync`.
+    """
+
+    holders: int
+    parameters: float
+    groups: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SharedTable:
     """A table that more than one stage uses, as a rank sees it.
 
@@ -82,6 +102,7 @@ def optimizer_step(
     everyone: Ints,
     zero: int,
     shared: Sequence[SharedTable] = (),
+    held: Sequence[HeldExperts] = (),
     *,
     recipe: Recipe,
 ) -> OptimizerStep:
@@ -93,17 +114,20 @@ def optimizer_step(
         zero: 1 updates a rank's shard and gathers the rest; 0 updates everything everywhere, so
             gradients must be gathered instead (an all-reduce in two halves).
         shared: tables that ranks with other stages hold too, the same ones on every rank.
+        held: experts by their holders, the same numbers of them on every rank, where some are
+            redundant.
         recipe: says what a parameter takes, and which copies are written of it.
     """
     of_one = recipe.parameter
     groups = (("dense", parameters.replicated, dense), ("experts", parameters.routed, experts))
+    rings = groups if not held else (groups[0], *map(_ring, held))
     gathered = of_one.weight if zero else of_one.gradient
     updated = sum(size / (who.shape[1] if zero else 1) for _, size, who in groups)
     return OptimizerStep(
         reduce=(
             *(
                 GradientSync(f"{SCATTER} {name} gradients", REDUCE, size * of_one.gradient, who)
-                for name, size, who in groups
+                for name, size, who in rings
             ),
             *(
                 GradientSync(
@@ -131,6 +155,12 @@ def optimizer_step(
                 size * gathered,
                 who,
             )
-            for name, size, who in groups
+            for name, size, who in rings
         ),
     )
+
+
+def _ring(held: HeldExperts) -> tuple[str, float, Ints]:
+    """Return name, parameters and groups of the rings of some experts."""
+    name = "experts" if held.holders == 1 else f"experts on {held.holders} ranks"
+    return name, held.parameters, held.groups

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hwmodels.arrays import Ints
+from workloads.experts import ExpertGroup
 from workloads.homes import Holders, Home
 from workloads.layers import Layer
 from workloads.ops import Comm
@@ -50,6 +51,8 @@ class Program:
         memory_bytes: by pipeline rank, bytes by term.
         stages: layers of every stage, which the parts are made of.
         microbatches: of a pipeline.
+        expert_group: where experts lie and what they take; None where they lie in order, take all
+            that comes and are loaded alike in the long run.
     """
 
     scenario: str
@@ -69,3 +72,4 @@ class Program:
     memory_bytes: tuple[dict[str, float], ...]
     stages: tuple[tuple[Layer, ...], ...]
     microbatches: int
+    expert_group: ExpertGroup | None = None

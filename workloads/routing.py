@@ -20,9 +20,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.arrays import Floats
+from hwmodels.arrays import Floats, Ints
 from hwmodels.errors import InfeasibleError
 from workloads.blocks.moe import MoESpec
+from workloads.experts import ExpertGroup
 from workloads.placement import members_by_node
 
 _TOKENS = 4096
@@ -141,6 +142,45 @@ def copies_on(
         () if even else tuple(hits.tolist()),
         tuple(none_of),
     )
+
+
+@lru_cache(maxsize=64)
+def placed_copies(
+    moe: MoESpec, members: tuple[int, ...], group: ExpertGroup, seed: int = 0
+) -> RoutingStatistics:
+    """Return the expected copies of one token where experts lie as `group` says, mean over layers.
+
+    Each of a token's experts is reached at one of its replicas, every one alike. A token still
+    chooses by the groups of its experts; on how many nodes these lie is up to the placement. Nodes
+    of one size are hit alike: how loads tell them apart is the exchange's business.
+
+    Args:
+        moe, members, seed: as of `copies_on`.
+    """
+    nodes, ep = len(members), sum(members)
+    node_of_gpu = np.repeat(np.arange(nodes), members)
+    rng = np.random.default_rng(seed)
+    chosen = draw_experts(moe, moe.groups, moe.groups_per_token, _TOKENS, rng)
+    which = rng.random(chosen.shape)
+    per_node, per_gpu = np.zeros(nodes), 0.0
+    for slots in group.distinct_slots:
+        gpu = _replica_of(chosen, which, slots) // group.local_experts
+        per_node += _hits_per_row(node_of_gpu[gpu], nodes) / len(group.distinct_slots)
+        per_gpu += float(_hits_per_row(gpu, ep).sum()) / len(group.distinct_slots)
+    hits = () if len(set(members)) == 1 else tuple(per_node.tolist())
+    return RoutingStatistics(nodes, ep, float(per_node.sum()), per_gpu, members, hits)
+
+
+def _replica_of(chosen: NDArray[np.intp], which: Floats, slots: Ints) -> Ints:
+    """Return the slot at which each token reaches each expert.
+
+    Args:
+        chosen: (tokens, top_k) experts; which: uniform numbers that choose among replicas.
+        slots: (slots,) expert in each.
+    """
+    order, count = np.argsort(slots, kind="stable"), np.bincount(slots)
+    first = np.cumsum(count) - count
+    return np.asarray(order[first[chosen] + (which * count[chosen]).astype(np.int64)])
 
 
 def routing_groups(
@@ -289,13 +329,24 @@ def zipf_load(z: Floats, exponent: float, ranks: int, share_max: float = 1.0) ->
     Returns:
         (..., ranks) multiples of the mean.
     """
+    popularity = _popularity(z, exponent, share_max)
+    load = popularity.reshape(*z.shape[:-1], ranks, z.shape[-1] // ranks).sum(axis=-1)
+    return np.asarray(load / load.mean(axis=-1, keepdims=True))
+
+
+def zipf_expert_load(z: Floats, exponent: float, share_max: float = 1.0) -> Floats:
+    """Return (..., experts) how loaded experts are, as multiples of the mean; as `zipf_load`."""
+    return np.asarray(_popularity(z, exponent, share_max) * z.shape[-1])
+
+
+def _popularity(z: Floats, exponent: float, share_max: float) -> Floats:
+    """Return (..., experts) the share of all rows that each expert gets."""
     experts = z.shape[-1]
     share = _capped(np.arange(1, experts + 1) ** -float(exponent), max(share_max, 1 / experts))
     order = np.argsort(-z, axis=-1, kind="stable")
     popularity = np.empty(z.shape)
     np.put_along_axis(popularity, order, np.broadcast_to(share, z.shape), axis=-1)
-    load = popularity.reshape(*z.shape[:-1], ranks, experts // ranks).sum(axis=-1)
-    return np.asarray(load / load.mean(axis=-1, keepdims=True))
+    return popularity
 
 
 def _capped(weights: Floats, share_max: float) -> Floats:

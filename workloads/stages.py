@@ -57,17 +57,17 @@ def _transformer_layer(model: ModelSpec, site: Site, kind: LayerKind) -> Layer:
     ffn = whole.shard(site.tp, site.etp)
     attention = model.attention.shard(site.tp, site.cp if site.cp_comm == "a2a" else 1)
     held = attention.projection_parameters(h) + attention.vector_parameters() + 2 * h
-    local = site.local_experts * model.expert_parameters / site.etp
+    is_routed = whole.routed_parameters(h) > 0
+    local = site.local_experts * model.expert_parameters / site.etp if is_routed else 0
+    arrived = site.etp * site.tokens * site.gpus_per_token if is_routed else 0.0
     return Layer(
         kind,
         (
             Block(ATTN, attention.passes(site) + ffn.entry(site)),
             Block(MLP, ffn.passes(site)),
         ),
-        parameters=Parameters(
-            dense=held + whole.held_parameters(h, site.tp),
-            routed=local if whole.routed_parameters(h) else 0,
-        ),
+        parameters=Parameters(dense=held + whole.held_parameters(h, site.tp), routed=local),
+        exchanged_bytes=arrived * (site.dispatch.bytes_of(h) + site.combine.bytes_of(h)),
     )
 
 

@@ -47,7 +47,7 @@ def extent_of(experiment: Experiment, lowered: Lowered) -> Extent:
     mesh = lowered.program.placement.mesh
     shared, pipeline_tasks = experiment.communication.nics == "shared", lowered.tasks_of_pipeline
     draws = ranks.draws if load.is_drawn else 1
-    played = plan.ep if load.is_drawn or load.kind == "matrix" else 1
+    played = plan.ep if load.is_drawn or load.kind in ("matrix", "measured") else 1
     part_tasks = lowered.tasks_of_parts * draws * played
     units = drawn_units(ranks, lowered.program)
     held = part_tasks + draws * sum(lowered.loads) * units

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from simulator.driver.experts import sent_share
 from simulator.driver.extent import check_extent
 from simulator.driver.program import program_of
 from simulator.engines import array, reference
@@ -133,6 +134,7 @@ def _pricer(
             exchanges,
             rates=exchanges.rates.slowed(slow),
             codec_overhead=experiment.codec_overhead,
+            sent=sent_share(experiment),
         ),
         collectives,
         KernelPricer(chip, profile, experiment.alone_sms),

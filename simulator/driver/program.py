@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from simulator.driver.experts import expert_group
 from simulator.experiment import Experiment
 from workloads.program import Program
 from workloads.scenarios.training import training_program
@@ -31,4 +32,5 @@ def program_inputs(experiment: Experiment) -> dict[str, Any]:
         "combine": communication.combine_format,
         "routed_nodes_max": communication.routed_nodes_max,
         "nic_codec": codes and cluster.node.nic.codec,
+        "expert_group": expert_group(experiment),
     }

@@ -14,7 +14,7 @@ import numpy as np
 from hwmodels.arrays import Floats, Ints
 from simulator.lower.lowered import Lowered
 from workloads.program import Program
-from workloads.routing import correlated, lognormal_load, zipf_load
+from workloads.routing import correlated, lognormal_load, zipf_expert_load, zipf_load
 
 EVERY_GROUP = 1 << 40
 """Names the random stream of what all groups share; no group has that number."""
@@ -41,11 +41,11 @@ class LoadSpread(Protocol):
 
     @property
     def kind(self) -> str:
-        """`balanced`, `lognormal`, `zipf` or `matrix`."""
+        """`balanced`, `lognormal`, `zipf`, `matrix` or `measured`."""
 
     @property
     def sigma(self) -> float:
-        """Of `lognormal`."""
+        """Of `lognormal` and of `measured`."""
 
     @property
     def exponent(self) -> float:
@@ -58,6 +58,10 @@ class LoadSpread(Protocol):
     @property
     def loads(self) -> tuple[tuple[float, ...], ...]:
         """Of `matrix`."""
+
+    @property
+    def counts(self) -> tuple[tuple[float, ...], ...]:
+        """Of `measured`."""
 
     @property
     def is_drawn(self) -> bool:
@@ -224,8 +228,12 @@ def likely_loads(ranks: Spread, program: Program) -> tuple[float, float]:
     if load.kind == "zipf":
         order = -np.arange(drawn_units(ranks, program), dtype=np.float64)
         return 0.0, float(zipf_load(order, load.exponent, ep, _share_max(program)).max())
-    given = [ep * value / sum(row) for row in load.loads for value in (min(row), max(row))]
-    return min(given, default=1.0), max(given, default=1.0)
+    given = _lasting(load, program)
+    least, most = float(given.min(initial=1.0)), float(given.max(initial=1.0))
+    if load.kind == "measured":
+        widest = float(np.exp(5 * np.sqrt(np.log1p(load.sigma**2))))
+        return least / widest, min(ep, most * widest)
+    return least, most
 
 
 def _share_max(program: Program) -> float:
@@ -235,31 +243,51 @@ def _share_max(program: Program) -> float:
 
 def drawn_units(ranks: Spread, program: Program) -> int:
     """What popularity is drawn for: ranks, or for `zipf` single experts."""
-    drawn_by_expert = ranks.expert_load.kind == "zipf" and program.experts
-    return program.experts if drawn_by_expert else program.placement.mesh.size("ep")
+    load = ranks.expert_load
+    drawn_by_expert = load.kind == "zipf" or (load.kind == "measured" and load.is_drawn)
+    return (drawn_by_expert and program.experts) or program.placement.mesh.size("ep")
 
 
 def _loads(ranks: Spread, program: Program, fresh: Floats, layers: Ints) -> Floats:
     """Return (..., slots, ranks) loads from standard normals; `layers` are those of the slots."""
-    load, ep = ranks.expert_load, program.placement.mesh.size("ep")
-    if load.kind == "matrix":
-        by_layer = np.array(load.loads)
-        by_layer = by_layer / by_layer.mean(axis=1, keepdims=True)
-        by_slot = by_layer[np.minimum(layers, len(by_layer) - 1)]
-        return np.array(np.broadcast_to(by_slot, (*fresh.shape[:-1], ep)))
+    load, group = ranks.expert_load, program.expert_group
+    ep, units = program.placement.mesh.size("ep"), drawn_units(ranks, program)
     if not load.is_drawn:
-        return np.ones((*fresh.shape[:-1], ep))
-    z = correlated(_lasting(ranks, program)[layers], fresh, load.correlation)
-    if load.kind == "zipf":
+        lasting = _lasting(load, program)
+        by_slot = lasting[np.minimum(layers, len(lasting) - 1)]
+        return np.array(np.broadcast_to(by_slot, (*fresh.shape[:-1], ep)))
+    popularity = lasting_popularity(ranks.seed, program.loads.layers, units)
+    z = correlated(popularity[layers], fresh, load.correlation)
+    if load.kind == "lognormal":
+        return lognormal_load(z, load.sigma)
+    if group is None or (load.kind == "zipf" and group.is_plain):
         return zipf_load(z, load.exponent, ep, _share_max(program))
-    return lognormal_load(z, load.sigma)
+    return group.rank_loads(_of_experts(load, program, z, layers), layers)
 
 
-def _lasting(ranks: Spread, program: Program) -> Floats:
+def _of_experts(load: LoadSpread, program: Program, z: Floats, layers: Ints) -> Floats:
+    """Return (..., slots, experts) drawn loads of mean 1."""
+    if load.kind == "zipf":
+        return zipf_expert_load(z, load.exponent, _share_max(program))
+    counts = np.array(load.counts)
+    met = counts[np.minimum(layers, len(counts) - 1)] * lognormal_load(z, load.sigma)
+    return np.asarray(met / met.mean(axis=-1, keepdims=True))
+
+
+def _lasting(load: LoadSpread, program: Program) -> Floats:
+    """Return (layers, ranks) loads that every micro-batch meets; one row stands for all layers."""
+    group = program.expert_group
+    if group is not None and group.lasting is not None:
+        return group.lasting.values
+    given = np.array(load.loads or [[1.0] * program.placement.mesh.size("ep")])
+    return np.asarray(given / given.mean(axis=1, keepdims=True))
+
+
+def lasting_popularity(seed: int, layers: int, units: int) -> Floats:
     """Return (routed layers, units) standard normals: how popular the experts of a layer stay.
 
     One popularity a layer, met by all micro-batches in every group and on every rank that holds the
     layer: the same experts sit there. Experts of two layers have nothing to do with each other.
     """
-    lasting = np.random.default_rng((ranks.seed, EVERY_GROUP))
-    return lasting.standard_normal((program.loads.layers, drawn_units(ranks, program)))
+    lasting = np.random.default_rng((seed, EVERY_GROUP))
+    return lasting.standard_normal((layers, units))

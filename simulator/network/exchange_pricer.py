@@ -158,6 +158,8 @@ class ExchangePricer:
         part: which seconds `exchange_s` returns.
         once: the same layouts for kinds of exchange whose tokens switches copy or sum.
         codec_overhead: by which coding by SMs lengthens a combine, of the time in which it moves.
+        sent: share of a rank's own copies that leave it: below 1 where experts drop some, above
+            where they pad.
     """
 
     rates: ExchangeRates
@@ -165,6 +167,7 @@ class ExchangePricer:
     part: ExchangePart = "seconds"
     once: Mapping[Direction, tuple[GroupPorts, ...]] = field(default_factory=dict)
     codec_overhead: float = 0.0
+    sent: float = 1.0
 
     @classmethod
     def of(cls, machine: Machine) -> "ExchangePricer":
@@ -202,7 +205,7 @@ class ExchangePricer:
             comm: a dispatch or a combine.
             load: (..., ep) tokens each rank receives (combine: sends), relative to balanced.
             slow: of each rank's NIC and NVLink; broadcast with `load`. The other direction of a
-                port always carries a rank's own tokens, a load of 1.
+                port carries a rank's own tokens, a load of `sent`.
             layout: (...) which of `layouts` each group has; left out, a group stands for all of
                 them and is as slow as the slowest.
         """
@@ -230,19 +233,19 @@ class ExchangePricer:
         if ports.ranks == 1:
             nothing = np.zeros(load.shape[:-1])
             return CommTimes(nothing, nothing, nothing)
-        nic, nvlink = _copies(ports, load, slow)
+        nic, nvlink = _copies(ports, load, slow, self.sent)
         rates = self.rates.ports[direction, ports.nodes]
         times = port_times(nic, nvlink, comm.token_bytes, rates, comm.nvlink_token_bytes)
         if direction == "combine" and self.codec_overhead:
             times = replace(times, in_turn_s=self.codec_overhead * times.moving_s)
         if direction not in self.once:
             return times
-        sent = ports.nic * (ports.nic_sent * slow.nic).max(axis=-1)
+        sent = self.sent * ports.nic * (ports.nic_sent * slow.nic).max(axis=-1)
         lighter_s = port_times(sent, 0.0, comm.token_bytes, rates).nic_s
         return replace(times, spared_s=np.broadcast_to(lighter_s, nic.shape))
 
 
-def _copies(ports: GroupPorts, load: Floats, slow: Slow) -> tuple[Floats, Floats]:
+def _copies(ports: GroupPorts, load: Floats, slow: Slow, share: float) -> tuple[Floats, Floats]:
     """Return (...) copies of a token through the slowest NIC, and the slowest NVLink, of groups.
 
     Those on links as priced are kept with a load that cannot change: many machines meet it, and a
@@ -250,18 +253,20 @@ def _copies(ports: GroupPorts, load: Floats, slow: Slow) -> tuple[Floats, Floats
     """
     as_priced = not (isinstance(slow.nic, np.ndarray) or isinstance(slow.nvlink, np.ndarray))
     if as_priced and slow == AS_PRICED and not load.flags.writeable:
-        return _kept_copies(Same(ports), Same(load))
-    return _through_slowest(ports, load, slow)
+        return _kept_copies(Same(ports), Same(load), share)
+    return _through_slowest(ports, load, slow, share)
 
 
 @lru_cache(maxsize=8)
-def _kept_copies(ports: Same, load: Same) -> tuple[Floats, Floats]:
-    return _through_slowest(ports.value, load.value, AS_PRICED)
+def _kept_copies(ports: Same, load: Same, share: float) -> tuple[Floats, Floats]:
+    return _through_slowest(ports.value, load.value, AS_PRICED, share)
 
 
-def _through_slowest(ports: GroupPorts, load: Floats, slow: Slow) -> tuple[Floats, Floats]:
-    nvlink = ports.nvlink * (ports.nvlink_load(load) * slow.nvlink).max(axis=-1)
+def _through_slowest(
+    ports: GroupPorts, load: Floats, slow: Slow, share: float
+) -> tuple[Floats, Floats]:
+    nvlink = ports.nvlink * (ports.nvlink_load(load, share) * slow.nvlink).max(axis=-1)
     nic = np.zeros(nvlink.shape)
     if ports.nodes > 1:
-        nic = ports.nic * (ports.nic_load(load) * slow.nic).max(axis=-1)
+        nic = ports.nic * (ports.nic_load(load, share) * slow.nic).max(axis=-1)
     return nic, nvlink

@@ -81,19 +81,20 @@ class GroupPorts:
         """Nodes that they lie on."""
         return int(self.node[-1]) + 1
 
-    def nic_load(self, load: Floats) -> Floats:
+    def nic_load(self, load: Floats, sent: float = 1.0) -> Floats:
         """Return (..., ranks) the fuller direction of each NIC, against the fullest at balance.
 
         Args:
             load: (..., ranks) tokens each receives, relative to balanced.
+            sent: share of its own copies that each sends.
         """
         first = np.searchsorted(self.node, np.arange(self.nodes))
         of_node = np.add.reduceat(load, first, axis=-1) / np.bincount(self.node)
-        return np.maximum(of_node[..., self.node] * self.nic_received, self.nic_sent)
+        return np.maximum(of_node[..., self.node] * self.nic_received, sent * self.nic_sent)
 
-    def nvlink_load(self, load: Floats) -> Floats:
+    def nvlink_load(self, load: Floats, sent: float = 1.0) -> Floats:
         """Return the same of each NVLink."""
-        return np.maximum(load * self.nvlink_received, self.nvlink_sent)
+        return np.maximum(load * self.nvlink_received, sent * self.nvlink_sent)
 
 
 def _most(sent: Floats, received: Floats) -> float:

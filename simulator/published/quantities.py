@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from hwmodels.errors import SpecError, suggestion
 from simulator.driver.draws import Draw, StepResult, Track, played_draws
 from simulator.driver.run import run
@@ -18,6 +20,7 @@ from simulator.published.kernel_check import kernel_check
 from simulator.published.network_quantities import NETWORK_QUANTITIES
 from simulator.tell.facts.parts import Parts
 from simulator.tell.result import Result
+from workloads.eplb import eplb
 from workloads.model import MODELS
 from workloads.schedules import schedule
 from workloads.schedules.replay import peak_in_flight
@@ -171,6 +174,21 @@ def microbatches_in_flight(_: Bench, *, schedule_name: str, pp: int, microbatche
     return max(peak_in_flight(steps) for steps in program)
 
 
+def eplb_slots_as_printed(
+    _: Bench,
+    *,
+    loads: list[list[float]],
+    printed: list[list[int]],
+    groups: int,
+    nodes: int,
+    gpus: int,
+) -> float:
+    """Slots, over all layers, in which the load balancer puts the expert that is printed."""
+    as_printed = np.array(printed)
+    ours = eplb(np.array(loads, np.float64), as_printed.shape[1], groups, nodes, gpus)
+    return float((ours == as_printed).sum())
+
+
 def part_metric(bench: Bench, *, experiment: str, part: str, metric: str) -> float:
     """A number of one distinct part, mean over draws of the expert load."""
     parts = bench.result(experiment).fact(Parts)
@@ -206,6 +224,7 @@ _FUNCTIONS: tuple[Callable[..., float], ...] = (
     ep_limit_tokens_per_s,
     gpu_hours,
     microbatches_in_flight,
+    eplb_slots_as_printed,
     part_metric,
     trace_gemm_error,
     trace_glue_s,

@@ -15,6 +15,7 @@ from statistics import NormalDist
 import numpy as np
 
 from hwmodels.arrays import Floats, Ints
+from simulator.driver.experts import expert_group, sent_share
 from simulator.driver.program import program_inputs
 from simulator.engines import array
 from simulator.engines.settle import settle
@@ -39,6 +40,7 @@ from simulator.tell.metrics.training import Training
 from workloads.memory import check_memory, memory_terms, rank_parameters
 from workloads.ops import Comm
 from workloads.optimizer import OptimizerStep, optimizer_step
+from workloads.replicas import held_experts
 from workloads.routing import lognormal_load, zipf_load
 from workloads.scenarios.training import Outline, stage_message, training_outline
 from workloads.scenarios.training_parts import PartKey, alike_stages, part_of
@@ -118,7 +120,14 @@ def _memory(experiment: Experiment, outline: Outline) -> dict[str, float]:
         experts = placement.expert_replicas(home.ranks).shape[1]
         by_rank.append(
             memory_terms(
-                stages, home.stages, program[rank], dense, experts, plan.zero, experiment.recipe
+                stages,
+                home.stages,
+                program[rank],
+                dense,
+                experts,
+                plan.zero,
+                experiment.recipe,
+                outline.expert_group,
             )
         )
     check_memory(by_rank, experiment.cluster.node.chip.hbm_capacity_bytes)
@@ -167,7 +176,7 @@ def _part_seconds(
     profile, chip = experiment.profile, experiment.cluster.node.chip
     pricer = SegmentPricer(
         KernelPricer(chip, profile, experiment.compute_sms),
-        ExchangePricer.of(machine),
+        replace(ExchangePricer.of(machine), sent=sent_share(experiment)),
         CollectivePricer(machine, outline.placement),
         KernelPricer(chip, profile, experiment.alone_sms),
         exposed_factor=1 / experiment.communication.exposed_rate,
@@ -222,9 +231,9 @@ def expected_loads(experiment: Experiment) -> Floats:
     Beta-Variables, 1958); given loads as the mean over layers.
     """
     load, ep, moe = experiment.ranks.expert_load, experiment.plan.ep, experiment.model.moe
-    if load.kind == "matrix":
-        rows = np.array(load.loads)
-        return np.asarray((rows / rows.mean(axis=1, keepdims=True)).mean(axis=0))
+    group = expert_group(experiment)
+    if group is not None and group.lasting is not None and not (group.is_plain and load.is_drawn):
+        return np.asarray(group.lasting.values.mean(axis=0))
     if not load.is_drawn:
         return np.ones(ep)
     if load.kind == "zipf" and moe is not None:
@@ -257,12 +266,14 @@ def _fullest_end(experiment: Experiment, outline: Outline) -> OptimizerStep:
     stages, placement = outline.stages, outline.placement
     of_home = {home: rank_parameters(stages, home.stages) for home in outline.homes}
     home = max(of_home, key=lambda each: of_home[each].total)
+    experts = placement.expert_replicas(home.ranks)
     return optimizer_step(
         of_home[home],
         placement.dense_replicas(home.ranks),
-        placement.expert_replicas(home.ranks),
+        experts,
         placement.everyone,
         experiment.plan.zero,
         [table.seen_from(home.ranks[0], placement) for table in outline.tables],
+        held_experts(stages, home.stages, experts, outline.expert_group),
         recipe=experiment.recipe,
     )

@@ -105,6 +105,7 @@ NAMED: dict[str, list[Any]] = {
     "cluster.faults": [["plane:3"]],
     "cluster.fabric.oversubscription": [4.0],
     "communication.routed_nodes_max": [2],
+    "communication.capacity_factor": [1.2],
 }
 """Other kinds of fabric, and values of fields that the preset leaves out: what no type tells."""
 
@@ -160,6 +161,13 @@ LOOKS = {
     "a step with a profile of another chip": Look(told, {"profile": "h200-trtllm"}),
     "a step with sums in FP32": Look(
         told, {"cluster.node.chip.fp8_unit.accumulation_mantissa_bits": 23}
+    ),
+    "a step with a capacity": Look(
+        told,
+        {
+            "communication.capacity_factor": 1.5,
+            "ranks.expert_load": {"kind": "zipf", "exponent": 0.5},
+        },
     ),
     "a step in BF16": Look(
         told,

@@ -109,7 +109,8 @@ REFUSED = {
     "a kind of load that is not drawn": (
         {"ranks.expert_load.kind": "normal"},
         SpecError,
-        "ranks.expert_load.kind: input should be 'balanced', 'lognormal', 'zipf' or 'matrix'",
+        "ranks.expert_load.kind: input should be 'balanced', 'lognormal', 'zipf', 'matrix' or "
+        "'measured'",
     ),
     "a correlation above 1": (
         {"ranks.expert_load.correlation": 1.5},

@@ -57,6 +57,7 @@ PROMISED = {
     ),
     "v3.cost.gpu_hours_per_trillion_tokens",
     "v3.dualpipe.microbatches_in_flight",
+    "eplb.example",
     *(
         f"isca25.table3.{fabric}.{figure}"
         for fabric in ("ft2", "mpft", "ft3", "slim-fly", "dragonfly")

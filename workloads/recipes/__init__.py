@@ -9,6 +9,7 @@ Passes: F forward, B gradient of the inputs, W gradient of the weights.
 """
 
 import importlib
+import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -33,12 +34,20 @@ class Passes:
 
     Attributes:
         saved_bytes: activations kept from the forward to the backward pass.
+        routed_bytes: of these, what grows with the load of a rank's experts. Left out, it is all
+            that work keeps whose forward kernels meet that load.
     """
 
     forward: tuple[Work, ...] = ()
     backward: tuple[Work, ...] = ()
     weight: tuple[Op, ...] = ()
     saved_bytes: float = 0.0
+    routed_bytes: float = math.nan
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.routed_bytes):
+            routed = bool(self.forward) and all(work.routed for work in self.forward)
+            object.__setattr__(self, "routed_bytes", self.saved_bytes if routed else 0.0)
 
     def __add__(self, later: "Passes") -> "Passes":
         return Passes(
@@ -46,6 +55,7 @@ class Passes:
             later.backward + self.backward,
             later.weight + self.weight,
             self.saved_bytes + later.saved_bytes,
+            self.routed_bytes + later.routed_bytes,
         )
 
     def of(self, phase: Phase) -> tuple[Work, ...]:

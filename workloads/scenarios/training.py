@@ -11,6 +11,7 @@ from hwmodels.errors import InfeasibleError
 from hwmodels.formats import NumberFormat
 from workloads.batch import BatchSpec
 from workloads.blocks import Site
+from workloads.experts import ExpertGroup
 from workloads.homes import Holders, Home, homes_of, shared_tables
 from workloads.layers import Layer
 from workloads.memory import memory_terms, rank_parameters
@@ -22,7 +23,8 @@ from workloads.phases import PHASES
 from workloads.placement import Placement
 from workloads.program import Program
 from workloads.recipes import Recipe
-from workloads.routing import RoutingStatistics, copies_on
+from workloads.replicas import held_experts
+from workloads.routing import RoutingStatistics, copies_on, placed_copies
 from workloads.scenarios.training_parts import distinct_parts, load_table
 from workloads.schedules.step import Step as TrainingStep
 from workloads.stages import stage_layers
@@ -38,7 +40,7 @@ class Outline:
     """A training step before any of its steps is listed: all that its program is made of.
 
     Attributes:
-        placement, routing, homes, tables, stages, microbatches: as of `Program`.
+        placement, routing, homes, tables, stages, microbatches, expert_group: as of `Program`.
     """
 
     placement: Placement
@@ -47,6 +49,7 @@ class Outline:
     tables: tuple[Holders, ...]
     stages: tuple[tuple[Layer, ...], ...]
     microbatches: int
+    expert_group: ExpertGroup | None = None
 
 
 def training_outline(
@@ -61,16 +64,34 @@ def training_outline(
     combine: NumberFormat,
     routed_nodes_max: int | None,
     nic_codec: bool = False,
+    expert_group: ExpertGroup | None = None,
 ) -> Outline:
     """Check a training step and return its outline; arguments and errors as `training_program`."""
     plan.check(model, gpus)
     microbatches = _microbatches(plan, batch, gpus)
     placement = Placement(plan.mesh(gpus), gpus_per_node)
-    routing = _routing(model, placement, routed_nodes_max)
-    site = _site(model, plan, batch, recipe, routing, dispatch, combine, nic_codec)
+    routing = _routing(model, placement, routed_nodes_max, expert_group)
+    local = model.moe.routed_experts // plan.ep if model.moe else 0
+    site = Site(
+        model.hidden,
+        batch.microbatch_sequences,
+        plan.tokens_of_rank(batch),
+        recipe,
+        local_experts=expert_group.local_experts if expert_group else local,
+        gpus_per_token=max((statistics.gpus_per_token for statistics in routing), default=0.0),
+        dispatch=dispatch,
+        combine=combine,
+        nic_codec=nic_codec,
+        tp=plan.tp,
+        cp=plan.cp,
+        etp=plan.etp,
+        sequence_parallel=plan.sequence_parallel,
+        cp_comm=plan.cp_comm,
+    )
     stages = stage_layers(model, site, plan.stages(model))
     homes = homes_of(plan)
-    return Outline(placement, routing, homes, shared_tables(homes, stages), stages, microbatches)
+    tables = shared_tables(homes, stages)
+    return Outline(placement, routing, homes, tables, stages, microbatches, expert_group)
 
 
 @lru_cache(maxsize=8)
@@ -86,6 +107,7 @@ def training_program(
     combine: NumberFormat,
     routed_nodes_max: int | None,
     nic_codec: bool = False,
+    expert_group: ExpertGroup | None = None,
 ) -> Program:
     """Lay one training step of `model` over `gpus` GPUs; the same one for the same arguments.
 
@@ -93,6 +115,7 @@ def training_program(
         recipe: number formats, and the kernels around products.
         dispatch, combine: number formats of the expert exchange on the wire, `nic_codec` by NICs.
         routed_nodes_max: nodes one token's experts may sit on; None leaves it to the model.
+        expert_group: where experts lie and what they take, as of `Program`.
 
     Raises:
         SpecError: unknown schedule or unreadable layout.
@@ -110,6 +133,7 @@ def training_program(
         combine=combine,
         routed_nodes_max=routed_nodes_max,
         nic_codec=nic_codec,
+        expert_group=expert_group,
     )
     stages, microbatches = outline.stages, outline.microbatches
     table = step_table(plan.pipeline_schedule.steps(plan.pp, microbatches))
@@ -133,34 +157,7 @@ def training_program(
         memory_bytes=tuple(memory_bytes for _, memory_bytes in ends),
         stages=stages,
         microbatches=microbatches,
-    )
-
-
-def _site(
-    model: ModelSpec,
-    plan: ParallelPlan,
-    batch: BatchSpec,
-    recipe: Recipe,
-    routing: Sequence[RoutingStatistics],
-    dispatch: NumberFormat,
-    combine: NumberFormat,
-    nic_codec: bool,
-) -> Site:
-    return Site(
-        model.hidden,
-        batch.microbatch_sequences,
-        plan.tokens_of_rank(batch),
-        recipe,
-        local_experts=model.moe.routed_experts // plan.ep if model.moe else 0,
-        gpus_per_token=max((statistics.gpus_per_token for statistics in routing), default=0.0),
-        dispatch=dispatch,
-        combine=combine,
-        nic_codec=nic_codec,
-        tp=plan.tp,
-        cp=plan.cp,
-        etp=plan.etp,
-        sequence_parallel=plan.sequence_parallel,
-        cp_comm=plan.cp_comm,
+        expert_group=expert_group,
     )
 
 
@@ -175,10 +172,15 @@ def stage_message(model: ModelSpec, plan: ParallelPlan, batch: BatchSpec) -> Com
 
 
 def _routing(
-    model: ModelSpec, placement: Placement, routed_nodes_max: int | None
+    model: ModelSpec,
+    placement: Placement,
+    routed_nodes_max: int | None,
+    group: ExpertGroup | None,
 ) -> tuple[RoutingStatistics, ...]:
     if model.moe is None:
         return ()
+    if group is not None and group.slots is not None:
+        return tuple(placed_copies(model.moe, members, group) for members in placement.layouts)
     return tuple(copies_on(model.moe, members, routed_nodes_max) for members in placement.layouts)
 
 
@@ -186,32 +188,48 @@ def _rank_ends(
     outline: Outline, steps: Sequence[Sequence[TrainingStep]], zero: int, recipe: Recipe
 ) -> list[tuple[OptimizerStep, dict[str, float]]]:
     """Return what each pipeline rank does at the end of a step, and its memory by term."""
-    stages, placement, tables = outline.stages, outline.placement, outline.tables
     home_of = {rank: home for home in outline.homes for rank in home.ranks}
     return [
-        _rank_end(stages, home_of[rank], rank, program, placement, tables, zero, recipe)
+        _rank_end(outline, home_of[rank], rank, program, zero, recipe)
         for rank, program in enumerate(steps)
     ]
 
 
 def _rank_end(
-    stages: Sequence[Sequence[Layer]],
+    outline: Outline,
     home: Home,
     rank: int,
     program: Sequence[TrainingStep],
-    placement: Placement,
-    tables: Sequence[Holders],
     zero: int,
     recipe: Recipe,
 ) -> tuple[OptimizerStep, dict[str, float]]:
     """Return what pipeline rank `rank` does at the end of a step, and its memory by term."""
+    stages, placement = outline.stages, outline.placement
     dense = placement.dense_replicas(home.ranks)
     experts = placement.expert_replicas(home.ranks)
     parameters = rank_parameters(stages, home.stages)
-    shared = [table.seen_from(rank, placement) for table in tables]
+    shared = [table.seen_from(rank, placement) for table in outline.tables]
     return (
-        optimizer_step(parameters, dense, experts, placement.everyone, zero, shared, recipe=recipe),
-        memory_terms(stages, home.stages, program, dense.shape[1], experts.shape[1], zero, recipe),
+        optimizer_step(
+            parameters,
+            dense,
+            experts,
+            placement.everyone,
+            zero,
+            shared,
+            held_experts(stages, home.stages, experts, outline.expert_group),
+            recipe=recipe,
+        ),
+        memory_terms(
+            stages,
+            home.stages,
+            program,
+            dense.shape[1],
+            experts.shape[1],
+            zero,
+            recipe,
+            outline.expert_group,
+        ),
     )
 
 
