@@ -141,13 +141,7 @@ def optimizer_step(
             ),
         ),
         norm=everyone,
-        update=(
-            MemoryOp("gradient norm", "elementwise", updated * of_one.gradient, launches=2),
-            MemoryOp("clip gradients", "elementwise", updated * 2 * of_one.gradient, launches=2),
-            MemoryOp("adamw sweep", "elementwise", updated * of_one.swept),
-            MemoryOp("clear gradients", "elementwise", parameters.total * of_one.gradient),
-            *recipe.weight_casts(parameters.linear),
-        ),
+        update=_update(parameters, updated, recipe),
         gather=tuple(
             GradientSync(
                 f"all-gather {name} {'weights' if zero else 'gradients'}",
@@ -157,6 +151,18 @@ def optimizer_step(
             )
             for name, size, who in rings
         ),
+    )
+
+
+def _update(parameters: Parameters, updated: float, recipe: Recipe) -> tuple[MemoryOp, ...]:
+    """Return the kernels of a rank that updates so many of its parameters."""
+    of_one = recipe.parameter
+    return (
+        MemoryOp("gradient norm", "elementwise", updated * of_one.gradient, launches=2),
+        MemoryOp("clip gradients", "elementwise", updated * 2 * of_one.gradient, launches=2),
+        MemoryOp("adamw sweep", "elementwise", updated * of_one.swept),
+        MemoryOp("clear gradients", "elementwise", parameters.total * of_one.gradient),
+        *recipe.weight_casts(parameters.linear),
     )
 
 

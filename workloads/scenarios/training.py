@@ -135,6 +135,13 @@ def training_program(
         nic_codec=nic_codec,
         expert_group=expert_group,
     )
+    return _program(outline, model, plan, batch, recipe)
+
+
+def _program(
+    outline: Outline, model: ModelSpec, plan: ParallelPlan, batch: BatchSpec, recipe: Recipe
+) -> Program:
+    """List the steps of an outline."""
     stages, microbatches = outline.stages, outline.microbatches
     table = step_table(plan.pipeline_schedule.steps(plan.pp, microbatches))
     ends = _rank_ends(outline, table.steps, plan.zero, recipe)
@@ -157,7 +164,7 @@ def training_program(
         memory_bytes=tuple(memory_bytes for _, memory_bytes in ends),
         stages=stages,
         microbatches=microbatches,
-        expert_group=expert_group,
+        expert_group=outline.expert_group,
     )
 
 
