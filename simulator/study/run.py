@@ -20,7 +20,7 @@ from simulator.experiment import Experiment
 from simulator.study.axes import is_number
 from simulator.study.document import StudySpec
 from simulator.study.economics import COLUMNS
-from simulator.study.executors import executor
+from simulator.study.executors import Executor, executor
 from simulator.study.points import Grid
 from simulator.study.rows import Done, Payload, Row, Task, work
 from simulator.study.searches import Search, rounds
@@ -123,28 +123,33 @@ class Study:
             track: is told how far it is after each task.
 
         Raises:
-            InputError: the folder holds another study, or there is no such executor.
+            InputError: the folder holds another study, another process is at work there, or there
+                is no such executor.
             MachineError: the folder cannot be written, or a worker was killed.
         """
-        run = executor(executor_name).run
+        chosen = executor(executor_name)
         workers = _cores() if workers is None else workers
         if workers < 1:
             raise InputError(f"workers: must be 1 or more, got {workers}")
         schema = schema_of(self.document, self._beside())
-        store = StudyFolder.open(folder, self.document, schema, resume=resume)
-        if store.is_complete:
-            return StudyTable.load(folder)
+        with closing(StudyFolder.open(folder, self.document, schema, resume=resume)) as store:
+            if store.is_complete:
+                return StudyTable.load(folder)
+            self._look(store, chosen, workers, track)
+            return store.compact()
+
+    def _look(self, store: StudyFolder, way: Executor, workers: int, track: Track) -> None:
+        """Look at every point whose row is missing, round by round."""
         batch = max(1, min(AT_ONCE, -(-len(self.grid) // (TASKS_EACH * workers))))
         search = Search(self.spec.search, self.document, self.grid.by_program(), store.rows, batch)
         progress, payload = _Progress(self.document, track), self._payload
         for tasks in rounds(search):
             missing = store.missing(tasks)
             progress.expects(tasks, missing)
-            with closing(run(partial(work, payload), missing, workers)) as every:
+            with closing(way.run(partial(work, payload), missing, workers)) as every:
                 for done in every:  # closed at once if this fails, lest workers are left behind
                     store.add(done)
                     progress.met(done)
-        return store.compact()
 
     def _beside(self) -> dict[str, pa.DataType]:
         """Return the columns of fields that move with the first of an axis."""
