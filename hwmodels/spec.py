@@ -183,15 +183,15 @@ def expand(spec: type[Spec], raw: Mapping[str, Any]) -> Document:
     cited = _citations(values)
     # A preset's values are not one's own; those of a file that this one is based on are.
     inherited = document.stated if str(base).endswith(".toml") else set()
-    document.stated = inherited | {path for path, _ in _leaves(values)}
+    document.stated = inherited | {path for path, _ in leaves(values)}
     _merge(document, spec, values, prefix="")
-    leaves = [path for path, _ in _leaves(document.values)]
+    every = [path for path, _ in leaves(document.values)]
     for path in cited:
-        if not any(covers(path, leaf) for leaf in leaves):
-            raise SpecError(f"{path}: has a source but no value{suggestion(path, leaves)}")
+        if not any(covers(path, leaf) for leaf in every):
+            raise SpecError(f"{path}: has a source but no value{suggestion(path, every)}")
     document.sources |= {path: _recited(document, path, source) for path, source in cited.items()}
     # Spread to the leaves, so that a value restated by an heir does not keep its table's source.
-    document.sources = {leaf: s for leaf in leaves if (s := document.source_of(leaf))}
+    document.sources = {leaf: s for leaf in every if (s := document.source_of(leaf))}
     document.given.add("")
     return document
 
@@ -357,7 +357,7 @@ def _citations(values: dict[str, Any]) -> dict[str, Source]:
         notes = values.pop(table, {})
         if not isinstance(notes, Mapping):
             raise SpecError(f"{table}: must be a table of path = 'text', got {shown(notes)}")
-        for path, text in _leaves(notes):
+        for path, text in leaves(notes):
             if path in cited:
                 raise SpecError(f"{path}: is in [sources] and in [assumed]; allowed is one")
             cited[path] = _source(path, {"text": text, "assumed": table == "assumed"})
@@ -374,11 +374,11 @@ def _source(path: str, values: Mapping[str, Any]) -> Source:
     return validate(Source, values, f"source of {path}")
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted path, value) of all that is not a table."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

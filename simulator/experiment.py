@@ -95,6 +95,7 @@ class Experiment(Spec):
 
     _document: Document = PrivateAttr(default_factory=Document)  # as asked
     _gave_way: str = PrivateAttr(default="")  # why the layout asked for is not the plan's
+    _parts: dict[str, Any] = PrivateAttr(default_factory=dict)  # of the document, validated
 
     @classmethod
     def load(
@@ -130,15 +131,26 @@ class Experiment(Spec):
         return cls.from_document(expand(cls, values))
 
     @classmethod
-    def from_document(cls, document: Document) -> "Experiment":
-        """Validate a document and keep it, with its sources."""
+    def from_document(
+        cls, document: Document, known: Mapping[str, Any] | None = None
+    ) -> "Experiment":
+        """Validate a document and keep it, with its sources.
+
+        Args:
+            known: parts of it that were validated before.
+        """
         name = document.values.get("name")
-        experiment = build(cls, document, name if isinstance(name, str) else "experiment")
+        parts = replace(document, values=document.values | dict(known or {}))
+        experiment = build(cls, parts, name if isinstance(name, str) else "experiment")
         if why := experiment._why_layout_gives_way(document):
-            even = deepcopy(document)
+            even = replace(parts, given=set(), stated=set())
+            even.values = parts.values | {"plan": deepcopy(document.values["plan"])}
             override(even, cls, "plan.layout", "none", why)
             experiment = build(cls, even, experiment.name)
         experiment._document, experiment._gave_way = document, why
+        # A plan may have given way to what will be changed next.
+        still = document.values.keys() - {"plan"}
+        experiment._parts = {key: getattr(experiment, key) for key in still}
         experiment._check()
         return experiment
 
@@ -148,12 +160,14 @@ class Experiment(Spec):
         Raises:
             SpecError: a path leads nowhere or a value does not fit.
         """
-        own = self._document
-        document = replace(own, values=deepcopy(own.values), sources=dict(own.sources))
+        own, moved = self._document, {path.partition(".")[0] for path in values}
+        parts = {key: deepcopy(of) if key in moved else of for key, of in own.values.items()}
+        document = replace(own, values=parts, sources=dict(own.sources))
         document.given, document.stated = set(own.given), set(own.stated)
         for path, value in values.items():
             override(document, Experiment, path, value, origin)
-        return Experiment.from_document(document)
+        still = {key: part for key, part in self._parts.items() if key not in moved}
+        return Experiment.from_document(document, still)
 
     def with_numbers(self, numbers: Mapping[str, float]) -> "Experiment":
         """Return a copy with the number at each path replaced and every source left as it is.
@@ -165,6 +179,7 @@ class Experiment(Spec):
         """
         experiment = with_numbers(self, numbers)
         experiment._document, experiment._gave_way = self._document, self._gave_way
+        experiment._parts = self._parts
         experiment._check()
         return experiment
 

@@ -83,8 +83,9 @@ ARROWS = {
         "hwmodels",
         "workloads",
     ],
-    # But for the screen, which makes a step of closed forms instead of playing it.
+    # But for the screen, which makes a step of closed forms and of parts instead of playing it.
     "simulator.study.screen": ["simulator", "hwmodels", "workloads"],
+    "simulator.study.part_seconds": ["simulator", "hwmodels", "workloads"],
     "simulator.driver": ["simulator", "hwmodels", "workloads"],
     "kernels": ["kernels"],
     "calibration": ["calibration", "hwmodels", "workloads", "kernels"],

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from workloads.blocks import Site
 from workloads.blocks.embedding import embedding
@@ -13,6 +14,10 @@ from workloads.model import ModelSpec
 from workloads.recipes import Passes
 from workloads.units import LayerKind, Layout, Unit
 
+LAYERS_KEPT = 128
+"""Plans that differ in their stages have the same layers, object by object: what is worked out of
+one holds for all."""
+
 
 def stage_layers(model: ModelSpec, site: Site, layout: Layout) -> tuple[tuple[Layer, ...], ...]:
     """Return the layers of every stage; the first layer of stage 0 carries the embedding.
@@ -22,21 +27,21 @@ def stage_layers(model: ModelSpec, site: Site, layout: Layout) -> tuple[tuple[La
     """
     units = {unit for stage in layout for unit in stage}
     layers = {unit: _layer(model, site, unit) for unit in sorted(units)}
-    first, *others = layout
+    (begin, *rest), *others = layout
     return (
-        _with_embedding(model, site, [layers[unit] for unit in first]),
+        (_with_embedding(model, site, begin), *(layers[unit] for unit in rest)),
         *(tuple(layers[unit] for unit in stage) for stage in others),
     )
 
 
-def _with_embedding(model: ModelSpec, site: Site, stage: Sequence[Layer]) -> tuple[Layer, ...]:
-    first, *others = stage
-    carrying = replace(
+@lru_cache(maxsize=LAYERS_KEPT)
+def _with_embedding(model: ModelSpec, site: Site, unit: Unit) -> Layer:
+    first = _layer(model, site, unit)
+    return replace(
         first,
         blocks=_before(embedding(site), first.blocks),
         tables=_embedding_table(model, site) + first.tables,
     )
-    return carrying, *others
 
 
 def _before(ops: Passes, blocks: Sequence[Block]) -> tuple[Block, ...]:
@@ -44,6 +49,7 @@ def _before(ops: Passes, blocks: Sequence[Block]) -> tuple[Block, ...]:
     return first._replace(ops=ops + first.ops), *others
 
 
+@lru_cache(maxsize=LAYERS_KEPT)
 def _layer(model: ModelSpec, site: Site, unit: Unit) -> Layer:
     if unit == "head":
         return _head(model, site)

@@ -84,7 +84,8 @@ def show(
 ) -> None:
     """Print every value of preset NAME with its source; of a cluster also its network.
 
-    KIND is chip, node, cluster, price, library, profile, model or experiment.
+    KIND is chip, node, cluster, price, library, profile, model, experiment or study; a study may be
+    a file too.
 
     \b
     moesim show chip h800
@@ -95,13 +96,17 @@ def show(
     from hwmodels.spec import build
     from simulator.tell.summary import show_preset
 
-    catalogues, singular = _catalogues(), kind.removesuffix("s")
+    catalogues = _catalogues()
+    singular = "study" if kind == "studies" else kind.removesuffix("s")
+    if singular == "study":
+        _check_options(singular, figure, prices)
+        _show_study(name, overrides, as_json=as_json)
+        return
     if singular not in catalogues:
-        raise SpecError(f"show: unknown kind {kind!r}{suggestion(kind, catalogues)}")
+        known = [*catalogues, "study"]
+        raise SpecError(f"show: unknown kind {kind!r}{suggestion(kind, known)}")
     catalogue = catalogues[singular]
-    for option, value in (("--figure", figure), ("--prices", prices)):
-        if value is not None and singular != "cluster":
-            raise InputError(f"{option}: is about the network of a cluster, got a {singular}")
+    _check_options(singular, figure, prices)
     document = changed_document(catalogue, name, overrides)
     spec = build(catalogue.spec, document, name)
     warn_of(far_values(spec, document))
@@ -118,6 +123,41 @@ def show(
         from simulator.tell.network import show_network
 
         show_network(console(), spec, _prices(prices))
+
+
+def _check_options(kind: str, figure: Path | None, prices: str | None) -> None:
+    for option, value in (("--figure", figure), ("--prices", prices)):
+        if value is not None and kind != "cluster":
+            raise InputError(f"{option}: is about the network of a cluster, got a {kind}")
+
+
+def _show_study(name: str, overrides: tuple[str, ...], *, as_json: bool) -> None:
+    """Print what a study asks and the experiment that its axes start from, with sources."""
+    from hwmodels.document import Document
+    from simulator.cli.overrides import parse_override
+    from simulator.study.axes import told
+    from simulator.study.document import load_study
+    from simulator.study.run import Study
+    from simulator.tell.summary import show_preset
+
+    ready = Study.of(load_study(name), dict(parse_override(text) for text in overrides))
+    document = ready.document
+    if as_json:
+        sources = {path: source.model_dump() for path, source in document.sources.items()}
+        echo_json({"study": document.asked, "values": document.base, "sources": sources})
+        return
+    console().print(document.title, markup=False)
+    asked = {
+        "axes": {
+            axis.name: {path: told(given) for path, given in axis.set.items()}
+            for axis in ready.spec.axes
+        },
+        "objectives": ", ".join(document.objectives),
+        "where": ", ".join(ready.spec.where) or None,
+        "search": document.asked["search"],
+        "usd_per_gpu_hour": ready.spec.usd_per_gpu_hour,
+    }
+    show_preset(console(), asked | document.base, Document(sources=document.sources))
 
 
 def _prices(name: str | None) -> "PriceSpec":

@@ -221,13 +221,13 @@ class SegmentPricer:
 
     Attributes:
         kernels: on the SMs of overlapped parts; `alone`: of parts alone, the same if None.
-        exchanges: of tokens; `collectives`: all other communication.
+        exchanges: of tokens; `collectives`: all other communication, None where there is none.
         exposed_factor: slowdown of exchanges in parts alone.
     """
 
     kernels: KernelPricer
     exchanges: ExchangePricer
-    collectives: CollectivePricer
+    collectives: CollectivePricer | None
     alone: KernelPricer | None = None
     exposed_factor: float = 1.0
 
@@ -251,6 +251,7 @@ class SegmentPricer:
         """
         if comm.routed:
             return self.exchanges.exchange_s(comm, loads, nic_slowdown, nvlink_slowdown, layout)
+        assert self.collectives, "whoever prices parts of split layers says where their ranks are"
         times = self.collectives.times(comm, loads, Slow(nic_slowdown, nvlink_slowdown))
         return np.asarray(getattr(times, self.exchanges.part))
 

@@ -226,6 +226,14 @@ def label(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def told(given: Values) -> str:
+    """Return the values of a field as they were asked for, in words."""
+    if not isinstance(given, RangeSpec):
+        return ", ".join(map(label, given))
+    spaced = f"in steps of {given.step}" if given.count is None else f"{given.count} values"
+    return f"{given.start} to {given.stop}, {spaced}" + ", equal ratios" * given.log
+
+
 def _are_numbers(values: Iterable[Any]) -> bool:
     return all(map(is_number, values))
 

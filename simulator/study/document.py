@@ -13,13 +13,14 @@ Fields of one axis move together, axes are crossed. Instead of a list, a field m
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hwmodels.errors import SpecError, UnknownPresetError, found_at
-from hwmodels.spec import Spec, read_toml, validate
+from hwmodels.spec import Spec, leaves, read_toml, validate
 from hwmodels.units import Seed
 from simulator.experiment import Experiment
 from simulator.tell.study_table import FigureSpec, Name
@@ -109,6 +110,16 @@ def _distinct(axes: tuple[AxisSpec, ...]) -> tuple[AxisSpec, ...]:
     return axes
 
 
+def _flat(cited: Any) -> Any:
+    """Return texts by dotted path: TOML reads a dot in a key as a table in a table."""
+    return dict(leaves(cited)) if isinstance(cited, Mapping) else cited
+
+
+Citations = Annotated[
+    dict[str, Annotated[str, Field(min_length=1, max_length=1000)]], BeforeValidator(_flat)
+]
+
+
 class StudySpec(Spec):
     """A study.
 
@@ -119,6 +130,10 @@ class StudySpec(Spec):
         where: conditions on points, over axes by name and fields by path; others are left out.
         objectives: numbers of a row, the decisive one first.
         usd_per_gpu_hour: what a GPU costs; without it nothing is told by dollar.
+        sources, assumed: where values come from, or why they are guessed, by dotted path: of
+            `axes.NAME`, of one field of it as `axes.NAME.PATH`, or of a field of the study. What
+            the experiment states anew is cited in its own table.
+        usd_source: the same as `sources.usd_per_gpu_hour`.
         seeds: `common`: all points draw the same; `own`: each draws for itself.
     """
 
@@ -134,6 +149,8 @@ class StudySpec(Spec):
     search: SweepSpec = SweepSpec()
     usd_per_gpu_hour: Annotated[float, Field(gt=0, le=1e6)] | None = None
     usd_source: str = ""
+    sources: Citations = Field(default_factory=dict)
+    assumed: Citations = Field(default_factory=dict)
     seeds: Literal["common", "own"] = "common"
     seed: Seed | None = None
     figures: tuple[FigureSpec, ...] = ()

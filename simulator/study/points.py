@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from simulator.study.where import Conditions
 DOCUMENTS_KEPT = 1024
 SEED = "ranks.seed"
 SEED_END = 2**63
+
+OF_PLAN = frozenset(("plan", "batch"))
+"""Parts of an experiment that are small, and read soon."""
 
 PLACES_TRIED = 8
 """Of an axis, to see whether its points have programs of their own: most differ at once or never,
@@ -101,9 +104,26 @@ class Grid:
 
     @lru_cache(maxsize=DOCUMENTS_KEPT)  # noqa: B019 - one grid a process, as long as the process
     def _start(self, at: tuple[int, ...]) -> Experiment:
-        """Return the experiment at places of axes whose document is read; -1 for the others."""
+        """Return the experiment at places of axes whose document is read; -1 for the others.
+
+        Axes of the plan alone come last, so that the parts they leave alone are read once for all
+        points: whatever is kept by them, such as prices, is then kept for all.
+        """
+        others = tuple(-1 if axis in self._of_plan else at[axis] for axis in range(len(at)))
+        if others == at:
+            start = self.base
+        else:
+            start = self._start(others)
+            at = tuple(at[axis] if axis in self._of_plan else -1 for axis in range(len(at)))
         changes = self._changes(at, by_numbers=False)
-        return self.base.with_overrides(changes, self._origin) if changes else self.base
+        return start.with_overrides(changes, self._origin) if changes else start
+
+    @cached_property
+    def _of_plan(self) -> frozenset[int]:
+        """Axes of nothing but plan or batch, of which no other axis moves anything."""
+        keys = [{path.partition(".")[0] for path in axis.paths} for axis in self.axes]
+        mixed = set().union(*(of for of in keys if not of <= OF_PLAN))
+        return frozenset(axis for axis, of in enumerate(keys) if of <= OF_PLAN - mixed)
 
     @property
     def _origin(self) -> str:
@@ -112,7 +132,7 @@ class Grid:
     def _changes(self, places: tuple[int, ...], by_numbers: bool | None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for axis, place in zip(self.axes, places, strict=True):
-            if by_numbers is None or axis.by_numbers == by_numbers:
+            if place >= 0 and by_numbers in (None, axis.by_numbers):
                 found |= axis.changes(place)
         return in_order(found)
 

@@ -1,54 +1,39 @@
 """What a plan comes to, from closed forms: memory first, then the step by its schedule's form.
 
 No step is listed and no pipeline is played. Each distinct part is played once, on one rank that
-meets the load expected of the slowest; the schedule's `step_s` makes a step of the seconds of its
-stages, and messages that fill and drain the pipeline and the end of the fullest rank are added.
-Left out, so that a screen tells plans apart and is no result: faults, links between switches, what
-sets single ranks apart, NICs that are shared, and messages that hold up a full pipeline.
+meets the load expected of the slowest (`part_seconds`); the schedule's `step_s` makes a step of the
+seconds of its stages, and messages that fill and drain the pipeline and the end of the fullest rank
+are added. Left out, so that a screen tells plans apart and is no result: faults, links between
+switches, what sets single ranks apart, NICs that are shared, and messages that hold up a full
+pipeline.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 
-from hwmodels.arrays import Floats, Ints
+from hwmodels.arrays import Floats
 from simulator.driver.experts import expert_group, sent_share
 from simulator.driver.program import program_inputs
-from simulator.engines import array
-from simulator.engines.settle import settle
 from simulator.experiment import Experiment
-from simulator.lower.parts import part_graph
-from simulator.network.exchange_pricer import ExchangePricer
 from simulator.network.machine import Machine
 from simulator.network.price import comm_s
-from simulator.price.collectives import CollectivePricer
-from simulator.price.finite import check_finite
 from simulator.price.kernels import KernelPricer
 from simulator.price.optimizer import end_comms, end_kernels_s
-from simulator.price.segments import (
-    LoadGrid,
-    SegmentPricer,
-    SegmentPrices,
-    collect_ops,
-    table_rows,
-)
+from simulator.study.part_seconds import Holding, Setting, Stock, part_seconds
 from simulator.tell.headlines import MEMORY
 from simulator.tell.metrics.training import Training
 from workloads.memory import check_memory, memory_terms, rank_parameters
-from workloads.ops import Comm
 from workloads.optimizer import OptimizerStep, optimizer_step
 from workloads.replicas import held_experts
 from workloads.routing import lognormal_load, zipf_load
 from workloads.scenarios.training import Outline, stage_message, training_outline
-from workloads.scenarios.training_parts import PartKey, alike_stages, part_of
 from workloads.schedules import schedule
 from workloads.schedules.stage_times import StageTimes
 from workloads.schedules.step import Program, StepKind
-from workloads.segments import Part
-from workloads.weave import Weaver
 
 NORMAL = NormalDist()
 KINDS_OF_FORM: tuple[StepKind, ...] = ("F", "B", "Bi", "W", "FB")
@@ -94,7 +79,7 @@ def screen(experiment: Experiment) -> Screened:
     library = profile.communication if profile else None
     sms, cluster = experiment.communication.sms, experiment.cluster
     machine = Machine.of_ports(cluster, library, sms, outline.routing)
-    times = _stage_times(experiment, outline, machine)
+    times = _stage_times(experiment, outline)
     step_s = plan.pipeline_schedule.step_s(plan.pp, outline.microbatches, times)
     step_s += 2 * (plan.pp - 1) * _message_s(experiment, outline, machine)
     step_s += _end_s(experiment, outline, machine)
@@ -140,25 +125,29 @@ def _first_steps(name: str, pp: int, microbatches: int) -> Program:
     return schedule(name).steps(pp, microbatches)
 
 
-def _stage_times(experiment: Experiment, outline: Outline, machine: Machine) -> StageTimes:
-    """Return the seconds of all stages, NaN of what the schedule never does; stages alike are
-    played once.
-    """
-    alike, plan, weaver = alike_stages(outline.stages), experiment.plan, Weaver()
-    keys = {kind: _keys(kind, alike) for kind in _kinds(plan.schedule, plan.pp)}
-    distinct = list(dict.fromkeys(key for of_kind in keys.values() for key in of_kind))
-    parts = [part_of(key, outline.stages, weaver) for key in distinct]
-    found = dict(zip(distinct, _part_seconds(experiment, parts, machine, outline), strict=True))
-    columns = {kind: np.array([found[key] for key in of_kind]) for kind, of_kind in keys.items()}
+def _stage_times(experiment: Experiment, outline: Outline) -> StageTimes:
+    """Return the seconds of all stages, NaN of what the schedule never does."""
+    plan = experiment.plan
+    setting = Setting.of(experiment, outline, expected_loads(experiment), sent_share(experiment))
+    # Layers alike are one object (`workloads.stages`).
+    layers = {id(layer): layer for stage in outline.stages for layer in stage}
+    place = {name: number for number, name in enumerate(layers)}
+    stock = Stock.of(list(layers.values()))
+    stages = [tuple(place[id(layer)] for layer in stage) for stage in outline.stages]
+    columns = {
+        kind: np.array([part_seconds(setting, stock, part) for part in _holdings(kind, stages)])
+        for kind in _kinds(plan.schedule, plan.pp)
+    }
     never = np.full(plan.pp, np.nan)
     return StageTimes(*(columns.get(kind, never) for kind in KINDS_OF_FORM))
 
 
-def _keys(kind: StepKind, alike: Sequence[int]) -> list[PartKey]:
-    """Return by stage the part of a kind of step, named by the first stages that do the same."""
+def _holdings(kind: StepKind, stages: Sequence[tuple[int, ...]]) -> list[Holding]:
+    """Return by stage the part of a kind of step."""
     if kind == "FB":
-        return [(kind, *of_stages) for of_stages in zip(alike, reversed(alike), strict=True)]
-    return [(kind, stage, -1) if kind == "F" else (kind, -1, stage) for stage in alike]
+        pairs = zip(stages, reversed(stages), strict=True)
+        return [Holding(kind, *of_stages) for of_stages in pairs]
+    return [Holding(kind, at, ()) if kind == "F" else Holding(kind, (), at) for at in stages]
 
 
 @lru_cache(maxsize=64)
@@ -167,62 +156,6 @@ def _kinds(name: str, pp: int) -> tuple[StepKind, ...]:
     program = _first_steps(name, pp, 2 * pp)
     found = {step.kind for steps in program for step in steps}
     return tuple(kind for kind in KINDS_OF_FORM if kind in found)
-
-
-def _part_seconds(
-    experiment: Experiment, parts: Sequence[Part], machine: Machine, outline: Outline
-) -> list[float]:
-    """Return the seconds of each part on the rank with the load expected of the slowest."""
-    profile, chip = experiment.profile, experiment.cluster.node.chip
-    pricer = SegmentPricer(
-        KernelPricer(chip, profile, experiment.compute_sms),
-        replace(ExchangePricer.of(machine), sent=sent_share(experiment)),
-        CollectivePricer(machine, outline.placement),
-        KernelPricer(chip, profile, experiment.alone_sms),
-        exposed_factor=1 / experiment.communication.exposed_rate,
-    )
-    loads = expected_loads(experiment)
-    segments, rows = collect_ops([part.segments for part in parts])
-    prices = pricer.prices(segments, LoadGrid.over(1.0, float(loads.max())))
-    column = prices.grid.column(np.array([1.0, loads.max()]))
-    found = []
-    for part, row in zip(parts, rows, strict=True):
-        graph = part_graph(part)
-        alone_s = _alone_s(part, row, prices, column, pricer, loads)
-        factor = prices.factors_of(part.segments, row)
-        done = settle(array, graph.graph, graph.pairs, alone_s, factor, 1)
-        found.append(float(done.played.makespan_s[0]))
-    return found
-
-
-def _alone_s(
-    part: Part,
-    row: Ints,
-    prices: SegmentPrices,
-    column: Ints,
-    pricer: SegmentPricer,
-    loads: Floats,
-) -> Floats:
-    """Return (tasks, 1) seconds of a part's segments with nothing beside them.
-
-    Args:
-        column: of the balanced load and of the slowest rank's.
-        loads: (ep,) of all ranks.
-    """
-    meets = np.array([segment.load >= 0 for segment in part.segments], np.int64)
-    rows = table_rows(row, len(prices.seconds) // 2, overlapped=part.overlapped)
-    alone_s = prices.seconds[rows, column[meets]]
-    slower = float(prices.exchange_slowdown(overlapped=part.overlapped))
-    known: dict[Comm, float] = {}
-    for place in np.flatnonzero(row < 0).tolist():
-        comm = part.segments[place].comm
-        assert comm is not None, "what is no kernel communicates"
-        key = replace(comm, name=comm.kind)
-        if key not in known:
-            known[key] = float(pricer.comm_s(comm, loads)) * slower
-        alone_s[place] = known[key]
-    check_finite(alone_s, lambda place: f"seconds of {part.segments[place].label}")
-    return np.asarray(alone_s[:, None])
 
 
 def expected_loads(experiment: Experiment) -> Floats:

@@ -2,17 +2,20 @@
 
 A part file holds the rows of one task, under a name with a digest of its content; a process that
 is killed leaves whole parts, and files that no one reads. Wall times are kept apart, in
-`clock.jsonl`, so that tables of two runs are the same bytes.
+`clock.jsonl`, so that tables of two runs are the same bytes. One process writes in a folder at a
+time: it holds the system's lock of that file, which ends with the process.
 """
 
+import fcntl
 import hashlib
 import io
 import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 import pandas as pd
 import pyarrow as pa
@@ -48,48 +51,64 @@ class StudyFolder:
 
     Attributes:
         schema: columns of a part file.
+        lock: keeps other processes from writing there; None once the table is there.
         looked_at: (fidelity, point) whose rows are there, or that conditions left out.
     """
 
     path: Path
     document: StudyDocument
     schema: pa.Schema
+    lock: IO[str] | None = None
     looked_at: set[tuple[str, int]] = field(default_factory=set)
 
     @classmethod
     def open(
         cls, path: Path, document: StudyDocument, schema: pa.Schema, *, resume: bool
     ) -> "StudyFolder":
-        """Return the folder of a study, made if need be.
+        """Return the folder of a study, made if need be; to be closed by who is done with it.
 
         Raises:
-            InputError: it holds another study, or this one and `resume` is not given.
+            InputError: it holds another study, or this one and `resume` is not given, or another
+                process is at work there.
             MachineError: it cannot be written.
         """
-        if (path / DOCUMENT).exists():
-            there = load_document(path)
-            if not resume:
-                raise InputError(
-                    f"--out {path}: holds study {there.name!r} already; go on with --resume, or "
-                    f"give another folder"
-                )
-            if there.digest != document.digest:
-                raise InputError(
-                    f"--resume {path}: holds study {there.name!r} of another document, experiment "
-                    f"or version; give another folder"
-                )
         folder = cls(path, document, schema)
-        with _writing(path):
-            if folder.is_complete:
+        folder._check(resume=resume)
+        if folder.is_complete:
+            with _writing(path):
                 folder._take_parts_away()
-                return folder
-            (path / ROWS).mkdir(parents=True, exist_ok=True)
-            for left_over in (path / ROWS).glob("*.tmp"):
-                left_over.unlink()
-            _put(path / DOCUMENT, (document.model_dump_json(indent=1) + "\n").encode())
-        for part in folder._parts():
-            folder.looked_at.update(_listed(part))
+            return folder
+        folder = replace(folder, lock=_locked(path))
+        with _closed_on_error(folder):
+            folder._check(resume=resume)  # again: another process may have been at work
+            with _writing(path):
+                for left_over in (path / ROWS).glob("*.tmp"):
+                    left_over.unlink()
+                _put(path / DOCUMENT, (document.model_dump_json(indent=1) + "\n").encode())
+            for part in folder._parts():
+                folder.looked_at.update(_listed(part))
         return folder
+
+    def close(self) -> None:
+        """Let others write there."""
+        if self.lock is not None:
+            self.lock.close()
+
+    def _check(self, *, resume: bool) -> None:
+        """Refuse a folder with another study, or with this one where nobody asks to go on."""
+        if not (self.path / DOCUMENT).exists():
+            return
+        there = load_document(self.path)
+        if not resume:
+            raise InputError(
+                f"--out {self.path}: holds study {there.name!r} already; go on with --resume, or "
+                f"give another folder"
+            )
+        if there.digest != self.document.digest:
+            raise InputError(
+                f"--resume {self.path}: holds study {there.name!r} of another document, experiment "
+                f"or version; give another folder"
+            )
 
     @property
     def is_complete(self) -> bool:
@@ -170,6 +189,44 @@ class StudyFolder:
             part.unlink()
         with suppress(OSError):  # not there any more, or with files of someone else
             (self.path / ROWS).rmdir()
+
+
+@contextmanager
+def _closed_on_error(folder: StudyFolder) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        folder.close()
+        raise
+
+
+def _locked(path: Path) -> IO[str]:
+    """Return the clock of a folder, made if need be, locked as long as it is open.
+
+    The system's own lock, so that none outlives a process that was killed.
+
+    Raises:
+        InputError: another process has it.
+        MachineError: the folder cannot be written, or its disk knows no locks.
+    """
+    with _writing(path):
+        (path / ROWS).mkdir(parents=True, exist_ok=True)
+        clock = (path / CLOCK).open("a", encoding="utf-8")
+    try:
+        fcntl.flock(clock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        clock.close()
+        raise InputError(
+            f"--out {path}: another moesim study is at work there; wait for it, or give another "
+            f"folder"
+        ) from None
+    except OSError as error:
+        clock.close()
+        raise MachineError(
+            f"--out {path}: cannot be locked ({(error.strerror or str(error)).lower()}); give a "
+            f"folder on a disk that knows flock"
+        ) from None
+    return clock
 
 
 def schema_of(document: StudyDocument, beside: dict[str, pa.DataType]) -> pa.Schema:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import pandas as pd
 from pydantic import Field
 
+from hwmodels.document import Source
 from hwmodels.errors import InputError, SpecError, found_at, suggestion
 from hwmodels.spec import Spec, validate
 from simulator.tell.headlines import Headline
@@ -92,6 +93,8 @@ class StudyDocument(Spec):
         digest: of everything that rows depend on.
         asked: the study's document, with its defaults.
         base: the resolved experiment that axes start from.
+        sources: where values come from: of the base experiment by dotted path, of the study's own
+            by `axes.NAME` and the names of its fields.
         version: of moesim.
     """
 
@@ -107,6 +110,7 @@ class StudyDocument(Spec):
     digest: str
     asked: dict[str, Any]
     base: dict[str, Any]
+    sources: dict[str, Source] = Field(default_factory=dict)
     version: str
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from hwmodels.errors import InputError
 from simulator import Experiment, play
+from simulator.study import part_seconds
 from simulator.study.screen import expected_loads, memory_of, screen
 from simulator.tell.outcome import outcome
+from workloads import stages
 
 PRESET = "deepseek-v3-pretrain"
 ROOMY = {"cluster.node.chip.hbm_capacity_bytes": "400 GB"}
@@ -131,3 +133,49 @@ def test_expected_loads_of_other_kinds():
     loads = expected_loads(zipf)
     assert loads.mean() == pytest.approx(1.0)
     assert loads.max() > loads.min()
+
+
+def test_a_plan_screened_among_others_comes_out_as_alone():
+    """What plans share is kept between them, and changes no bit of any."""
+    given = list(plans(ROOMY, AXES | {"plan.pp": (8, 16), "plan.ep": (32, 64)}))
+    given += [given[0].with_overrides({path: value}) for path, value in OTHERWISE.items()]
+    given += [given[0].with_numbers({"cluster.node.chip.hbm_bytes_per_s": 2e12})]
+    among = [told(numbers, plan) for plan in given]
+    for place in (0, 5, *range(len(given) - len(OTHERWISE) - 1, len(given))):
+        forget()
+        assert told(numbers, given[place]) == among[place]
+    steps = [row["step_time_s"] for row in among[-len(OTHERWISE) - 1 :]]
+    assert len({*steps, among[0]["step_time_s"]}) == len(steps) + 1
+
+
+OTHERWISE = {
+    "communication.sms": 16,
+    "communication.lent_sms": 0.5,
+    "communication.exposed_rate": 0.9,
+    "communication.combine": "logfmt10",
+    "communication.routed_nodes_max": 2,
+    "ranks.expert_load.sigma": 0.3,
+    "profile": "h100-trtllm",
+    "cluster.node.chip.nvlink_bytes_per_s": "100 GB/s",
+    "model.moe.expert_width": 1024,
+}
+"""Each of which changes the seconds of parts."""
+
+
+def forget():
+    """Drop what screens keep of parts, and of layers."""
+    for kept in (*vars(part_seconds).values(), *vars(stages).values()):
+        if hasattr(kept, "cache_clear"):
+            kept.cache_clear()
+
+
+def test_a_combine_coded_by_sms_takes_a_screen_longer():
+    """By three quarters of the time in which it moves; with NICs that code, by nothing."""
+    changes = {"communication.combine": "logfmt10", "plan.schedule": "1f1b"}
+    coded = Experiment.load(PRESET).with_overrides(ROOMY | changes)
+    free = coded.with_overrides({"communication.codec_overhead": 0.0})
+    error = numbers(coded)["step_time_s"] / numbers(free)["step_time_s"]
+    assert error == pytest.approx(
+        played(coded)["step_time_s"] / played(free)["step_time_s"], rel=0.01
+    )
+    assert error > 1.01

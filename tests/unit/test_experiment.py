@@ -107,6 +107,22 @@ def test_overrides_follow_each_other():
     assert twice.cluster.node.chip.name == "h20"
 
 
+def test_what_is_not_overridden_is_not_read_again_and_the_rest_is_as_if_it_were():
+    base = Experiment.load("deepseek-v3-pretrain")
+    changes = {"plan.pp": 8, "cluster.node.chip.sms": 100, "plan.schedule": "1f1b"}
+    changed = base
+    for path, value in changes.items():
+        changed = changed.with_overrides({path: value})
+    assert changed.model is base.model
+    assert changed.profile is base.profile
+    whole = Experiment.load("deepseek-v3-pretrain", changes)
+    assert changed.model_dump() == whole.model_dump()
+    assert changed.sources == whole.sources
+    assert base.cluster.node.chip.sms != 100, "parts of a document are changed in the copy only"
+    numbers = base.with_numbers({"batch.sequences": 7680})
+    assert numbers.with_overrides({"plan.ep": 32}).batch == base.batch, "as the document has it"
+
+
 def test_a_value_keeps_its_source_through_presets():
     sources = MPFT.sources
     assert "NVIDIA H100" in sources["cluster.node.chip.hbm_bytes_per_s"].text

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 from hwmodels.errors import MachineError
-from simulator.study.executors import Work
+from simulator.study.executors import Work, seldom_collect, seldom_collecting
 from simulator.study.rows import Done, Task
 
 AHEAD = 2
@@ -24,10 +24,11 @@ def run(work: Work, tasks: Sequence[Task], workers: int) -> Generator[Done, None
         MachineError: a worker was killed, for want of memory as a rule.
     """
     if workers == 1 or len(tasks) == 1:
-        yield from map(work, tasks)
+        with seldom_collecting():
+            yield from map(work, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _end_with_the_parent)
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _begin)
     try:
         left, running = iter(tasks), set[Future[Done]]()
         while True:
@@ -59,6 +60,12 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin() -> None:
+    """Make a new process a worker."""
+    seldom_collect()
+    _end_with_the_parent()
 
 
 def _end_with_the_parent() -> None:

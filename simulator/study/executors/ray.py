@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from hwmodels.errors import MachineError
-from simulator.study.executors import Work
+from simulator.study.executors import Work, seldom_collect
 from simulator.study.rows import Done, Task
 
 AHEAD = 2
@@ -55,4 +55,5 @@ def run(work: Work, tasks: Sequence[Task], workers: int) -> Generator[Done, None
 
 
 def _work(work: Work, task: Task) -> Done:
+    seldom_collect()
     return work(task)

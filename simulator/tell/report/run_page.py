@@ -1,7 +1,7 @@
 """A run as one page: what it achieved, where time and memory went, what it rests on."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from simulator.tell.intervals import CHANCE, Interval
 from simulator.tell.outcome import phase_path
 from simulator.tell.report.page import render
 from simulator.tell.report.plots import histogram, stacked_bars
+from simulator.tell.report.sources import source_table
 from simulator.tell.report.tables import shown_table
 from simulator.tell.result import Result, Uncertainty
 
@@ -39,7 +40,7 @@ def run_report(result: Result) -> str:
         wide=[each for each in facts if each.is_wide],
         narrow=[each for each in facts if not each.is_wide],
         bases=[(basis, f"{share:.0%}") for basis, share in origin.time_share_by_basis.items()],
-        sources=shown_table(_sources(result)),
+        sources=shown_table(source_table(origin.sources, result.experiment)),
         assumed=sum(source.assumed for source in origin.sources.values()),
         experiment=json.dumps(result.experiment, indent=1),
     )
@@ -164,22 +165,3 @@ def _exhibit(exhibit: Exhibit) -> dict[str, Any]:
     if isinstance(exhibit, Stack):
         return {"title": exhibit.title, "figure": stacked_bars(exhibit)}
     return {"title": exhibit.title, "table": shown_table(exhibit)}
-
-
-def _sources(result: Result) -> Table:
-    rows = tuple(
-        (path, _leaf(result.experiment, path.split(".")), "assumed" * source.assumed, source.text)
-        for path, source in result.provenance.sources.items()
-    )
-    return Table("", tuple(map(Column, ("input", "value", "", "source"))), rows)
-
-
-def _leaf(values: Any, keys: Iterable[str]) -> str:
-    """Return the value at a path as text; nothing where a source covers many values."""
-    for key in keys:
-        if not isinstance(values, dict) or key not in values:
-            return ""
-        values = values[key]
-    if isinstance(values, dict | list | tuple):
-        return ""
-    return f"{values:.6g}" if isinstance(values, float) else str(values)

@@ -10,7 +10,9 @@ import pandas as pd
 
 from simulator.tell.headlines import Headline, shown
 from simulator.tell.report.page import render
+from simulator.tell.report.sources import source_table
 from simulator.tell.report.study_columns import page_columns
+from simulator.tell.report.tables import shown_table
 from simulator.tell.study_table import FEASIBLE, FIDELITY, PARETO, POINT, REASON, StudyTable
 
 REASONS_SHOWN = 12
@@ -36,6 +38,8 @@ def study_report(table: StudyTable) -> str:
             "objectives": list(document.objectives),
             "figures": [_figure(each, table) for each in document.figures],
         },
+        sources=shown_table(source_table(document.sources, document.asked | document.base)),
+        assumed=sum(source.assumed for source in document.sources.values()),
         asked=json.dumps(document.asked, indent=1),
         base=json.dumps(document.base, indent=1),
     )

@@ -1,5 +1,6 @@
 """Where tasks are done changes no byte of a table: workers, Ray, and whatever order they end in."""
 
+import gc
 import importlib.util
 import json
 import multiprocessing
@@ -66,6 +67,21 @@ def test_no_worker_is_left_when_no_more_is_taken():
     assert next(every).seconds in {task / 2 for task in range(20)}
     every.close()
     assert not multiprocessing.active_children()
+
+
+def pace(task):
+    """Stands for work; tells how seldom the process that does it looks for garbage."""
+    return Done(task, [{"pace": gc.get_threshold(), "frozen": gc.get_freeze_count()}], 0.0)
+
+
+def test_workers_look_for_garbage_seldom_and_this_process_does_so_meanwhile():
+    before = gc.get_threshold(), gc.get_freeze_count()
+    of_workers = [done.rows[0] for done in local.run(pace, [1, 2, 3], 2)]
+    assert {row["pace"] for row in of_workers} == {executors.SELDOM}
+    assert min(row["frozen"] for row in of_workers) > 1000
+    (own,) = local.run(pace, [1], 1)
+    assert own.rows[0]["pace"] == executors.SELDOM
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 @needs_ray

@@ -1,5 +1,6 @@
 """A study's folder: killed, interrupted, damaged or without room, nothing of it is lost."""
 
+import fcntl
 import os
 import random
 import signal
@@ -86,6 +87,51 @@ def test_killed_at_any_moment_and_resumed_the_table_is_the_same(
             "clock.jsonl", "study.json", "table.parquet",
         ]  # fmt: skip
     assert len(set(left)) > 3, "killed at moments that differ"
+
+
+@pytest.mark.parametrize("options", [(), ("--resume",)])
+def test_two_processes_do_not_work_in_one_folder(small_folder, document, tmp_path, options):
+    """The first is held up in the middle, with its workers; the second says so and goes."""
+    folder = tmp_path / "out"
+    first = started(document, folder, "--workers", 2)
+    wait_for(lambda: parts(folder), first)
+    os.killpg(first.pid, signal.SIGSTOP)
+    try:
+        there = {file: file.read_bytes() for file in parts(folder)}
+        second = started(document, folder, *options)
+        out, told = second.communicate(timeout=60)
+        assert (second.returncode, out) == (2, "")
+        why = "at work there" if options else "already; go on with --resume"
+        assert why in told
+        assert told.count("\n") == 1
+        assert {file: file.read_bytes() for file in parts(folder)} == there
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+    assert same_table(folder, small_folder)
+
+
+def test_a_study_that_begins_is_alone_before_it_says_so(small_study, tmp_path):
+    """Of two that find an empty folder one gets it."""
+    folder = tmp_path / "out"
+    (folder / "rows").mkdir(parents=True)
+    with (folder / "clock.jsonl").open("a", encoding="utf-8") as clock:
+        fcntl.flock(clock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another moesim study is at work there"):
+            small_study().run(folder, workers=1)
+        assert not (folder / "study.json").exists()
+    assert len(small_study().run(folder, workers=1).frame) == POINTS
+
+
+def test_a_disk_without_locks_is_told_in_one_line(small_study, tmp_path, monkeypatch):
+    def flock(_file, _how):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(MachineError, match="cannot be locked") as error:
+        small_study().run(tmp_path / "out", workers=1)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
