@@ -40,7 +40,7 @@ from workloads.optimizer import OptimizerStep, optimizer_step
 from workloads.routing import lognormal_load, zipf_load
 from workloads.scenarios.training import Outline, stage_message, training_outline
 from workloads.scenarios.training_parts import PartKey, alike_stages, part_of
-from workloads.schedules import schedule
+from workloads.schedules import filling, schedule
 from workloads.schedules.stage_times import StageTimes
 from workloads.schedules.step import Program, StepKind
 from workloads.segments import Part
@@ -106,8 +106,8 @@ def _memory(experiment: Experiment, outline: Outline) -> dict[str, float]:
     more hold no more.
     """
     plan, stages, placement = experiment.plan, outline.stages, outline.placement
-    few = min(outline.microbatches, 2 * plan.pp)
-    program = _first_steps(plan.schedule, plan.pp, few)
+    few = filling(plan.pipeline_schedule, plan.pp, outline.microbatches, plan.vpp)
+    program = _first_steps(plan.schedule, plan.pp, few, plan.vpp)
     home_of = {rank: home for home in outline.homes for rank in home.ranks}
     by_rank = []
     for rank in range(plan.pp):
@@ -125,8 +125,8 @@ def _memory(experiment: Experiment, outline: Outline) -> dict[str, float]:
 
 
 @lru_cache(maxsize=64)
-def _first_steps(name: str, pp: int, microbatches: int) -> Program:
-    return schedule(name).steps(pp, microbatches)
+def _first_steps(name: str, pp: int, microbatches: int, vpp: int | None) -> Program:
+    return schedule(name).steps(pp, microbatches, vpp)
 
 
 def _stage_times(experiment: Experiment, outline: Outline, machine: Machine) -> StageTimes:
@@ -134,12 +134,12 @@ def _stage_times(experiment: Experiment, outline: Outline, machine: Machine) -> 
     played once.
     """
     alike, plan, weaver = alike_stages(outline.stages), experiment.plan, Weaver()
-    keys = {kind: _keys(kind, alike) for kind in _kinds(plan.schedule, plan.pp)}
+    keys = {kind: _keys(kind, alike) for kind in _kinds(plan.schedule, plan.pp, plan.vpp)}
     distinct = list(dict.fromkeys(key for of_kind in keys.values() for key in of_kind))
     parts = [part_of(key, outline.stages, weaver) for key in distinct]
     found = dict(zip(distinct, _part_seconds(experiment, parts, machine), strict=True))
     columns = {kind: np.array([found[key] for key in of_kind]) for kind, of_kind in keys.items()}
-    never = np.full(plan.pp, np.nan)
+    never = np.full(len(outline.stages), np.nan)
     return StageTimes(*(columns.get(kind, never) for kind in KINDS_OF_FORM))
 
 
@@ -151,9 +151,9 @@ def _keys(kind: StepKind, alike: Sequence[int]) -> list[PartKey]:
 
 
 @lru_cache(maxsize=64)
-def _kinds(name: str, pp: int) -> tuple[StepKind, ...]:
+def _kinds(name: str, pp: int, vpp: int | None) -> tuple[StepKind, ...]:
     """Return the kinds of steps of a schedule, overlapped ones last."""
-    program = _first_steps(name, pp, 2 * pp)
+    program = _first_steps(name, pp, 2 * pp, vpp)
     found = {step.kind for steps in program for step in steps}
     return tuple(kind for kind in KINDS_OF_FORM if kind in found)
 
