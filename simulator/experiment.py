@@ -304,6 +304,10 @@ class Experiment(Spec):
         if self.plan.layout is None or document.is_stated("plan.layout") or not changed:
             return ""
         try:
+            self.plan.pipeline_schedule.stages(self.plan.pp, self.plan.vpp)
+        except InfeasibleError:
+            return ""  # refused where the plan is checked: another schedule may still replace it
+        try:
             self.plan.stages(self.model)
         except InfeasibleError as error:
             even = self.plan.model_copy(update={"layout": None}).stages(self.model)
