@@ -315,9 +315,13 @@ class Experiment(Spec):
         """Return why a layout that came with a preset does not hold what was put in its place, and
         what stands in for it; empty where it holds, or is one's own and refused where it is read.
         """
-        changed = any(map(document.is_stated, ("model", "plan.pp")))
+        changed = any(map(document.is_stated, ("model", "plan.pp", "plan.vpp", "plan.schedule")))
         if self.plan.layout is None or document.is_stated("plan.layout") or not changed:
             return ""
+        try:
+            self.plan.pipeline_schedule.stages(self.plan.pp, self.plan.vpp)
+        except InfeasibleError:
+            return ""  # refused where the plan is checked: another schedule may still replace it
         try:
             self.plan.stages(self.model)
         except InfeasibleError as error:

@@ -3,6 +3,7 @@
 from hypothesis import strategies as st
 
 from simulator import Experiment
+from workloads.schedules import SCHEDULES
 
 SMALL_MODEL = {
     "model.layers": 4,
@@ -30,8 +31,9 @@ def jobs(draw, nodes=None):
 
     Groups and hops lie over nodes as they happen to: inside, across, evenly or not.
     """
-    schedule = draw(st.sampled_from(["dualpipe", "1f1b", "zb1p"]))
-    pp = draw(st.sampled_from([2, 4] if schedule == "dualpipe" else [1, 2, 3, 4]))
+    schedule = draw(st.sampled_from(sorted(SCHEDULES)))
+    most = min(4, 7 // SCHEDULES[schedule].stages(1))
+    pp = draw(st.sampled_from([2, 4] if schedule == "dualpipe" else range(1, most + 1)))
     ep = draw(st.sampled_from([1, 2, 3, 4, 6]))
     width = ep * draw(st.sampled_from([1, 2, 3]))
     ranks = pp * width

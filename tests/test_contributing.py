@@ -238,6 +238,7 @@ from workloads.schedules.one_f_one_b import (
     check,
     minimum_microbatches,
     sizes,
+    stages,
     stages_of_rank,
     step_s,
 )
@@ -247,8 +248,8 @@ NAME = "gpipe"
 PARAMETER_COPIES = 1
 
 
-def steps(pp: int, microbatches: int) -> Program:
-    check(pp, microbatches)
+def steps(pp: int, microbatches: int, vpp: int | None = None) -> Program:
+    check(pp, microbatches, vpp)
     chunks = [[Chunk(rank, i) for i in range(microbatches)] for rank in range(pp)]
     return tuple(
         (*(Step("F", forward=c) for c in own), *(Step("B", backward=c) for c in own))
@@ -256,7 +257,7 @@ def steps(pp: int, microbatches: int) -> Program:
     )
 
 
-def chunks_in_flight(pp: int, microbatches: int) -> int:
+def chunks_in_flight(pp: int, microbatches: int, vpp: int | None = None) -> int:
     return microbatches
 '''
     add(copied, "workloads/schedules/gpipe.py", text)

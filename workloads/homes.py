@@ -1,8 +1,9 @@
 """Homes of stages: pipeline ranks that hold the same ones, and the tables that homes share.
 
 Under DualPipe ranks r and pp - 1 - r hold stages r and pp - 1 - r, so they are one home and a table
-of the first and the last stage lies in one place. With one stage a rank it may lie in several: tied
-embeddings, or an MTP module away from the first stage or from the head.
+of the first and the last stage lies in one place, as it does in V-shapes, whose rank 0 holds both.
+With other schedules it may lie in several: tied embeddings, or an MTP module away from the first
+stage or from the head.
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,8 @@ end of a step (`workloads.homes`). It is free where one rank holds the first and
 A layout must hold every unit of the model once: layers in the model's order, MTP modules and heads
 after the last layer. Without a layout, `default_layout` counts each layer, module and head as one
 unit and deals them out evenly in order, larger stages first. DeepSeek-V3 has 61 + 1 + 2 = 64
-units: on 16 stages four each, which is `3d+1m, 14*4m, 1m+mtp+2heads`.
+units: on 16 stages four each, which is `3d+1m, 14*4m, 1m+mtp+2heads`. Stages are in the model's
+order, also where a rank holds several of them (`workloads.schedules`).
 """
 
 from itertools import pairwise
@@ -28,31 +29,33 @@ def model_units(model: ModelSpec) -> Stage:
     return (*model.layer_kinds, *modules, *heads)
 
 
-def default_layout(model: ModelSpec, pp: int) -> Layout:
-    """Deal the units of `model` out evenly over `pp` stages in order, larger stages first.
+def default_layout(model: ModelSpec, pp: int, vpp: int = 1) -> Layout:
+    """Deal the units of `model` out evenly over `pp vpp` stages in order, larger stages first.
 
     Raises:
         InfeasibleError: more stages than units.
     """
-    units = model_units(model)
-    if pp > len(units):
+    units, stages = model_units(model), pp * vpp
+    if stages > len(units):
+        product = f"{stages} = pp {pp} x vpp {vpp}" if vpp > 1 else f"{pp}"
         raise InfeasibleError(
             f"plan.pp: at most one stage per layer, MTP module and head of {model.name} "
-            f"({len(units)}), got {pp}"
+            f"({len(units)}), got {product}"
         )
-    share, larger = divmod(len(units), pp)
-    starts = [stage * share + min(stage, larger) for stage in range(pp + 1)]
+    share, larger = divmod(len(units), stages)
+    starts = [stage * share + min(stage, larger) for stage in range(stages + 1)]
     return tuple(units[a:b] for a, b in pairwise(starts))
 
 
-def check_layout(layout: Layout, model: ModelSpec, pp: int) -> None:
-    """Refuse a layout that does not hold `model` exactly once on `pp` stages.
+def check_layout(layout: Layout, model: ModelSpec, pp: int, vpp: int = 1) -> None:
+    """Refuse a layout that does not hold `model` exactly once on `pp vpp` stages.
 
     Raises:
         InfeasibleError: wrong number of stages, a unit missing or repeated, or out of order.
     """
-    if len(layout) != pp:
-        raise InfeasibleError(f"plan.layout: must have pp = {pp} stages, got {len(layout)}")
+    if len(layout) != pp * vpp:
+        product = f"pp x vpp = {pp * vpp}" if vpp > 1 else f"pp = {pp}"
+        raise InfeasibleError(f"plan.layout: must have {product} stages, got {len(layout)}")
     units = [unit for stage in layout for unit in stage]
     needed = model_units(model)
     for unit in _ORDER:
@@ -71,15 +74,18 @@ def check_layout(layout: Layout, model: ModelSpec, pp: int) -> None:
         )
 
 
-def resolve_layout(text: str | None, model: ModelSpec, pp: int) -> Layout:
+def resolve_layout(text: str | None, model: ModelSpec, pp: int, vpp: int = 1) -> Layout:
     """Return the checked layout that `text` describes, or the default one where it is None.
+
+    Args:
+        vpp: stages of each of `pp` ranks.
 
     Raises:
         SpecError: the text does not follow the grammar.
-        InfeasibleError: the layout does not hold the model once on `pp` stages.
+        InfeasibleError: the layout does not hold the model once on `pp vpp` stages.
     """
     if text is None:
-        return default_layout(model, pp)
+        return default_layout(model, pp, vpp)
     layout = parse_layout(text)
-    check_layout(layout, model, pp)
+    check_layout(layout, model, pp, vpp)
     return layout

@@ -40,6 +40,9 @@ class ParallelPlan(Spec):
         dp: data-parallel size (pipelines); None takes what the GPUs leave. Given, it may leave the
             cluster's last GPUs idle: 64 of a rack of 72.
         zero: 0 replicates optimizer states, 1 shards them over the replicas.
+        vpp: model chunks of each pipeline rank (virtual pipeline stages); None takes what the
+            schedule is made for: 1, or 2 for interleaved and V-shapes. A schedule refuses what it
+            cannot run: 1f1b with more than one is called interleaved, and does not turn into it.
         schedule: name of a pipeline schedule (`workloads.schedules`).
         layout: which layers sit on which stage (`workloads.layout`); None splits evenly.
     """
@@ -53,6 +56,7 @@ class ParallelPlan(Spec):
     sequence_parallel: bool = True
     cp_comm: Literal["p2p", "all_gather", "a2a"] = "p2p"
     zero: Annotated[int, Field(ge=0, le=1)] = 1
+    vpp: Layers | None = None
     schedule: str = "1f1b"
     layout: Annotated[str, Field(max_length=10_000)] | None = None
 
@@ -92,7 +96,7 @@ class ParallelPlan(Spec):
         self.mesh(gpus)
         self.stages(model)
         pipeline = self.pipeline_schedule
-        pipeline.check(self.pp, pipeline.minimum_microbatches(self.pp))
+        pipeline.check(self.pp, pipeline.minimum_microbatches(self.pp), self.vpp)
 
     def mesh(self, gpus: int) -> Mesh:
         """Lay the plan over `gpus` GPUs.
@@ -131,9 +135,11 @@ class ParallelPlan(Spec):
 
         Raises:
             SpecError: the layout cannot be read.
-            InfeasibleError: it does not hold the model once on `pp` stages.
+            InfeasibleError: it does not hold the model once on all stages, or the schedule cannot
+                run with `vpp` chunks a rank.
         """
-        return resolve_layout(self.layout, model, self.pp)
+        chunks = self.pipeline_schedule.stages(self.pp, self.vpp) // self.pp
+        return resolve_layout(self.layout, model, self.pp, chunks)
 
     def microbatches(self, batch: BatchSpec, gpus: int) -> int:
         """Micro-batches per pipeline, checked against what the schedule can run.
@@ -142,7 +148,7 @@ class ParallelPlan(Spec):
             InfeasibleError: the batch does not divide, or the schedule needs more micro-batches.
         """
         count = batch.microbatches(self.mesh(gpus).size("dp"))
-        self.pipeline_schedule.check(self.pp, count)
+        self.pipeline_schedule.check(self.pp, count, self.vpp)
         return count
 
     def tokens_of_rank(self, batch: BatchSpec) -> int:
@@ -167,7 +173,7 @@ class ParallelPlan(Spec):
 
     def stages_of_rank(self, pp_rank: int) -> tuple[int, ...]:
         """Stages that pipeline rank `pp_rank` holds."""
-        return self.pipeline_schedule.stages_of_rank(self.pp, pp_rank)
+        return self.pipeline_schedule.stages_of_rank(self.pp, pp_rank, self.vpp)
 
     def homes_of_stage(self, stage: int) -> tuple[int, ...]:
         """Pipeline ranks that hold `stage`."""

@@ -117,18 +117,19 @@ def _load(name: str, overrides: Iterable[str]) -> "Experiment":
 
 
 def _run_all_schedules(experiment: "Experiment", as_json: bool) -> None:
-    """Run every schedule on the same experiment; what cannot run is a row with its reason."""
+    """Run every schedule on the same experiment; what cannot run is a line with its reason."""
     from simulator.driver.run import run as simulate
-    from simulator.tell.summary import show_schedules
+    from simulator.tell.schedules import show_schedules
     from workloads.schedules import SCHEDULES
 
+    told = {str(note) for note in experiment.notes}
     outcomes: dict[str, Result | InfeasibleError] = {}
+    notes: dict[str, list[str]] = {}
     for name in SCHEDULES:
         try:
-            outcomes[name] = simulate(
-                experiment.with_overrides({"plan.schedule": name}, "--schedule"),
-                track=track_draws,
-            )
+            chosen = experiment.with_overrides({"plan.schedule": name}, "--schedule")
+            outcomes[name] = simulate(chosen, track=track_draws)
+            notes[name] = [note for note in map(str, chosen.notes) if note not in told]
         except InfeasibleError as error:
             outcomes[name] = error
     if all(isinstance(outcome, InfeasibleError) for outcome in outcomes.values()):
@@ -143,7 +144,7 @@ def _run_all_schedules(experiment: "Experiment", as_json: bool) -> None:
             }
         )
         return
-    show_schedules(console(), outcomes)
+    show_schedules(console(), outcomes, notes)
 
 
 def prepare_folder(

@@ -107,7 +107,10 @@ def play_explicit(
     phase_s = by_pipeline(tile.phase_s for tile in played)
     phase_s[phases.index(END)] = seconds[:, None]
     phase_s[phases.index(IDLE)] = step_s - phase_s.sum(axis=0)
-    streams = map(by_pipeline, zip(*(tile.streams for tile in played), strict=True))
+    compute_s, communication_s, wait_s, blame_s = map(
+        by_pipeline, zip(*(tile.streams for tile in played), strict=True)
+    )
+    streams = compute_s, communication_s, wait_s, blame_s
     tasks = len(ranks.expansion.graph) * finish_s.shape[1]
     ends = finish_s, start_s, seconds, step_s
     whole = ExplicitPlay(phases, phase_s, *streams, *ends, tasks, groups={})

@@ -31,7 +31,7 @@ from workloads.optimizer import OptimizerStep, optimizer_step
 from workloads.replicas import held_experts
 from workloads.routing import lognormal_load, zipf_load
 from workloads.scenarios.training import Outline, stage_message, training_outline
-from workloads.schedules import schedule
+from workloads.schedules import filling, schedule
 from workloads.schedules.stage_times import StageTimes
 from workloads.schedules.step import Program, StepKind
 
@@ -95,8 +95,8 @@ def _memory(experiment: Experiment, outline: Outline) -> dict[str, float]:
     more hold no more.
     """
     plan, stages, placement = experiment.plan, outline.stages, outline.placement
-    few = min(outline.microbatches, 2 * plan.pp)
-    program = _first_steps(plan.schedule, plan.pp, few)
+    few = filling(plan.pipeline_schedule, plan.pp, outline.microbatches, plan.vpp)
+    program = _first_steps(plan.schedule, plan.pp, few, plan.vpp)
     home_of = {rank: home for home in outline.homes for rank in home.ranks}
     by_rank = []
     for rank in range(plan.pp):
@@ -121,8 +121,8 @@ def _memory(experiment: Experiment, outline: Outline) -> dict[str, float]:
 
 
 @lru_cache(maxsize=64)
-def _first_steps(name: str, pp: int, microbatches: int) -> Program:
-    return schedule(name).steps(pp, microbatches)
+def _first_steps(name: str, pp: int, microbatches: int, vpp: int | None) -> Program:
+    return schedule(name).steps(pp, microbatches, vpp)
 
 
 def _stage_times(experiment: Experiment, outline: Outline) -> StageTimes:
@@ -136,9 +136,9 @@ def _stage_times(experiment: Experiment, outline: Outline) -> StageTimes:
     stages = [tuple(place[id(layer)] for layer in stage) for stage in outline.stages]
     columns = {
         kind: np.array([part_seconds(setting, stock, part) for part in _holdings(kind, stages)])
-        for kind in _kinds(plan.schedule, plan.pp)
+        for kind in _kinds(plan.schedule, plan.pp, plan.vpp)
     }
-    never = np.full(plan.pp, np.nan)
+    never = np.full(len(outline.stages), np.nan)
     return StageTimes(*(columns.get(kind, never) for kind in KINDS_OF_FORM))
 
 
@@ -151,9 +151,9 @@ def _holdings(kind: StepKind, stages: Sequence[tuple[int, ...]]) -> list[Holding
 
 
 @lru_cache(maxsize=64)
-def _kinds(name: str, pp: int) -> tuple[StepKind, ...]:
+def _kinds(name: str, pp: int, vpp: int | None) -> tuple[StepKind, ...]:
     """Return the kinds of steps of a schedule, overlapped ones last."""
-    program = _first_steps(name, pp, 2 * pp)
+    program = _first_steps(name, pp, 2 * pp, vpp)
     found = {step.kind for steps in program for step in steps}
     return tuple(kind for kind in KINDS_OF_FORM if kind in found)
 

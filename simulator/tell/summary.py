@@ -7,7 +7,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from hwmodels.document import Document
-from hwmodels.errors import InputError
 from hwmodels.units import format_quantity
 from simulator.tell.compare import Change, Comparison, Range, Spread
 from simulator.tell.headlines import MEMORY, UNITS, shown
@@ -203,20 +202,6 @@ def _changes(title: str, changes: Iterable[Change], why_none: str = "") -> Table
 
 def _text(value: object) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def show_schedules(console: Console, outcomes: Mapping[str, Result | InputError]) -> None:
-    """Print one column a schedule: headline numbers, phases, memory; or why it cannot run."""
-    results = {name: each for name, each in outcomes.items() if isinstance(each, Result)}
-    grid = table("pipeline schedules", "", *results)
-    for each in next(iter(results.values())).headlines:
-        values = [result.numbers[each.name] for result in results.values()]
-        if any(values):
-            grid.add_row(each.title, *(shown(value, each.unit, ".5g") for value in values))
-    console.print(grid)
-    for name, outcome in outcomes.items():
-        if isinstance(outcome, InputError):
-            console.print(f"{name}: {outcome}", highlight=False, markup=False)
 
 
 def show_preset(console: Console, values: Mapping[str, object], document: Document) -> None:

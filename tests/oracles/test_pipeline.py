@@ -11,6 +11,7 @@ from hwmodels.errors import DeadlockError
 from simulator.engines.order import order_of
 from simulator.engines.reference import play
 from simulator.lower.pipeline import build_pipeline, rank_times, step_links
+from tests.pipelines import pipelines
 from workloads.phases import PHASES
 from workloads.schedules import SCHEDULES
 from workloads.schedules.replay import ChunkTimes, replay
@@ -54,11 +55,8 @@ def labelled_spans(pipeline, timeline, stream):
 @st.composite
 def runs(draw, names=tuple(SCHEDULES)):
     """A program, and seconds for each kind of chunk on each stage, in eighths."""
-    name = draw(st.sampled_from(names))
-    unit = 2 if name == "dualpipe" else 1
-    pp = draw(st.integers(1, 3)) * unit
-    microbatches = SCHEDULES[name].minimum_microbatches(pp) + draw(st.integers(0, 4)) * unit
-    program = SCHEDULES[name].steps(pp, microbatches)
+    name, *size = draw(pipelines(names, most_ranks=4))
+    program = SCHEDULES[name].steps(*size)
     places = sorted({place(step) for own in program for step in own})
     eighths = draw(st.lists(st.integers(4, 64), min_size=len(places), max_size=len(places)))
     seconds = dict(zip(places, (n / 8 for n in eighths), strict=True))
@@ -124,11 +122,24 @@ def test_messages_of_a_rank_leave_one_after_another_while_it_computes():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_token_crosses_every_boundary_once_each_way(name):
-    """`2 (pp - 1)` messages a micro-batch."""
-    pp, microbatches = 4, 10
-    pipeline, _ = played(SCHEDULES[name].steps(pp, microbatches), EQUAL)
+    """`2 (stages - 1)` messages a micro-batch, but none from a rank to itself: a V-shape turns."""
+    pp, microbatches = 4, 12
+    schedule = SCHEDULES[name]
+    pipeline, _ = played(schedule.steps(pp, microbatches), EQUAL)
     names = [pipeline.graph.streams[stream] for stream in pipeline.graph.stream]
-    assert sum(name.endswith("/send") for name in names) == 2 * (pp - 1) * microbatches
+    held = [schedule.stages_of_rank(pp, rank) for rank in range(pp)]
+    turns = schedule.PARAMETER_COPIES == 1 and any(
+        {s, s + 1} <= {*own} for own in held for s in own
+    )
+    boundaries = schedule.stages(pp) - 1 - turns
+    assert sum(name.endswith("/send") for name in names) == 2 * boundaries * microbatches
+
+
+def test_a_message_to_the_same_rank_takes_no_time():
+    """Two ranks of ZB-V, three micro-batches: rank 1 hands each to itself, on stages 1 and 2."""
+    pipeline, timeline = played(SCHEDULES["zbv"].steps(2, 3), EQUAL, 0.25)
+    spans = labelled_spans(pipeline, timeline, "rank 1/compute")
+    assert spans["F 0"] == (2.25, 3.25)
 
 
 @pytest.mark.parametrize(("pp", "microbatches", "bubble_s"), [(8, 20, 6.0), (16, 120, 14.0)])
@@ -200,16 +211,18 @@ def test_links_are_those_of_the_rules_written_out(run):
     program, _ = run
     home, stages = producers(program), stage_count(program)
     links = step_links(step_table(program))
-    local, remote = set(), set()
+    local, remote = [], set()
     for rank, own in enumerate(program):
         for index, step in enumerate(own):
             for token in needs(step, stages):
                 source, place = home[token]
                 name = f"{token.phase} {token.microbatch} to rank {rank}"
                 edge = links.first[rank] + index, links.first[source] + place
-                (local if source == rank else remote).add((*edge, "" if source == rank else name))
-    assert {(*edge, "") for edge in map(tuple, links.local.tolist())} == local
-    assert len(links.local) == len(local)
+                if source == rank:
+                    local.append(edge)
+                else:
+                    remote.add((*edge, name))
+    assert sorted(map(tuple, links.local.tolist())) == sorted(local)
     sends = list(zip(links.sender.tolist(), links.labels, strict=True))
     assert {(step, *sends[number]) for step, number in links.remote.tolist()} == remote
     assert len(set(sends)) == len(sends) == len({edge[1:] for edge in remote})
@@ -245,7 +258,7 @@ def test_a_micro_batch_that_never_goes_forward_is_refused():
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_task_knows_its_rank_its_step_and_its_phase(name):
     """Steps come first, rank by rank, then messages, then an optimizer a rank."""
-    program = SCHEDULES[name].steps(4, 10)
+    program = SCHEDULES[name].steps(4, 12)
     pipeline, _ = played(program, EQUAL)
     steps = [(rank, index) for rank, own in enumerate(program) for index in range(len(own))]
     assert list(zip(pipeline.rank, pipeline.step, strict=True))[: pipeline.steps] == steps

@@ -17,6 +17,7 @@ from workloads.parallel import ParallelPlan
 from workloads.placement import Placement, members_by_node
 from workloads.routing import copies_on
 from workloads.routing_matrix import expected_matrix
+from workloads.schedules import SCHEDULES
 
 
 def mesh_of(pp, edp, ep):
@@ -117,14 +118,14 @@ def test_ports_carry_what_walking_every_copy_counts(members, local, top_k, seed)
 @st.composite
 def stages_with_tables(draw):
     """A plan, and layers of its stages that hold some of three tables."""
-    schedule = draw(st.sampled_from(["dualpipe", "1f1b", "zb1p"]))
+    name = draw(st.sampled_from(sorted(SCHEDULES)))
     pp = draw(st.sampled_from([2, 4, 6]))
     names = st.lists(st.sampled_from(["embedding", "head", "norm"]), unique=True, max_size=3)
     stages = [
         [Layer("moe", tables=tuple((name, float(len(name))) for name in draw(names)))]
-        for _ in range(pp)
+        for _ in range(SCHEDULES[name].stages(pp))
     ]
-    return ParallelPlan(pp=pp, schedule=schedule), stages
+    return ParallelPlan(pp=pp, schedule=name), stages
 
 
 @given(stages_with_tables(), st.integers(1, 3), st.integers(1, 7))

@@ -19,6 +19,7 @@ from workloads.layers import Block, Layer
 from workloads.ops import COMM, Comm, MemoryOp
 from workloads.recipes import Passes
 from workloads.scenarios.training_parts import distinct_parts, load_table, step_segments
+from workloads.schedules import SCHEDULES
 from workloads.weave import Weaver
 
 NAMES = (f"op {number}" for number in range(10**9))
@@ -101,7 +102,7 @@ def test_segments_hold_what_nothing_interrupts(kind, ahead, back):
 @st.composite
 def programs(draw):
     """The steps of a random schedule, with random layers in each stage."""
-    schedule = draw(st.sampled_from(["dualpipe", "1f1b", "zb1p"]))
+    schedule = draw(st.sampled_from(sorted(SCHEDULES)))
     pp = draw(st.sampled_from([2, 4] if schedule == "dualpipe" else [1, 2, 3]))
     ep = draw(st.sampled_from([1, 2, 3]))
     changes = {
@@ -116,7 +117,7 @@ def programs(draw):
         "batch.sequences": ep * 2 * pp,
     }
     program = program_of(job(changes))
-    stages = tuple(tuple(draw(PLAYED_STAGES)) for _ in range(pp))
+    stages = tuple(tuple(draw(PLAYED_STAGES)) for _ in program.stages)
     parts, part = distinct_parts(program.table, stages)
     loads = load_table(program.table, stages, parts, part, program.microbatches)
     return replace(program, parts=parts, part=part, loads=loads, stages=stages), ep

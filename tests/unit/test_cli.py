@@ -280,7 +280,30 @@ def test_all_schedules_run_and_what_cannot_is_a_row_with_its_reason(invoke, monk
     assert document["1f1b"] == json.loads(short_run().to_json())
     text = invoke(*command).stdout
     assert "zb1p: memory of pipeline rank 0: too much" in text
-    assert f"{short_run().metrics.step_time_s:.5g} s" in text
+    assert f"{short_run().metrics.step_time_s:.4g} s" in text
+
+
+def test_schedules_are_listed_fastest_first_with_what_each_idles_and_holds(invoke):
+    """Those that do not fit or cannot run have a line of their own, once a reason."""
+    few = ("--set", "batch.sequences=4096", "--set", "plan.vpp=2", "--set", "ranks.draws=1")
+    roomy = ("--set", "cluster.node.chip.hbm_capacity_bytes='63 GB'")
+    command = ["run", "deepseek-v3-pretrain", *few, *roomy, "--schedule", "all"]
+    document = json.loads(invoke(*command, "--json").stdout)
+    ran = {name: each for name, each in document.items() if "infeasible" not in each}
+    assert set(ran) == {"zbv", "vhalf"}
+    text = invoke(*command).stdout
+    rows = [line.split() for line in text.splitlines()]
+    order = [row[0] for row in rows if row and row[0] in ran]
+    assert order == sorted(ran, key=lambda name: ran[name]["metrics"]["step_time_s"])
+    for name, each in ran.items():
+        (row,) = (row for row in rows if row and row[0] == name)
+        gigabytes = max(each["memory_bytes"].values()) / 1e9
+        shown = [f"{each['metrics']['step_time_s']:.4g}", f"{each['breakdown_s']['bubble']:.4g}"]
+        shown += [f"{100 * each['metrics'][f'mfu_{way}']:.4g}" for way in ("causal", "noncausal")]
+        assert row[1::2] == [*shown, f"{gigabytes:.4g}"]
+    assert "1f1b: plan.vpp: must be 1 for 1f1b, interleaved takes more, got 2" in text
+    assert "interleaved: memory of pipeline rank" in text
+    assert "vhalf, zbv: plan.layout: the preset's gives way to an even split" in text
 
 
 # Draws

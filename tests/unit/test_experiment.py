@@ -203,13 +203,15 @@ def test_a_model_built_on_another_does_not_go_by_its_name() -> None:
     ("changes", "why"),
     [
         ({"plan.pp": 8}, "must have pp = 8 stages, got 16"),
+        ({"plan.schedule": "zbv"}, "must have pp x vpp = 32 stages, got 16"),
+        ({"plan.schedule": "interleaved", "plan.vpp": 4}, "pp x vpp = 64 stages, got 16"),
         ({"model.layers": 40}, "repeats a unit, deepseek-v3 has 37 x moe layer, got 58"),
         (
             {"model": "deepseek-v2", "plan.ep": 32},
             "repeats a unit, deepseek-v2 has 1 x dense layer",
         ),
     ],
-    ids=["pp", "layers", "model"],
+    ids=["pp", "schedule", "vpp", "layers", "model"],
 )
 def test_a_layout_of_a_preset_gives_way_to_what_is_put_in_its_place(changes, why):
     changed = MPFT.with_overrides(changes)
@@ -235,6 +237,16 @@ def test_it_is_back_where_it_holds_again():
     assert back.plan.layout == MPFT.plan.layout
     assert back.notes == ()
     assert there.with_numbers({"batch.sequences": 4096}).notes == there.notes
+
+
+def test_chunks_that_a_schedule_cannot_run_wait_for_another_schedule():
+    """`--set plan.vpp=4 --schedule interleaved`: one after the other."""
+    asked = MPFT.with_overrides({"plan.vpp": 4})
+    with pytest.raises(InfeasibleError, match=r"plan\.vpp: must be 1 for dualpipe"):
+        asked.plan.check(asked.model, asked.cluster.gpus)
+    there = asked.with_overrides({"plan.schedule": "interleaved"})
+    there.plan.check(there.model, there.cluster.gpus)
+    assert len(there.plan.stages(there.model)) == 64
 
 
 def test_in_a_file_it_gives_way_too(tmp_path):

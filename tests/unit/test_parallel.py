@@ -28,6 +28,31 @@ def test_1f1b_has_one_home_for_every_stage():
     assert PLAN.model_copy(update={"schedule": "1f1b"}).homes_of_stage(12) == (12,)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "vpp", "stages", "held"),
+    [
+        ("1f1b", None, 16, (3,)),
+        ("1f1b", 1, 16, (3,)),
+        ("zb-h1", None, 16, (3,)),
+        ("dualpipe", None, 16, (3, 12)),
+        ("interleaved", None, 32, (3, 19)),
+        ("interleaved", 4, 64, (3, 19, 35, 51)),
+        ("zbv", None, 32, (3, 28)),
+        ("vhalf", 2, 32, (3, 28)),
+        ("dualpipev", 2, 32, (3, 28)),
+    ],
+)
+def test_a_rank_holds_as_many_model_chunks_as_the_plan_asks_for(schedule, vpp, stages, held):
+    """Stages are dealt out in the model's order; without `vpp` the schedule has its own."""
+    plan = ParallelPlan(pp=16, ep=64, schedule=schedule, vpp=vpp)
+    plan.check(V3, 2048)
+    layout = plan.stages(V3)
+    assert len(layout) == stages
+    assert plan.stages_of_rank(3) == held
+    homes = [plan.homes_of_stage(stage) for stage in range(stages)]
+    assert {len(ranks) for ranks in homes} == {2 if schedule == "dualpipe" else 1}
+
+
 def test_nodes_hold_data_parallel_ranks_of_one_pipeline_rank():
     mesh, node = PLAN.mesh(2048), np.arange(8, 16)
     assert mesh.at("pp", node).tolist() == mesh.at("edp", node).tolist() == [0] * 8
@@ -47,6 +72,16 @@ def test_nodes_hold_data_parallel_ranks_of_one_pipeline_rank():
         ({"ep": 64, "etp": 4}, 2048, "plan.ep x etp: must divide the dp x cp x tp = 128 ranks"),
         ({"tp": 2, "sequence_parallel": False}, 2048, "plan.sequence_parallel: must be true for"),
         ({"layout": "16*4m"}, 2048, "plan.layout: misses a unit"),
+        ({"vpp": 2}, 2048, "plan.vpp: must be 1 for dualpipe, interleaved takes more, got 2"),
+        ({"vpp": 4, "schedule": "1f1b"}, 2048, "plan.vpp: must be 1 for 1f1b, interleaved takes"),
+        ({"vpp": 3, "schedule": "zbv"}, 2048, "plan.vpp: must be 2 for zbv, got 3"),
+        ({"schedule": "zbv"}, 2048, "plan.layout: must have pp x vpp = 32 stages, got 16"),
+        (
+            {"vpp": 5, "schedule": "interleaved", "layout": None},
+            2048,
+            "plan.pp: at most one stage per layer, MTP module and head of deepseek-v3 (64), got 80 "
+            "= pp 16 x vpp 5",
+        ),
         ({"pp": 15, "layout": None}, 1920, "dualpipe needs an even number of ranks, got 15"),
     ],
 )

@@ -143,7 +143,7 @@ def _program(
 ) -> Program:
     """List the steps of an outline."""
     stages, microbatches = outline.stages, outline.microbatches
-    table = step_table(plan.pipeline_schedule.steps(plan.pp, microbatches))
+    table = step_table(plan.pipeline_schedule.steps(plan.pp, microbatches, plan.vpp))
     ends = _rank_ends(outline, table.steps, plan.zero, recipe)
     parts, part = distinct_parts(table, stages)
     return Program(
@@ -252,9 +252,10 @@ def _microbatches(plan: ParallelPlan, batch: BatchSpec, gpus: int) -> int:
             f"batch.sequences: at most {MICROBATCHES_MAX:,} micro-batches a pipeline can be "
             f"simulated, got {count:,}"
         )
-    if count * plan.pp > CHUNKS_MAX:
+    stages = plan.pipeline_schedule.stages(plan.pp, plan.vpp)
+    if count * stages > CHUNKS_MAX:
         raise InfeasibleError(
             f"batch.sequences: at most {CHUNKS_MAX:,} micro-batches times stages can be simulated, "
-            f"got {count:,} on {plan.pp:,} stages"
+            f"got {count:,} on {stages:,} stages"
         )
     return count

@@ -27,96 +27,77 @@ The two middle ranks (h = H - 1) run the very first pair of loop 4 as F0 then B1
 the neighbour waits for that forward. The backward inside a pair is always full.
 """
 
-from collections import deque
-
 import numpy as np
 
 from hwmodels.errors import InfeasibleError
+from workloads.schedules.chunks import only, rank_in
+from workloads.schedules.rank_order import RankOrder
 from workloads.schedules.stage_times import StageTimes
-from workloads.schedules.step import Chunk, Program, Step
+from workloads.schedules.step import Program, Step
 
 NAME = "dualpipe"
 PARAMETER_COPIES = 2
 
 
-def steps(pp: int, microbatches: int) -> Program:
+def steps(pp: int, microbatches: int, vpp: int | None = None) -> Program:
     """Steps of every rank; see `Schedule.steps`."""
-    check(pp, microbatches)
-    return tuple(_rank_steps(pp, microbatches, rank) for rank in range(pp))
+    check(pp, microbatches, vpp)
+    return tuple(_rank_order(pp, microbatches, rank) for rank in range(pp))
 
 
-class _Rank:
-    """One rank's program while it is written: the next chunk of each direction and phase."""
-
-    def __init__(self, pp: int, microbatches: int, rank: int) -> None:
-        near = min(rank, pp - 1 - rank)
-        first_half = rank < pp // 2
-        half = microbatches // 2
-        self.stage = (near, pp - 1 - near)
-        self.next_forward = [0, half] if first_half else [half, 0]
-        self.next_backward = list(self.next_forward)
-        self.put_off: deque[Chunk] = deque()
-        self.program: list[Step] = []
-
-    def forward(self, direction: int) -> None:
-        self.program.append(Step("F", forward=self._take(self.next_forward, direction)))
-
-    def backward(self, direction: int, *, put_off_weights: bool = False) -> None:
-        chunk = self._take(self.next_backward, direction)
-        if put_off_weights:
-            self.put_off.append(chunk)
-        self.program.append(Step("Bi" if put_off_weights else "B", backward=chunk))
-
-    def pair(self, forward: int, backward: int) -> None:
-        f, b = self._take(self.next_forward, forward), self._take(self.next_backward, backward)
-        self.program.append(Step("FB", forward=f, backward=b))
-
-    def weight(self) -> None:
-        self.program.append(Step("W", backward=self.put_off.popleft()))
-
-    def _take(self, counters: list[int], direction: int) -> Chunk:
-        counters[direction] += 1
-        return Chunk(self.stage[direction], counters[direction] - 1)
+def _rank_order(pp: int, microbatches: int, rank: int) -> tuple[Step, ...]:
+    near, half = min(rank, pp - 1 - rank), microbatches // 2
+    first = (0, half) if rank < pp // 2 else (half, 0)
+    return eight_loops(RankOrder((near, pp - 1 - near), first), pp // 2, near, half)
 
 
-def _rank_steps(pp: int, microbatches: int, rank: int) -> tuple[Step, ...]:
-    half, near = pp // 2, min(rank, pp - 1 - rank)
+def eight_loops(order: RankOrder, half: int, near: int, microbatches: int) -> tuple[Step, ...]:
+    """Write the steps of the rank at distance `near` from its nearer end.
+
+    Args:
+        order: of that rank, empty; its chunk 0 is the near direction, chunk 1 the far one.
+        half: ranks from one end to the middle, H.
+        microbatches: of each direction.
+    """
     is_middle = near == half - 1
-    out = _Rank(pp, microbatches, rank)
-
     for _ in range(2 * (half - near - 1)):  # 1: F0
-        out.forward(0)
+        order.forward(0)
     for _ in range(near + 1):  # 2: F0 F1
-        out.forward(0)
-        out.forward(1)
+        order.forward(0)
+        order.forward(1)
     for _ in range(half - near - 1):  # 3: b1 W F1
-        out.backward(1, put_off_weights=True)
-        out.weight()
-        out.forward(1)
-    for i in range(microbatches // 2 - pp + near + 1):  # 4: F0B1 F1B0
+        order.backward(1, put_off_weights=True)
+        order.weight()
+        order.forward(1)
+    for i in range(microbatches - 2 * half + near + 1):  # 4: F0B1 F1B0
         if i == 0 and is_middle:
-            out.forward(0)
-            out.backward(1)
+            order.forward(0)
+            order.backward(1)
         else:
-            out.pair(forward=0, backward=1)
-        out.pair(forward=1, backward=0)
+            order.pair(forward=0, backward=1)
+        order.pair(forward=1, backward=0)
     for _ in range(half - near - 1):  # 5: B1 F1B0
-        out.backward(1)
-        out.pair(forward=1, backward=0)
+        order.backward(1)
+        order.pair(forward=1, backward=0)
     for i in range(2 * (near + 1)):  # 6: B1 B0, the second half zero-bubble
-        out.backward(1 - i % 2, put_off_weights=i > near)
+        order.backward(1 - i % 2, put_off_weights=i > near)
     for _ in range(half - near - 1):  # 7: W b0
-        out.weight()
-        out.backward(0, put_off_weights=True)
+        order.weight()
+        order.backward(0, put_off_weights=True)
     for _ in range(near + 1):  # 8: W
-        out.weight()
-    return tuple(out.program)
+        order.weight()
+    return tuple(order.steps)
 
 
-def stages_of_rank(pp: int, rank: int) -> tuple[int, ...]:
+def stages(pp: int, vpp: int | None = None) -> int:
+    """`PP`, each on two ranks."""
+    return pp * only(NAME, 1, vpp)
+
+
+def stages_of_rank(pp: int, rank: int, vpp: int | None = None) -> tuple[int, ...]:
     """Rank r holds stages r and PP - 1 - r, in that order."""
-    if not 0 <= rank < pp:
-        raise InfeasibleError(f"rank: from 0 to pp - 1 = {pp - 1}, got {rank}")
+    only(NAME, 1, vpp)
+    rank_in(pp, rank)
     return (rank, pp - 1 - rank)
 
 
@@ -129,7 +110,7 @@ def bubble_s(pp: int, forward_s: float, backward_s: float, weight_s: float, pair
     return (pp // 2 - 1) * (pair_s + backward_s - 3 * weight_s)
 
 
-def step_s(pp: int, microbatches: int, stages: StageTimes) -> float:
+def step_s(pp: int, microbatches: int, times: StageTimes) -> float:
     """Seconds that the busiest rank works in its eight loops, and `bubble_s` of the mean stage.
 
     Exact where `bubble_s` is: equal stages with F = B - W = W and F&B = F + B. Else it is an
@@ -138,8 +119,8 @@ def step_s(pp: int, microbatches: int, stages: StageTimes) -> float:
     half = pp // 2
     near = np.arange(half)
     far, rest = pp - 1 - near, half - 1 - near
-    forward_s, backward_s = stages.forward_s, stages.backward_s
-    input_s, weight_s, pair_s = stages.input_s, stages.weight_s, stages.pair_s
+    forward_s, backward_s = times.forward_s, times.backward_s
+    input_s, weight_s, pair_s = times.input_s, times.weight_s, times.pair_s
     busy_s = (2 * rest + near + 1) * forward_s[near] + half * forward_s[far]  # loops 1 to 3
     busy_s += rest * (input_s[far] + weight_s[far])
     busy_s += (microbatches // 2 - pp + near + 1) * (pair_s[near] + pair_s[far])  # 4
@@ -153,7 +134,7 @@ def step_s(pp: int, microbatches: int, stages: StageTimes) -> float:
     return float(busy_s.max()) + max(0.0, bubble_s(pp, *mean))
 
 
-def chunks_in_flight(pp: int, microbatches: int) -> int:
+def chunks_in_flight(pp: int, microbatches: int, vpp: int | None = None) -> int:
     """`PP + 1`, on every rank."""
     return pp + 1
 
@@ -163,8 +144,9 @@ def minimum_microbatches(pp: int) -> int:
     return 2 * pp
 
 
-def check(pp: int, microbatches: int) -> None:
+def check(pp: int, microbatches: int, vpp: int | None = None) -> None:
     """Even numbers of ranks and micro-batches, at least `2 PP` of these."""
+    only(NAME, 1, vpp)
     if pp < 2 or pp % 2:
         raise InfeasibleError(f"plan.pp: {NAME} needs an even number of ranks, got {pp}")
     if microbatches % 2:
@@ -179,6 +161,6 @@ def check(pp: int, microbatches: int) -> None:
         )
 
 
-def sizes() -> tuple[tuple[int, int], ...]:
-    """Ranks and micro-batches to try it with."""
-    return ((2, 4), (4, 8), (8, 16), (8, 20), (16, 32), (16, 120))
+def sizes() -> tuple[tuple[int, int, int], ...]:
+    """Ranks, micro-batches and chunks to try it with."""
+    return ((2, 4, 1), (4, 8, 1), (8, 16, 1), (8, 20, 1), (16, 32, 1), (16, 120, 1))

@@ -5,6 +5,7 @@ Rank r starts with PP - 1 - r forwards, so that rank 0 holds PP chunks and the l
 """
 
 from hwmodels.errors import InfeasibleError
+from workloads.schedules.chunks import check_ranks, only, rank_in
 from workloads.schedules.stage_times import StageTimes
 from workloads.schedules.step import Chunk, Program, Step
 
@@ -12,9 +13,14 @@ NAME = "1f1b"
 PARAMETER_COPIES = 1
 
 
-def steps(pp: int, microbatches: int) -> Program:
+def stages(pp: int, vpp: int | None = None) -> int:
+    """`PP`."""
+    return pp * only(NAME, 1, vpp)
+
+
+def steps(pp: int, microbatches: int, vpp: int | None = None) -> Program:
     """Steps of every rank; see `Schedule.steps`."""
-    check(pp, microbatches)
+    check(pp, microbatches, vpp)
     return tuple(_rank_steps(pp, microbatches, rank) for rank in range(pp))
 
 
@@ -28,10 +34,10 @@ def _rank_steps(pp: int, microbatches: int, rank: int) -> tuple[Step, ...]:
     return tuple(program + backward[microbatches - warm_up :])
 
 
-def stages_of_rank(pp: int, rank: int) -> tuple[int, ...]:
+def stages_of_rank(pp: int, rank: int, vpp: int | None = None) -> tuple[int, ...]:
     """Rank r holds stage r."""
-    if not 0 <= rank < pp:
-        raise InfeasibleError(f"rank: from 0 to pp - 1 = {pp - 1}, got {rank}")
+    only(NAME, 1, vpp)
+    rank_in(pp, rank)
     return (rank,)
 
 
@@ -41,15 +47,15 @@ def bubble_s(pp: int, forward_s: float, backward_s: float, weight_s: float, pair
     return (pp - 1) * (forward_s + backward_s)
 
 
-def step_s(pp: int, microbatches: int, stages: StageTimes) -> float:
+def step_s(pp: int, microbatches: int, times: StageTimes) -> float:
     """`sum over stages (F + B) + (M - 1) max (F + B)`: exact for equal stages, else the slowest
     stage need not hold all others up, and it is a bound from above.
     """
-    chunk_s = stages.forward_s + stages.backward_s
+    chunk_s = times.forward_s + times.backward_s
     return float(chunk_s.sum() + (microbatches - 1) * chunk_s.max())
 
 
-def chunks_in_flight(pp: int, microbatches: int) -> int:
+def chunks_in_flight(pp: int, microbatches: int, vpp: int | None = None) -> int:
     """`PP` on rank 0, once there are as many micro-batches."""
     return min(pp, microbatches)
 
@@ -60,10 +66,10 @@ def minimum_microbatches(pp: int) -> int:
     return 1
 
 
-def check(pp: int, microbatches: int) -> None:
-    """Any number of ranks and of micro-batches."""
-    if pp < 1:
-        raise InfeasibleError(f"plan.pp: at least 1, got {pp}")
+def check(pp: int, microbatches: int, vpp: int | None = None) -> None:
+    """Any number of ranks and of micro-batches, one stage a rank."""
+    check_ranks(pp)
+    only(NAME, 1, vpp)
     if microbatches < minimum_microbatches(pp):
         raise InfeasibleError(
             f"plan.schedule: {NAME} needs at least {minimum_microbatches(pp)} micro-batch per "
@@ -71,6 +77,6 @@ def check(pp: int, microbatches: int) -> None:
         )
 
 
-def sizes() -> tuple[tuple[int, int], ...]:
-    """Ranks and micro-batches to try it with."""
-    return ((1, 1), (1, 3), (2, 4), (4, 2), (8, 4), (8, 20), (16, 120))
+def sizes() -> tuple[tuple[int, int, int], ...]:
+    """Ranks, micro-batches and chunks to try it with."""
+    return ((1, 1, 1), (1, 3, 1), (2, 4, 1), (4, 2, 1), (8, 4, 1), (8, 20, 1), (16, 120, 1))
