@@ -93,7 +93,8 @@ class _Rank:
             ready = ended[before[0]][before[1]][i] if before else 0
             if ready < 0:
                 return
-            self._fill(ready)
+            if ready > self.free:
+                self._fill(ready)
             if which <= F1:
                 if self.held == self.most:
                     self._weight()
@@ -101,7 +102,8 @@ class _Rank:
                 self.held += 1
             else:
                 self.order.backward(B0 - which, put_off_weights=True)
-            self.free = ended[which][self.rank][i] = max(self.free, ready) + 1
+            self.free = (ready if ready > self.free else self.free) + 1
+            ended[which][self.rank][i] = self.free
             self.left.pop()
             if not self.left:
                 self._fill(self.free + len(self.order.put_off))

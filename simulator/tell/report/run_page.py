@@ -50,7 +50,9 @@ def _machine(result: Result) -> str:
     """Return in a line what ran where."""
     experiment, gpus = result.experiment, f"{result.play.ranks:,} GPUs"
     plan = experiment["plan"]
-    split = ", ".join(f"{name.upper()} {plan[name]}" for name in ("pp", "ep", "tp") if name in plan)
+    split = ", ".join(
+        f"{name.upper()} {plan[name]}" for name in ("pp", "vpp", "ep", "tp") if plan.get(name)
+    )
     return f"{experiment['model']['name']} on {gpus} of {experiment['cluster']['name']}; {split}"
 
 
