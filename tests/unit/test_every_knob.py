@@ -165,7 +165,7 @@ LOOKS = {
     "a step with a capacity": Look(
         told,
         {
-            "communication.capacity_factor": 1.5,
+            "communication.capacity_factor": 1.25,
             "ranks.expert_load": {"kind": "zipf", "exponent": 0.5},
         },
     ),
