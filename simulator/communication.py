@@ -4,10 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from hwmodels.cluster import ClusterSpec
+from hwmodels.errors import SpecError
 from hwmodels.formats import FORMATS, NumberFormat
 from hwmodels.spec import Spec
 from hwmodels.units import Experts, Share
+from simulator.network.exchange_pricer import once_on_nics
 from simulator.network.links import Routing
+from simulator.ranks import ExpertLoadSpec, ExpertPlacementSpec
 
 WIRE_FORMATS = {
     "fp8": FORMATS["fp8_1x128"],
@@ -70,3 +74,41 @@ class CommunicationSpec(Spec):
     def combine_format(self) -> NumberFormat:
         """Format of combined tokens."""
         return WIRE_FORMATS[self.combine]
+
+    def check_codec(self, cluster: ClusterSpec) -> None:
+        """Refuse codes that nobody could write or sum up.
+
+        Raises:
+            SpecError: this cluster could not.
+        """
+        chip, nic = cluster.node.chip, cluster.node.nic
+        if not self.combine_format.is_logarithmic:
+            return
+        if chip.exchange_engine and not nic.codec:
+            raise SpecError(
+                f"communication.combine: {self.combine} is coded by SMs of the exchange, in whose "
+                f"place cluster.node.chip.exchange_engine moves tokens; use bf16 or fp8, or "
+                f"cluster.node.nic.codec"
+            )
+        if "combine" in once_on_nics(cluster.fabric):
+            raise SpecError(
+                f"communication.combine: switches with cluster.fabric.reduction sum bf16 or fp8, "
+                f"not logarithms, got {self.combine}"
+            )
+
+    def check_experts(self, load: ExpertLoadSpec, placement: ExpertPlacementSpec) -> None:
+        """Refuse limits of nodes or a capacity that do not go with how experts lie or are loaded.
+
+        Raises:
+            SpecError: they do not.
+        """
+        if placement.policy != "contiguous" and self.routed_nodes_max is not None:
+            raise SpecError(
+                "communication.routed_nodes_max: limits nodes with experts in order, must be left "
+                f"out with ranks.expert_placement.policy = {placement.policy!r}"
+            )
+        if self.capacity_factor is not None and not load.tells_experts:
+            raise SpecError(
+                "communication.capacity_factor: needs loads of experts, ranks.expert_load.kind = "
+                f"'balanced', 'zipf' or 'measured', got {load.kind!r}"
+            )

@@ -32,7 +32,6 @@ from hwmodels.spec import (
 )
 from hwmodels.units import Seed
 from simulator.communication import WIRE_FORMATS, CommunicationSpec
-from simulator.network.exchange_pricer import once_on_nics
 from simulator.ranks import RanksSpec
 from workloads.batch import BatchSpec
 from workloads.mesh import Mesh
@@ -358,7 +357,8 @@ class Experiment(Spec):
                 f"cluster.node.scale_up.switched: must be true, as links of single pairs of GPUs "
                 f"are not routed, got false for node {self.cluster.node.name}"
             )
-        self._check_codec()
+        if self.exchanges:
+            self.communication.check_codec(self.cluster)
         # Folded parts keep the loads of the stages that play them first.
         kept = ["ranks.expert_load.correlation"]
         given = {name: getattr(self.ranks.expert_load, name) for name in ("loads", "counts")}
@@ -375,40 +375,10 @@ class Experiment(Spec):
                     f"ranks.stragglers: gpu must be from 0 to {self.cluster.gpus - 1}, "
                     f"got {straggler.gpu}"
                 )
-        self._check_experts()
-
-    def _check_experts(self) -> None:
-        """Refuse loads, a placement or a capacity that do not go together."""
         load, placement = self.ranks.expert_load, self.ranks.expert_placement
         load.check(self.model, self.plan.ep)
-        placement.check(load, self.model, self.plan.ep)
-        if placement.policy != "contiguous" and self.communication.routed_nodes_max is not None:
-            raise SpecError(
-                "communication.routed_nodes_max: limits nodes with experts in order, must be left "
-                f"out with ranks.expert_placement.policy = {placement.policy!r}"
-            )
-        if self.communication.capacity_factor is not None and not load.tells_experts:
-            raise SpecError(
-                "communication.capacity_factor: needs loads of experts, ranks.expert_load.kind = "
-                f"'balanced', 'zipf' or 'measured', got {load.kind!r}"
-            )
-
-    def _check_codec(self) -> None:
-        """Refuse codes that nobody could write or sum up."""
-        combine, fabric = self.communication.combine, self.cluster.fabric
-        if not (self.exchanges and self.communication.combine_format.is_logarithmic):
-            return
-        if self.cluster.node.chip.exchange_engine and not self.cluster.node.nic.codec:
-            raise SpecError(
-                f"communication.combine: {combine} is coded by SMs of the exchange, in whose place "
-                f"cluster.node.chip.exchange_engine moves tokens; use bf16 or fp8, or "
-                f"cluster.node.nic.codec"
-            )
-        if "combine" in once_on_nics(fabric):
-            raise SpecError(
-                f"communication.combine: switches with cluster.fabric.reduction sum bf16 or fp8, "
-                f"not logarithms, got {combine}"
-            )
+        placement.check(load, self.model, self.plan)
+        self.communication.check_experts(load, placement)
 
 
 EXPERIMENTS = Catalogue("experiment", Path(__file__).parent / "presets" / "experiments", Experiment)

@@ -9,6 +9,7 @@ from hwmodels.spec import Spec
 from hwmodels.units import Load, Seed
 from workloads.measured_loads import read_counts
 from workloads.model import ModelSpec
+from workloads.parallel import ParallelPlan
 
 Tokens = Annotated[float, Field(ge=0, le=1e15)]
 """That an expert got, in whatever was measured."""
@@ -149,13 +150,15 @@ class ExpertPlacementSpec(Spec):
             )
         return self
 
-    def check(self, load: ExpertLoadSpec, model: ModelSpec, ep: int) -> None:
+    def check(self, load: ExpertLoadSpec, model: ModelSpec, plan: ParallelPlan) -> None:
         """Refuse to place experts whose loads are not known, or that do not divide.
 
         Raises:
             SpecError: loads of single experts do not last.
-            InfeasibleError: slots do not divide over the ranks of a group.
+            InfeasibleError: slots do not divide over the ranks of a group, or redundant experts
+                are split.
         """
+        ep = plan.ep
         if self.policy == "contiguous":
             return
         lasts = load.kind == "measured" or (load.is_drawn and load.correlation > 0)
@@ -170,6 +173,11 @@ class ExpertPlacementSpec(Spec):
             raise InfeasibleError(
                 f"ranks.expert_placement.redundant_experts: with {model.moe.routed_experts} routed "
                 f"experts must divide over plan.ep = {ep} ranks, got {self.redundant_experts}"
+            )
+        if self.redundant_experts and plan.etp > 1:
+            raise InfeasibleError(
+                f"ranks.expert_placement.redundant_experts: must be 0 where plan.etp is above 1, "
+                f"as gradients of split copies are not added up, got {self.redundant_experts}"
             )
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from simulator.lower.spread import GroupDraw
 from simulator.price.optimizer import OptimizerSeconds
 from workloads.ops import COMM, COMPUTE
 from workloads.phases import END, IDLE
+from workloads.placement import Placement
 
 TILES_BYTES = 1.5e9  # of durations that are in memory at once
 SEPARATE = Scope(EVERY_RANK)
@@ -89,12 +91,7 @@ def play_explicit(
     order_of(ranks.expansion.graph)  # before threads work it out side by side
     with ThreadPoolExecutor(player.threads(len(tiles))) as threads:
         played = list(threads.map(player.summary, tiles))
-    place = np.argsort(lowered.program.placement.pipelines_of_group.ravel())
-
-    def by_pipeline(of_tiles: Iterable[Floats]) -> Floats:
-        """Return what tiles have of the pipelines of their groups, in the order of pipelines."""
-        return np.concatenate(list(of_tiles), axis=-1)[..., place]
-
+    by_pipeline = partial(_by_pipeline, lowered.program.placement)
     finish_s = by_pipeline(tile.finish_s for tile in played)
     kernels, *links = np.max([tile.slowest for tile in played], axis=0)
     seconds = optimizer.seconds(
@@ -129,6 +126,12 @@ def _meetings(
     met_s = [tile.met_s for tile in tiles if tile.met_s is not None]
     busy_s, delay_s = np.concatenate(met_s, axis=3).mean(axis=3)
     return Meetings(separate_step_s, busy_s + ring_busy_s(optimizer), delay_s)
+
+
+def _by_pipeline(placement: Placement, of_tiles: Iterable[Floats]) -> Floats:
+    """Return (..., pipelines) what tiles have of the pipelines of their groups, in order."""
+    place = np.argsort(placement.pipelines_of_group.ravel())
+    return np.concatenate(list(of_tiles), axis=-1)[..., place]
 
 
 def _check_pipelines(pipelines: Collection[int], count: int) -> None:

@@ -126,3 +126,13 @@ def test_sequences_that_ranks_cannot_share_are_refused(changes, message):
 
     with pytest.raises(InfeasibleError, match=message):
         program_of(experiment(changes, **{"batch.sequence_length": 510}))
+
+
+def test_redundant_experts_that_are_split_are_refused():
+    counts = [list(range(1, 17))]
+    placed = {
+        "ranks.expert_load": {"kind": "measured", "counts": counts},
+        "ranks.expert_placement": {"policy": "eplb", "redundant_experts": 4},
+    }
+    with pytest.raises(InfeasibleError, match=r"must be 0 where plan\.etp is above 1"):
+        experiment({"ep": 4, "etp": 2}, **placed)
