@@ -22,7 +22,10 @@ from workloads.schedules import SCHEDULES
 
 def mesh_of(pp, edp, ep):
     """Ranks that are data-parallel, `ep` in a row an expert group."""
-    return Mesh.of(dense={"pp": pp, "dp": edp * ep}, expert={"pp": pp, "edp": edp, "ep": ep})
+    return Mesh.of(
+        dense={"pp": pp, "dp": edp * ep, "cp": 1, "tp": 1},
+        expert={"pp": pp, "edp": edp, "ep": ep, "etp": 1},
+    )
 
 
 @st.composite

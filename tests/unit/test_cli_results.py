@@ -9,6 +9,7 @@ import pytest
 
 from simulator.published.reproduce import Row
 from simulator.tell.facts import Facts
+from workloads.schedules import SCHEDULES
 
 # Results
 
@@ -125,7 +126,8 @@ def test_list_names_every_kind_of_preset(invoke):
     }
     assert {"h800", "h20"} <= set(kinds["chip"])
     assert "deepseek-v3-pretrain" in kinds["experiment"]
-    assert kinds["schedule"] == ["1f1b", "dualpipe", "zb1p"]
+    assert kinds["schedule"] == sorted(SCHEDULES)
+    assert {"1f1b", "interleaved", "zb1p", "zbv", "dualpipe"} <= set(kinds["schedule"])
     assert kinds["attention"] == ["gqa", "mla"]
     assert kinds["recipe"] == ["bf16", "fp8-blockwise"]
     assert json.loads(invoke("list", "chips", "--json").stdout) == {"chip": kinds["chip"]}
